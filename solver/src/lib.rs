@@ -1,1 +1,1 @@
-//! solver.
+//! Build graph, cache keys, scheduling, events.
