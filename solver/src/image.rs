@@ -3,8 +3,9 @@
 //! A name is looked up in the store first and asked of its registry only when it is missing there or the
 //! request says so ([`PullPolicy`]). What was pulled keeps its name in the store.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_cache::{BlobWriter, ImageLayer, ImageRecord, LayerId, Snapshot, Store};
 use kiln_image::layer::{self, UnpackOptions};
@@ -139,6 +140,8 @@ pub struct Images {
     store: Arc<Store>,
     client_source: ClientSource,
     client: OnceLock<Client>,
+    /// Images that were resolved and are to get their name once their layers are there.
+    expected: Mutex<HashMap<Digest, (Resolved, Reference)>>,
 }
 
 impl fmt::Debug for Images {
@@ -149,7 +152,7 @@ impl fmt::Debug for Images {
 
 impl Images {
     pub(crate) fn new(store: Arc<Store>, client_source: ClientSource) -> Self {
-        Self { store, client_source, client: OnceLock::new() }
+        Self { store, client_source, client: OnceLock::new(), expected: Mutex::default() }
     }
 
     fn client(&self) -> Result<&Client, PullError> {
@@ -312,7 +315,17 @@ impl Images {
                 });
             }
             result
-        })
+        })?;
+        self.settle(source)
+    }
+
+    /// Gives an image that was [expected](Images::expect) its name: its layers are there.
+    pub(crate) fn settle(&self, source: &ImageSource) -> Result<(), PullError> {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&source.digest);
+        match expected {
+            Some((resolved, reference)) => self.keep(&resolved, &reference),
+            None => Ok(()),
+        }
     }
 
     fn fetch_blob(
@@ -376,6 +389,14 @@ impl Images {
         self.store.layers().commit(draft, &layer.layer, unpacked.listing)?;
         task.progress(&part, unpacked.size, Some(unpacked.size), true);
         Ok(())
+    }
+
+    /// Remembers that `resolved` is to be kept under `reference` when [`Images::fetch_layers`] has its layers.
+    pub fn expect(&self, resolved: &Resolved, reference: &Reference) {
+        if resolved.record.is_some() {
+            let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+            expected.insert(resolved.source.digest.clone(), (resolved.clone(), reference.clone()));
+        }
     }
 
     /// Keeps a pulled image under `reference`, after its layers are there.

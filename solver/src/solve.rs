@@ -239,6 +239,7 @@ impl Solve<'_> {
             Op::Source(Source::Image(image)) => {
                 self.define(id, key::image(&image.digest, &vertex.platform), Vec::new());
                 if self.engine.images.is_unpacked(image)? {
+                    self.engine.images.settle(image)?;
                     self.set_snapshot(id, image.snapshot());
                     self.report(id, vertex, StepOutcome::Cached, Instant::now());
                 }
