@@ -1,6 +1,8 @@
 //! What can go wrong when a tree is read or changed.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::{FormatError, TreePath};
@@ -50,5 +52,17 @@ impl Error {
     /// The kind of the system's error, `Other` for all else.
     pub fn kind(&self) -> io::ErrorKind {
         self.io().map_or(io::ErrorKind::Other, io::Error::kind)
+    }
+}
+
+/// Turns a system's error on `path` into an [`Error`]: for `map_err`.
+pub(crate) fn io_error<'a, E: Into<io::Error>>(
+    operation: &'static str,
+    path: &'a [u8],
+) -> impl FnOnce(E) -> Error + use<'a, E> {
+    move |source| Error::Io {
+        operation,
+        path: PathBuf::from(OsStr::from_bytes(path)),
+        source: source.into(),
     }
 }
