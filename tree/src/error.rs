@@ -29,6 +29,14 @@ pub enum Error {
         /// The file.
         path: TreePath,
     },
+    /// A layer was made with overlayfs features that leave content elsewhere.
+    #[error("{path} has the attribute {attribute}: its content is not in this layer")]
+    ForeignLayer {
+        /// The path.
+        path: TreePath,
+        /// The attribute that says so.
+        attribute: String,
+    },
     /// A path with a NUL byte, which no file system has.
     #[error("path {path:?} has a NUL byte")]
     Nul {

@@ -40,3 +40,27 @@ pub(crate) fn is_root() -> bool {
     }
     root
 }
+
+/// An overlay mount that is attached nowhere; `None`, said loudly, where the kernel does not give one.
+pub(crate) fn mount_overlay(lowers: &[&PathBuf], upper: &Path, work: &Path) -> Option<crate::Root> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    };
+    let mount = || {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for lower in lowers {
+            fsconfig_set_string(&context, "lowerdir+", lower.as_path())?;
+        }
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    };
+    match mount() {
+        Ok(fd) => Some(crate::Root::from_fd(fd)),
+        Err(errno) => {
+            eprintln!("SKIPPED: no overlay mount here: {errno}");
+            None
+        }
+    }
+}
