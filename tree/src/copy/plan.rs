@@ -70,14 +70,15 @@ fn items<'a>(
     for (source, dest) in chosen {
         let at = items.len();
         let kind = match &source.kind {
-            EntryKind::HardLink { target } => match first_names.get(target) {
-                Some(&first) => ItemKind::Link(first),
-                None => {
+            EntryKind::HardLink { target } => {
+                if let Some(&first) = first_names.get(target) {
+                    ItemKind::Link(first)
+                } else {
                     first_names.insert(target, at);
                     let missing = || CopyError::NotFound { path: target.clone() };
                     ItemKind::Copy(&listing.get(target).ok_or_else(missing)?.kind)
                 }
-            },
+            }
             EntryKind::File { .. } => {
                 first_names.insert(&source.path, at);
                 ItemKind::Copy(&source.kind)

@@ -51,7 +51,7 @@ pub(super) fn prepare<'a>(request: &CopyRequest<'a>, dest: &Root) -> Result<Targ
     })?;
     let base = dest.sub_root(parent)?;
     let items = match entry {
-        Some(directory) if source_is_dir => with_itself(request, directory, &source, name)?,
+        Some(directory) if source_is_dir => with_itself(request, directory, &source, &name)?,
         Some(_) if is_excluded(request) => Vec::new(),
         Some(file) => plan::single(listing, file, name)?,
         None => Vec::new(),
@@ -71,11 +71,11 @@ fn with_itself<'a>(
     request: &CopyRequest<'a>,
     directory: &'a Entry,
     source: &TreePath,
-    name: TreePath,
+    name: &TreePath,
 ) -> Result<Vec<Item<'a>>, CopyError> {
     let mut items = plan::single(request.source.listing(), directory, name.clone())?;
     items.extend(
-        plan::contents(request, source, &name)?
+        plan::contents(request, source, name)?
             .into_iter()
             .map(|mut item| {
                 if let plan::ItemKind::Link(first) = &mut item.kind {

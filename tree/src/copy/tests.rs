@@ -448,7 +448,7 @@ fn owner_and_mode_of_the_request() {
     let mode = |at: &str| stage.dest.lstat(at).unwrap().mode;
     stage
         .copy_with("x", "p/symbolic", |request| {
-            request.mode = "u=rwX,go=rX".parse().ok()
+            request.mode = "u=rwX,go=rX".parse().ok();
         })
         .unwrap();
     assert_eq!(
@@ -568,14 +568,16 @@ fn times_are_clamped() {
     );
 }
 
+type Change = fn(&Stage);
+
 #[test]
 fn a_file_that_changed_since_it_was_listed_is_noticed() {
-    let changes: [(&str, fn(&Stage)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("same length", |stage| {
-            fs::write(stage.source_path("d/f"), "other").unwrap()
+            fs::write(stage.source_path("d/f"), "other").unwrap();
         }),
         ("longer", |stage| {
-            fs::write(stage.source_path("d/f"), "bytes and more").unwrap()
+            fs::write(stage.source_path("d/f"), "bytes and more").unwrap();
         }),
         ("gone", |stage| fs::remove_file(stage.source_path("d/f")).unwrap()),
         ("a symlink out", |stage| {

@@ -92,6 +92,19 @@ impl Spot<'_> {
         }
     }
 
+    /// What is in the way of a directory must be one.
+    fn expect_directory(&self) -> Result<(), CopyError> {
+        let found =
+            Metadata::at_unchecked(self.dir, self.name()).map_err(|errno| self.failed("stat", errno))?;
+        if found.is_dir() {
+            return Ok(());
+        }
+        Err(CopyError::OntoFile {
+            source_path: self.item.source.path.clone(),
+            dest: shown(self.item.dest.as_bytes()),
+        })
+    }
+
     /// Unlinks what is in the way.
     fn clear(&self) -> Result<(), CopyError> {
         match rustix::fs::unlinkat(self.dir, self.name(), AtFlags::empty()) {
@@ -143,23 +156,11 @@ impl Writer<'_> {
             };
             match rustix::fs::mkdirat(spot.dir, spot.name(), Mode::RWXU) {
                 Ok(()) => {}
-                Err(Errno::EXIST) => self.expect_directory(spot)?,
+                Err(Errno::EXIST) => spot.expect_directory()?,
                 Err(errno) => return Err(spot.failed("create directory", errno)),
             }
         }
         Ok(())
-    }
-
-    fn expect_directory(&self, spot: Spot<'_>) -> Result<(), CopyError> {
-        let found =
-            Metadata::at_unchecked(spot.dir, spot.name()).map_err(|errno| spot.failed("stat", errno))?;
-        if found.is_dir() {
-            return Ok(());
-        }
-        Err(CopyError::OntoFile {
-            source_path: spot.item.source.path.clone(),
-            dest: shown(spot.item.dest.as_bytes()),
-        })
     }
 
     /// Opens the directory `path` below the base; symlinks there are not followed.

@@ -213,7 +213,9 @@ fn merging_shows_what_the_kernel_shows() {
     }
     let temp = TempDir::new();
     let dirs = ["lower", "middle", "upper", "work"].map(|name| temp.path().join(name));
-    dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    for dir in &dirs {
+        fs::create_dir(dir).unwrap();
+    }
     let [lower, middle, upper, work] = &dirs;
     let bottom = Root::open(lower).unwrap();
     for dir in ["keep", "empty", "replace", "replace/below", "to-file", "opaque"] {
@@ -438,23 +440,24 @@ fn wide_deep_and_large() {
     assert!(listing.entries().is_sorted_by(|a, b| a.path < b.path));
 }
 
+/// Grows the file whenever its key is looked up, which is before it is read.
+struct Writer(std::path::PathBuf);
+impl HashMemory for Writer {
+    fn recall(&self, _path: &TreePath, _key: &StatKey) -> Option<ContentHash> {
+        fs::write(&self.0, "longer").unwrap();
+        None
+    }
+    fn remember(&self, _path: &TreePath, key: &StatKey, content: ContentHash) {
+        assert_eq!((key.size, content), (6, ContentHash::of(b"longer")));
+    }
+}
+
 #[test]
 fn a_file_that_never_rests_is_an_error_and_not_a_wrong_hash() {
     let temp = TempDir::new();
     let path = temp.path().join("log");
     fs::write(&path, "0").unwrap();
     let dir = open(temp.path());
-    // Grows whenever its key is looked up, which is before each time that it is read first.
-    struct Writer(std::path::PathBuf);
-    impl HashMemory for Writer {
-        fn recall(&self, _path: &TreePath, _key: &StatKey) -> Option<ContentHash> {
-            fs::write(&self.0, "longer").unwrap();
-            None
-        }
-        fn remember(&self, _path: &TreePath, key: &StatKey, content: ContentHash) {
-            assert_eq!((key.size, content), (6, ContentHash::of(b"longer")));
-        }
-    }
     let listing = plain(
         dir.as_fd(),
         PlainOptions::default(),
