@@ -18,6 +18,8 @@ mod hash;
 pub mod listing;
 mod path;
 pub mod root;
+#[cfg(test)]
+mod testing;
 pub mod walk;
 
 pub use entry::{Entry, EntryKind, Timestamp};
