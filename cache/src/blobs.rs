@@ -3,7 +3,7 @@
 //! `blobs/sha256/<hex>` holds exactly the bytes, nothing else, as in an OCI layout. A blob gets its name only
 //! after size and digest were checked. So that a blob torn by a power loss is never believed:
 //!
-//! - a blob of at most [`SMALL`] bytes (manifests, configs) is hashed again whenever it is opened;
+//! - a blob of at most 64 KiB (manifests, configs) is hashed again whenever it is opened;
 //! - a larger one has a stamp beside it, `blobs/stamps/<hex>` (kind `blob`, version 1). With no trusted stamp
 //!   the blob is hashed once more at its next use, and then gets a new stamp, or is set aside.
 //!
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, Stamp, error, files, sealed, store::Shared};
 
 /// Blobs up to this size are verified at each opening.
-pub const SMALL: u64 = 64 * 1024;
+const SMALL: u64 = 64 * 1024;
 
 const KIND: &str = "blob";
 const VERSION: u32 = 1;
@@ -64,9 +64,11 @@ impl<'a> Blobs<'a> {
         if size > SMALL && self.stamped(digest, size) {
             return Ok(Some(file));
         }
-        let found = hash(&mut file).map_err(error::io("read", &path))?;
+        let (found, _) = hash(&mut file).map_err(error::io("read", &path))?;
         if found != *digest {
-            let warning = self.shared.set_aside(&path, format!("the bytes have digest {found}"));
+            let warning = self
+                .shared
+                .set_aside(&path, format!("the bytes have digest {found}"));
             self.shared.warn(warning);
             return Ok(None);
         }
@@ -79,9 +81,12 @@ impl<'a> Blobs<'a> {
 
     /// The bytes of a blob; for manifests and configs.
     pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let Some(mut file) = self.get(digest)? else { return Ok(None) };
+        let Some(mut file) = self.get(digest)? else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(error::io("read", self.path(digest)))?;
+        file.read_to_end(&mut bytes)
+            .map_err(error::io("read", self.path(digest)))?;
         Ok(Some(bytes))
     }
 
@@ -113,7 +118,12 @@ impl<'a> Blobs<'a> {
         self.begin(digest, size, None)
     }
 
-    fn begin(&self, digest: &Digest, size: Option<u64>, hasher: Option<Sha256>) -> Result<Option<BlobWriter>> {
+    fn begin(
+        &self,
+        digest: &Digest,
+        size: Option<u64>,
+        hasher: Option<Sha256>,
+    ) -> Result<Option<BlobWriter>> {
         let path = self.shared.temp.partial().join(digest.hex());
         loop {
             if self.contains(digest)? {
@@ -126,7 +136,15 @@ impl<'a> Blobs<'a> {
                 continue;
             }
             let shared = Arc::clone(self.shared);
-            let mut writer = BlobWriter { shared, digest: digest.clone(), size, offset: 0, hasher, file, path };
+            let mut writer = BlobWriter {
+                shared,
+                digest: *digest,
+                size,
+                offset: 0,
+                hasher,
+                file,
+                path,
+            };
             writer.resume()?;
             return Ok(Some(writer));
         }
@@ -135,12 +153,10 @@ impl<'a> Blobs<'a> {
     /// All blobs in the store, as far as their names go.
     pub fn list(&self) -> Result<Vec<Digest>> {
         let names = files::names(&self.shared.root.join("blobs/sha256"))?;
-        Ok(names.iter().filter_map(|name| format!("sha256:{name}").parse().ok()).collect())
-    }
-
-    /// Whether the blob would survive a power loss.
-    pub(crate) fn on_disk(&self, digest: &Digest) -> bool {
-        self.read_stamp(digest).is_some_and(|stamp| self.shared.durability.on_disk(&stamp.stamp))
+        Ok(names
+            .iter()
+            .filter_map(|name| format!("sha256:{name}").parse().ok())
+            .collect())
     }
 
     fn stamped(&self, digest: &Digest, size: u64) -> bool {
@@ -159,7 +175,14 @@ impl<'a> Blobs<'a> {
 
     fn write_stamp(&self, digest: &Digest, size: u64) -> Result<()> {
         self.shared.publish_stamped(&self.stamp_path(digest), |stamp| {
-            sealed::seal(KIND, VERSION, &BlobStamp { size, stamp: stamp.clone() })
+            sealed::seal(
+                KIND,
+                VERSION,
+                &BlobStamp {
+                    size,
+                    stamp: stamp.clone(),
+                },
+            )
         })
     }
 
@@ -167,8 +190,14 @@ impl<'a> Blobs<'a> {
     fn publish(&self, from: &std::path::Path, digest: &Digest, size: u64) -> Result<()> {
         let target = self.path(digest);
         // The blob comes first: a stamp without a blob is harmless, and the other way round the blob is hashed again.
-        self.shared.durability.publish(|_| files::publish(from, &target).map_err(error::io("publish", &target)))?;
-        if size > SMALL { self.write_stamp(digest, size) } else { Ok(()) }
+        self.shared
+            .durability
+            .publish(|_| files::publish(from, &target).map_err(error::io("publish", &target)))?;
+        if size > SMALL {
+            self.write_stamp(digest, size)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -181,10 +210,15 @@ fn same_file(file: &File, path: &std::path::Path) -> Result<bool> {
     }
 }
 
-fn hash(file: &mut File) -> io::Result<Digest> {
+/// Digest and number of the bytes from where the file stands to its end.
+pub(crate) fn hash(file: &mut File) -> io::Result<(Digest, u64)> {
     let mut hasher = Sha256::new();
-    feed(file, |bytes| hasher.update(bytes))?;
-    Ok(hasher.finish())
+    let mut size = 0;
+    feed(file, |bytes| {
+        hasher.update(bytes);
+        size += bytes.len() as u64;
+    })?;
+    Ok((hasher.finish(), size))
 }
 
 fn feed(file: &mut File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
@@ -212,7 +246,10 @@ pub struct BlobWriter {
 
 impl std::fmt::Debug for BlobWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlobWriter").field("digest", &self.digest).field("offset", &self.offset).finish_non_exhaustive()
+        f.debug_struct("BlobWriter")
+            .field("digest", &self.digest)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,7 +286,11 @@ impl BlobWriter {
         let found = match self.hasher.take() {
             Some(hasher) => hasher.finish(),
             None => {
-                self.file.rewind().and_then(|()| hash(&mut self.file)).map_err(error::io("read", &self.path))?
+                self.file
+                    .rewind()
+                    .and_then(|()| hash(&mut self.file))
+                    .map_err(error::io("read", &self.path))?
+                    .0
             }
         };
         self.commit_hashed(&found)
@@ -259,9 +300,16 @@ impl BlobWriter {
     pub fn commit_hashed(self, found: &Digest) -> Result<()> {
         let wanted = self.size.unwrap_or(self.offset);
         let wrong = if wanted != self.offset {
-            Some(Error::SizeMismatch { digest: self.digest.clone(), wanted, found: self.offset })
+            Some(Error::SizeMismatch {
+                digest: self.digest,
+                wanted,
+                found: self.offset,
+            })
         } else if *found != self.digest {
-            Some(Error::DigestMismatch { wanted: self.digest.clone(), found: found.clone() })
+            Some(Error::DigestMismatch {
+                wanted: self.digest,
+                found: *found,
+            })
         } else {
             None
         };
@@ -287,7 +335,10 @@ impl BlobWriter {
         if let Some(hasher) = &mut self.hasher {
             feed(&mut self.file, |bytes| hasher.update(bytes)).map_err(error::io("read", &self.path))?;
         }
-        self.offset = self.file.seek(SeekFrom::End(0)).map_err(error::io("read", &self.path))?;
+        self.offset = self
+            .file
+            .seek(SeekFrom::End(0))
+            .map_err(error::io("read", &self.path))?;
         Ok(())
     }
 }
@@ -300,7 +351,10 @@ impl Write for BlobWriter {
         }
         self.offset += count as u64;
         if self.size.is_some_and(|size| self.offset > size) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "more bytes than the blob has"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "more bytes than the blob has",
+            ));
         }
         Ok(count)
     }
@@ -316,7 +370,9 @@ mod tests {
     use crate::testing;
 
     fn large(seed: u8) -> Vec<u8> {
-        (0..200_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed).collect()
+        (0..200_000_u32)
+            .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed)
+            .collect()
     }
 
     #[test]
@@ -358,7 +414,14 @@ mod tests {
         let mut writer = store.blobs().writer(&digest, Some(5)).unwrap().unwrap();
         assert_eq!(writer.offset(), 0, "the wrong bytes are gone");
         writer.write_all(b"righ").unwrap();
-        assert!(matches!(writer.commit(), Err(Error::SizeMismatch { wanted: 5, found: 4, .. })));
+        assert!(matches!(
+            writer.commit(),
+            Err(Error::SizeMismatch {
+                wanted: 5,
+                found: 4,
+                ..
+            })
+        ));
         let mut writer = store.blobs().writer(&digest, Some(5)).unwrap().unwrap();
         assert!(writer.write_all(b"right and more").is_err());
         writer.restart().unwrap();
@@ -414,9 +477,7 @@ mod tests {
     fn a_synced_blob_is_not_hashed_again() {
         let (dir, store) = testing::store();
         let digest = store.blobs().put_bytes(&large(5)).unwrap();
-        assert!(!store.blobs().on_disk(&digest));
         store.sync().unwrap();
-        assert!(store.blobs().on_disk(&digest));
         drop(store);
         let store = testing::open(dir.path(), "bbbb");
         // Bytes changed behind the store's back show that it trusted the stamp: only `verify` reads them.

@@ -26,10 +26,16 @@ impl FromStr for BootId {
         let text = text.trim();
         let good = !text.is_empty()
             && text.len() <= 64
-            && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
         if !good {
             let reason = "expected 1 to 64 characters of 0-9, a-f and '-'";
-            return Err(Error::Invalid { what: "boot id", text: text.to_owned(), reason });
+            return Err(Error::Invalid {
+                what: "boot id",
+                text: text.to_owned(),
+                reason,
+            });
         }
         Ok(Self(text.to_owned()))
     }

@@ -21,8 +21,8 @@ use crate::{
     store::Shared,
 };
 
-const KIND: &str = "build";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "build";
+pub(crate) const VERSION: u32 = 1;
 
 /// How many builds are kept.
 pub const KEPT: usize = 200;
@@ -34,7 +34,11 @@ pub struct BuildId(String);
 impl BuildId {
     /// A new id, of now.
     pub fn new() -> Self {
-        Self(format!("{:012x}{}", files::now_ms() & 0xffff_ffff_ffff, files::random_name()))
+        Self(format!(
+            "{:012x}{}",
+            files::now_ms() & 0xffff_ffff_ffff,
+            files::random_name()
+        ))
     }
 
     /// The text of the id.
@@ -68,7 +72,11 @@ impl FromStr for BuildId {
             return Ok(Self(text.to_owned()));
         }
         let reason = "expected 28 lower-case hexadecimal digits";
-        Err(Error::Invalid { what: "build id", text: text.chars().take(80).collect(), reason })
+        Err(Error::Invalid {
+            what: "build id",
+            text: text.chars().take(80).collect(),
+            reason,
+        })
     }
 }
 
@@ -85,13 +93,17 @@ impl<'a> Builds<'a> {
 
     /// Keeps what the caller knows of a build; may be called again as it goes on.
     pub fn put<T: Serialize>(&self, id: &BuildId, build: &T) -> Result<()> {
-        self.shared.temp.publish(&sealed::seal(KIND, VERSION, build)?, &self.path(id), false)
+        self.shared
+            .temp
+            .publish(&sealed::seal(KIND, VERSION, build)?, &self.path(id), false)
     }
 
     /// What was kept of a build. `None` when there is nothing, or it cannot be read as `T`.
     pub fn get<T: DeserializeOwned>(&self, id: &BuildId) -> Result<Option<T>> {
         let path = self.path(id);
-        let Some(bytes) = files::read_opt(&path)? else { return Ok(None) };
+        let Some(bytes) = files::read_opt(&path)? else {
+            return Ok(None);
+        };
         match sealed::open_bytes(KIND, VERSION, &bytes) {
             // What another version of the caller wrote is not damaged.
             Ok(body) => Ok(serde_json::from_slice(body).ok()),
@@ -113,7 +125,9 @@ impl<'a> Builds<'a> {
 
     /// The log of a build, to write to.
     pub fn log(&self, id: &BuildId) -> BuildLog {
-        BuildLog { folder: self.log_path(id) }
+        BuildLog {
+            folder: self.log_path(id),
+        }
     }
 
     /// Where the logs of a build's steps are.
@@ -126,7 +140,12 @@ impl<'a> Builds<'a> {
     pub fn prune(&self, keep: usize) -> Result<usize> {
         let mut ids: Vec<BuildId> = files::names(&self.folder())?
             .iter()
-            .filter_map(|name| name.strip_suffix(".json").or_else(|| name.strip_suffix(".log"))?.parse().ok())
+            .filter_map(|name| {
+                name.strip_suffix(".json")
+                    .or_else(|| name.strip_suffix(".log"))?
+                    .parse()
+                    .ok()
+            })
             .collect();
         ids.dedup();
         let gone = ids.len().saturating_sub(keep);
@@ -161,15 +180,28 @@ impl BuildLog {
 
     /// Begins the log of a step. The name may be any text; what is no file name is replaced.
     pub fn step(&self, name: &str) -> Result<StepLog> {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') {
+                c
+            } else {
+                '_'
+            }
+        };
         let mut file_name: String = name.chars().take(100).map(safe).collect();
         if file_name.is_empty() || file_name.starts_with('.') {
             file_name.insert(0, '_');
         }
         let path = self.folder.join(file_name);
         std::fs::create_dir_all(&self.folder).map_err(error::io("create", &self.folder))?;
-        let file = File::options().append(true).create(true).open(&path).map_err(error::io("create", &path))?;
-        Ok(StepLog { path, file: BufWriter::with_capacity(32 * 1024, file) })
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(error::io("create", &path))?;
+        Ok(StepLog {
+            path,
+            file: BufWriter::with_capacity(32 * 1024, file),
+        })
     }
 }
 
@@ -206,7 +238,9 @@ mod tests {
     fn keeps_lists_and_prunes() {
         let (_dir, store) = testing::store();
         let builds = store.builds();
-        let ids: Vec<BuildId> = (1..=5).map(|n| BuildId(format!("{n:012x}{:016x}", 9 - n))).collect();
+        let ids: Vec<BuildId> = (1..=5)
+            .map(|n| BuildId(format!("{n:012x}{:016x}", 9 - n)))
+            .collect();
         for id in &ids {
             builds.put(id, &id.began_ms()).unwrap();
             let mut step = builds.log(id).step("../#1 RUN echo").unwrap();
@@ -217,7 +251,11 @@ mod tests {
         let newest_first: Vec<_> = ids.iter().rev().cloned().collect();
         assert_eq!(builds.list().unwrap(), newest_first);
         assert_eq!(builds.get::<u64>(&ids[2]).unwrap(), Some(3));
-        assert_eq!(builds.get::<String>(&ids[2]).unwrap(), None, "another version of the caller");
+        assert_eq!(
+            builds.get::<String>(&ids[2]).unwrap(),
+            None,
+            "another version of the caller"
+        );
         assert_eq!(builds.prune(2).unwrap(), 3);
         assert_eq!(builds.list().unwrap(), newest_first[..2]);
         assert!(!builds.log_path(&ids[0]).exists());

@@ -72,12 +72,20 @@ impl Durability {
         }
     }
 
+    /// The running boot.
+    pub(crate) fn boot(&self) -> &BootId {
+        &self.boot
+    }
+
     /// Runs `publish` with the stamp that the thing it publishes must carry. No sync gets in between.
     pub(crate) fn publish<T>(&self, publish: impl FnOnce(&Stamp) -> Result<T>) -> Result<T> {
         let (mut lock, path) = self.lock(FlockOperation::LockShared)?;
         let epoch = self.read_epoch(&mut lock, &path)?;
         self.dirty.store(true, Ordering::SeqCst);
-        publish(&Stamp { boot: self.boot.clone(), epoch })
+        publish(&Stamp {
+            boot: self.boot.clone(),
+            epoch,
+        })
     }
 
     /// Whether something was published by this process since its last sync.
@@ -119,12 +127,19 @@ impl Durability {
         let (mut lock, path) = self.lock(FlockOperation::LockExclusive)?;
         let covered = self.read_epoch(&mut lock, &path)?;
         let line = format!("{} {:020}\n", self.boot, covered + 1);
-        lock.rewind().and_then(|()| lock.write_all(line.as_bytes())).map_err(error::io("write", &path))?;
-        lock.set_len(line.len() as u64).map_err(error::io("write", &path))?;
+        lock.rewind()
+            .and_then(|()| lock.write_all(line.as_bytes()))
+            .map_err(error::io("write", &path))?;
+        lock.set_len(line.len() as u64)
+            .map_err(error::io("write", &path))?;
         drop(lock);
 
-        let root = rustix::fs::open(&self.root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(error::errno("open", &self.root))?;
+        let root = rustix::fs::open(
+            &self.root,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(error::errno("open", &self.root))?;
         rustix::fs::syncfs(&root).map_err(error::errno("sync the filesystem of", &self.root))?;
 
         // Two syncs may end in either order: the higher epoch stays.
@@ -148,7 +163,9 @@ impl Durability {
     /// The epoch of now. A missing, damaged or older boot's file means: one more than what is synced.
     fn read_epoch(&self, lock: &mut File, path: &Path) -> Result<u64> {
         let mut text = String::new();
-        let read = lock.rewind().and_then(|()| lock.by_ref().take(256).read_to_string(&mut text));
+        let read = lock
+            .rewind()
+            .and_then(|()| Read::by_ref(lock).take(256).read_to_string(&mut text));
         match read {
             Ok(_) => {}
             Err(source) if source.kind() == std::io::ErrorKind::InvalidData => text.clear(),
@@ -231,7 +248,10 @@ mod tests {
             one.sync().unwrap();
             std::fs::write(dir.path().join("synced/epoch"), damage).unwrap();
             let late = stamp(&one);
-            assert!(late.epoch > made.epoch, "never stamps with an epoch that counts as synced");
+            assert!(
+                late.epoch > made.epoch,
+                "never stamps with an epoch that counts as synced"
+            );
             std::fs::write(dir.path().join("synced/boots/aa"), damage).unwrap();
             assert!(!Durability::new(dir.path(), boot("bb")).trusted(&made));
         }

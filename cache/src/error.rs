@@ -146,7 +146,11 @@ pub(crate) fn errno(
     path: impl Into<PathBuf>,
 ) -> impl FnOnce(rustix::io::Errno) -> Error {
     let path = path.into();
-    move |source| Error::Io { action, path, source: source.into() }
+    move |source| Error::Io {
+        action,
+        path,
+        source: source.into(),
+    }
 }
 
 /// Something in the store was not as it should be. Work went on without it.

@@ -16,9 +16,13 @@ use crate::{Result, error};
 
 /// Opens (and makes, if need be) a lock file. The file is never removed while others may wait for it.
 pub(crate) fn open_lock(path: &Path) -> Result<File> {
-    rustix::fs::open(path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, Mode::from_raw_mode(0o644))
-        .map(File::from)
-        .map_err(error::errno("open", path))
+    rustix::fs::open(
+        path,
+        OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o644),
+    )
+    .map(File::from)
+    .map_err(error::errno("open", path))
 }
 
 /// `flock`, going on after signals.
@@ -45,7 +49,14 @@ pub(crate) fn try_flock(file: &File, operation: FlockOperation, path: &Path) -> 
 pub(crate) fn read_opt(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(source) => Err(error::io("read", path)(source)),
     }
 }
@@ -84,7 +95,9 @@ pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
         made => made,
     }
     .map_err(error::io("create", &beside))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(error::io("write", &beside))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(error::io("write", &beside))?;
     std::fs::rename(&beside, path).map_err(error::io("publish", path))?;
     sync_folder(parent)
 }

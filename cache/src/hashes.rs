@@ -75,7 +75,14 @@ impl<'a> Hashes<'a> {
             None => Ok(Table::default()),
         };
         let table = match table {
-            Ok(table) if table.stamp.as_ref().is_none_or(|stamp| self.shared.durability.trusted(stamp)) => table,
+            Ok(table)
+                if table
+                    .stamp
+                    .as_ref()
+                    .is_none_or(|stamp| self.shared.durability.trusted(stamp)) =>
+            {
+                table
+            }
             Ok(_) | Err(Flaw::Newer(_)) => Table::default(),
             Err(Flaw::Damaged(reason)) => {
                 self.shared.warn(self.shared.set_aside(&path, reason));
@@ -83,7 +90,14 @@ impl<'a> Hashes<'a> {
             }
         };
         let used = (0..table.len()).map(|_| AtomicBool::new(false)).collect();
-        Ok(FileHashes { shared: Arc::clone(self.shared), path, opened, table, used, learned: Mutex::default() })
+        Ok(FileHashes {
+            shared: Arc::clone(self.shared),
+            path,
+            opened,
+            table,
+            used,
+            learned: Mutex::default(),
+        })
     }
 }
 
@@ -115,7 +129,14 @@ impl HashMemory for FileHashes {
     fn remember(&self, path: &TreePath, key: &StatKey, content: ContentHash) {
         if settled(key, self.opened) {
             let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-            learned.insert(path_hash(path), Remembered { key: *key, content, age: 0 });
+            learned.insert(
+                path_hash(path),
+                Remembered {
+                    key: *key,
+                    content,
+                    age: 0,
+                },
+            );
         }
     }
 }
@@ -133,14 +154,22 @@ impl FileHashes {
 
     /// Writes the memory if something was learned; returns whether it did. May be called while walks go on.
     pub fn save(&self) -> Result<bool> {
-        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let learned = self
+            .learned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if learned.is_empty() {
             return Ok(false);
         }
         let mut all: Vec<(u64, Remembered)> = Vec::with_capacity(self.table.len() + learned.len());
         for at in 0..self.table.len() {
             let (hash, mut entry) = self.table.entry(at);
-            entry.age = if self.used[at].load(Ordering::Relaxed) { 0 } else { entry.age.saturating_add(1) };
+            entry.age = if self.used[at].load(Ordering::Relaxed) {
+                0
+            } else {
+                entry.age.saturating_add(1)
+            };
             if entry.age <= MAX_AGE && !learned.contains_key(&hash) {
                 all.push((hash, entry));
             }
@@ -151,7 +180,8 @@ impl FileHashes {
             all.truncate(MAX_ENTRIES);
         }
         all.sort_unstable_by_key(|(hash, _)| *hash);
-        self.shared.publish_stamped(&self.path, |stamp| Ok(encode(&all, stamp)))?;
+        self.shared
+            .publish_stamped(&self.path, |stamp| Ok(encode(&all, stamp)))?;
         Ok(true)
     }
 }
@@ -159,9 +189,16 @@ impl FileHashes {
 /// Whether a later change of the file is sure to show in its times.
 fn settled(key: &StatKey, opened: SystemTime) -> bool {
     let granularity = if key.ctime.nanos == 0 { COARSE } else { FINE };
-    let Some(limit) = opened.checked_sub(granularity) else { return false };
-    let Ok(limit) = limit.duration_since(SystemTime::UNIX_EPOCH) else { return false };
-    let limit = Timestamp { secs: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), nanos: limit.subsec_nanos() };
+    let Some(limit) = opened.checked_sub(granularity) else {
+        return false;
+    };
+    let Ok(limit) = limit.duration_since(SystemTime::UNIX_EPOCH) else {
+        return false;
+    };
+    let limit = Timestamp {
+        secs: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        nanos: limit.subsec_nanos(),
+    };
     key.mtime.max(key.ctime) < limit
 }
 
@@ -186,11 +223,17 @@ struct Table {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|four| four.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, u64::from_le_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|eight| eight.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }
 
 impl Table {
@@ -218,9 +261,19 @@ impl Table {
             .ok()
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| damaged("no boot id"))?;
-        let stamp = Some(Stamp { boot, epoch: u64_at(&bytes, 16) });
-        let mut table = Self { bytes, count, starts: Vec::new(), stamp };
-        table.starts = table.find_starts().ok_or_else(|| damaged("entries are not sorted"))?;
+        let stamp = Some(Stamp {
+            boot,
+            epoch: u64_at(&bytes, 16),
+        });
+        let mut table = Self {
+            bytes,
+            count,
+            starts: Vec::new(),
+            stamp,
+        };
+        table.starts = table
+            .find_starts()
+            .ok_or_else(|| damaged("entries are not sorted"))?;
         Ok(table)
     }
 
@@ -275,7 +328,14 @@ impl Table {
             mtime: time(32, 48),
             ctime: time(40, 52),
         };
-        (u64_at(bytes, 0), Remembered { key, content: ContentHash(content), age: u32_at(bytes, 56) })
+        (
+            u64_at(bytes, 0),
+            Remembered {
+                key,
+                content: ContentHash(content),
+                age: u32_at(bytes, 56),
+            },
+        )
     }
 }
 
@@ -289,7 +349,14 @@ fn encode(entries: &[(u64, Remembered)], stamp: &Stamp) -> Vec<u8> {
     out.resize(HEADER, 0);
     for (hash, entry) in entries {
         let key = &entry.key;
-        let words = [*hash, key.dev, key.ino, key.size, key.mtime.secs.cast_unsigned(), key.ctime.secs.cast_unsigned()];
+        let words = [
+            *hash,
+            key.dev,
+            key.ino,
+            key.size,
+            key.mtime.secs.cast_unsigned(),
+            key.ctime.secs.cast_unsigned(),
+        ];
         for word in words {
             out.extend_from_slice(&word.to_le_bytes());
         }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use kiln_image::{Descriptor, Digest, Platform, Reference};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Blobs, Error, LayerId, Layers, Result, error, files, lease,
@@ -86,7 +86,20 @@ pub struct Removed {
 /// Parses the bytes of an image's file. Never panics, whatever the bytes are; for fuzzing and for tools.
 pub fn parse(bytes: &[u8]) -> Result<ImageRecord, Flaw> {
     let record: ImageRecord = sealed::open(KIND, VERSION, bytes)?;
-    if record.id == record.config { Ok(record) } else { Err(Flaw::Damaged("id and config differ".to_owned())) }
+    if record.id == record.config {
+        Ok(record)
+    } else {
+        Err(Flaw::Damaged("id and config differ".to_owned()))
+    }
+}
+
+/// Parses the bytes of a name's file called `file`: the name and its image. Never panics, whatever the bytes are.
+pub fn parse_name(bytes: &[u8], file: &str) -> Result<(String, Digest), Flaw> {
+    let read: NameFile = sealed::open(NAME, NAME_VERSION, bytes)?;
+    if escape(&read.name) == file {
+        return Ok((read.name, read.image));
+    }
+    Err(Flaw::Damaged(format!("is the file of the name {:?}", read.name)))
 }
 
 /// The images.
@@ -105,18 +118,31 @@ impl<'a> Images<'a> {
     pub fn get(&self, text: &str) -> Result<Option<ImageRecord>> {
         let names = self.names()?;
         let id = self.resolve(text, &names)?;
-        Ok(id.and_then(|id| self.read(&id).transpose()).transpose()?.map(|record| with_names(record, &names)))
+        Ok(id
+            .and_then(|id| self.read(&id).transpose())
+            .transpose()?
+            .map(|record| with_names(record, &names)))
     }
 
     /// [`Images::get`], or an error that names what was asked for.
     pub fn require(&self, text: &str) -> Result<ImageRecord> {
-        self.get(text)?.ok_or_else(|| Error::ImageNotFound(text.to_owned()))
+        self.get(text)?
+            .ok_or_else(|| Error::ImageNotFound(text.to_owned()))
     }
 
     /// The id behind a name in canonical form: one small file read, for a build that looks at nothing else.
     pub fn id_of_name(&self, canonical: &str) -> Result<Option<Digest>> {
-        let file: Option<NameFile> = self.read_sealed(&self.name_path(canonical), NAME, NAME_VERSION)?;
-        Ok(file.filter(|file| file.name == canonical).map(|file| file.image))
+        let path = self.name_path(canonical);
+        let Some(bytes) = files::read_opt(&path)? else {
+            return Ok(None);
+        };
+        match parse_name(&bytes, &escape(canonical)) {
+            Ok((name, image)) => Ok((name == canonical).then_some(image)),
+            Err(flaw) => {
+                self.flawed(&path, flaw);
+                Ok(None)
+            }
+        }
     }
 
     /// The image with this id, without its names.
@@ -143,9 +169,13 @@ impl<'a> Images<'a> {
         let merged = merge(there.as_ref(), record);
         if there.as_ref() != Some(&merged) {
             let bytes = sealed::seal(KIND, VERSION, &merged)?;
-            self.shared.temp.publish(&bytes, &self.id_path(&record.id), true)?;
+            self.shared
+                .temp
+                .publish(&bytes, &self.id_path(&record.id), true)?;
         }
-        names.iter().try_for_each(|name| self.write_name(name, &record.id))
+        names
+            .iter()
+            .try_for_each(|name| self.write_name(name, &record.id))
     }
 
     /// Gives an image one more name (canonical). A name that another image had moves here.
@@ -169,7 +199,11 @@ impl<'a> Images<'a> {
             None => self.resolve(text, &names)?,
         }
         .ok_or_else(not_found)?;
-        let all: Vec<String> = names.iter().filter(|(_, of)| **of == id).map(|(name, _)| name.clone()).collect();
+        let all: Vec<String> = names
+            .iter()
+            .filter(|(_, of)| **of == id)
+            .map(|(name, _)| name.clone())
+            .collect();
         let untagged = match by_name {
             Some(name) => vec![name],
             None if all.len() > 1 && !force => return Err(Error::ImageHasNames { id, names: all }),
@@ -183,7 +217,10 @@ impl<'a> Images<'a> {
             self.delete(self.id_path(&id))?;
         }
         files::sync_folder(&self.shared.root.join("images/names"))?;
-        Ok(Removed { untagged, deleted: last.then_some(id) })
+        Ok(Removed {
+            untagged,
+            deleted: last.then_some(id),
+        })
     }
 
     /// All names and the images that they point to.
@@ -192,9 +229,12 @@ impl<'a> Images<'a> {
         let mut names = BTreeMap::new();
         for file in files::names(&folder)? {
             let path = folder.join(&file);
-            let Some(read) = self.read_sealed::<NameFile>(&path, NAME, NAME_VERSION)? else { continue };
-            if escape(&read.name) == file {
-                names.insert(read.name, read.image);
+            let Some(bytes) = files::read_opt(&path)? else {
+                continue;
+            };
+            match parse_name(&bytes, &file) {
+                Ok((name, image)) => drop(names.insert(name, image)),
+                Err(flaw) => self.flawed(&path, flaw),
             }
         }
         Ok(names)
@@ -203,7 +243,10 @@ impl<'a> Images<'a> {
     /// The ids of all images, as far as the files' names go.
     pub fn ids(&self) -> Result<Vec<Digest>> {
         let names = files::names(&self.shared.root.join("images/ids"))?;
-        Ok(names.iter().filter_map(|hex| Digest::from_hex(hex).ok()).collect())
+        Ok(names
+            .iter()
+            .filter_map(|hex| Digest::from_hex(hex).ok())
+            .collect())
     }
 
     pub(crate) fn id_path(&self, id: &Digest) -> PathBuf {
@@ -227,20 +270,34 @@ impl<'a> Images<'a> {
             }
         }
         let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-        if prefix.is_empty() || !prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if prefix.is_empty()
+            || !prefix
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return Ok(None);
         }
-        let fits: Vec<Digest> = self.ids()?.into_iter().filter(|id| id.hex().starts_with(prefix)).collect();
+        let fits: Vec<Digest> = self
+            .ids()?
+            .into_iter()
+            .filter(|id| id.hex().starts_with(prefix))
+            .collect();
         match fits.as_slice() {
             [] => Ok(None),
             [id] => Ok(Some(*id)),
-            _ => Err(Error::AmbiguousImage { prefix: prefix.to_owned(), ids: fits }),
+            _ => Err(Error::AmbiguousImage {
+                prefix: prefix.to_owned(),
+                ids: fits,
+            }),
         }
     }
 
     fn by_repo_digest(&self, wanted: &str) -> Result<Option<Digest>> {
         for id in self.ids()? {
-            if self.read(&id)?.is_some_and(|record| record.repo_digests.iter().any(|known| known == wanted)) {
+            if self
+                .read(&id)?
+                .is_some_and(|record| record.repo_digests.iter().any(|known| known == wanted))
+            {
                 return Ok(Some(id));
             }
         }
@@ -254,7 +311,8 @@ impl<'a> Images<'a> {
         for layer in &record.layers {
             settled &= self.layers.require(&layer.layer)?.on_disk();
         }
-        let documents = std::iter::once(record.config).chain(record.manifests.iter().map(|manifest| manifest.digest));
+        let documents =
+            std::iter::once(record.config).chain(record.manifests.iter().map(|manifest| manifest.digest));
         if !settled {
             return self.shared.durability.sync();
         }
@@ -274,13 +332,22 @@ impl<'a> Images<'a> {
         if self.id_of_name(name)? == Some(*id) {
             return Ok(());
         }
-        let bytes = sealed::seal(NAME, NAME_VERSION, &NameFile { name: name.to_owned(), image: *id })?;
+        let bytes = sealed::seal(
+            NAME,
+            NAME_VERSION,
+            &NameFile {
+                name: name.to_owned(),
+                image: *id,
+            },
+        )?;
         self.shared.temp.publish(&bytes, &self.name_path(name), true)
     }
 
     fn read(&self, id: &Digest) -> Result<Option<ImageRecord>> {
         let path = self.id_path(id);
-        let Some(bytes) = files::read_opt(&path)? else { return Ok(None) };
+        let Some(bytes) = files::read_opt(&path)? else {
+            return Ok(None);
+        };
         let flaw = match parse(&bytes) {
             Ok(record) if record.id == *id => return Ok(Some(record)),
             Ok(record) => Flaw::Damaged(format!("is the record of image {}", record.id)),
@@ -288,17 +355,6 @@ impl<'a> Images<'a> {
         };
         self.flawed(&path, flaw);
         Ok(None)
-    }
-
-    fn read_sealed<T: DeserializeOwned>(&self, path: &std::path::Path, kind: &str, version: u32) -> Result<Option<T>> {
-        let Some(bytes) = files::read_opt(path)? else { return Ok(None) };
-        match sealed::open(kind, version, &bytes) {
-            Ok(value) => Ok(Some(value)),
-            Err(flaw) => {
-                self.flawed(path, flaw);
-                Ok(None)
-            }
-        }
     }
 
     fn flawed(&self, path: &std::path::Path, flaw: Flaw) {
@@ -310,7 +366,9 @@ impl<'a> Images<'a> {
 
     fn delete(&self, path: PathBuf) -> Result<()> {
         match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(error::io("delete", path)(source)),
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(error::io("delete", path)(source))
+            }
             _ => Ok(()),
         }
     }
@@ -322,23 +380,45 @@ fn canonical(text: &str) -> Option<String> {
 }
 
 fn with_names(mut record: ImageRecord, names: &BTreeMap<String, Digest>) -> ImageRecord {
-    record.names = names.iter().filter(|(_, id)| **id == record.id).map(|(name, _)| name.clone()).collect();
+    record.names = names
+        .iter()
+        .filter(|(_, id)| **id == record.id)
+        .map(|(name, _)| name.clone())
+        .collect();
     record
 }
 
 /// The new record, with what only the old one knew: where else the image is known.
 fn merge(old: Option<&ImageRecord>, new: &ImageRecord) -> ImageRecord {
-    let mut merged = ImageRecord { names: Vec::new(), ..new.clone() };
+    let mut merged = ImageRecord {
+        names: Vec::new(),
+        ..new.clone()
+    };
     let Some(old) = old else { return merged };
-    let digests: BTreeSet<String> = old.repo_digests.iter().chain(&new.repo_digests).cloned().collect();
+    let digests: BTreeSet<String> = old
+        .repo_digests
+        .iter()
+        .chain(&new.repo_digests)
+        .cloned()
+        .collect();
     merged.repo_digests = digests.into_iter().collect();
     for manifest in &old.manifests {
-        if !merged.manifests.iter().any(|known| known.digest == manifest.digest) {
+        if !merged
+            .manifests
+            .iter()
+            .any(|known| known.digest == manifest.digest)
+        {
             merged.manifests.push(manifest.clone());
         }
     }
     for layer in &mut merged.layers {
-        let known = || old.layers.iter().find(|other| other.diff_id == layer.diff_id)?.blob.clone();
+        let known = || {
+            old.layers
+                .iter()
+                .find(|other| other.diff_id == layer.diff_id)?
+                .blob
+                .clone()
+        };
         layer.blob = layer.blob.take().or_else(known);
     }
     merged
@@ -357,7 +437,11 @@ fn escape(name: &str) -> String {
             }
         }
     }
-    if out.len() > 240 { format!("%%{}", blake3::hash(name.as_bytes()).to_hex()) } else { out }
+    if out.len() > 240 {
+        format!("%%{}", blake3::hash(name.as_bytes()).to_hex())
+    } else {
+        out
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,11 @@ impl FromStr for Key {
         let reason = "expected 64 lower-case hexadecimal digits";
         text.parse::<ContentHash>()
             .map(|hash| Self(hash.0))
-            .map_err(|_| Error::Invalid { what: "key", text: text.chars().take(80).collect(), reason })
+            .map_err(|_| Error::Invalid {
+                what: "key",
+                text: text.chars().take(80).collect(),
+                reason,
+            })
     }
 }
 
@@ -89,7 +93,11 @@ pub struct KeyPart {
 impl KeyPart {
     /// A part that is its value.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into(), listing: None }
+        Self {
+            name: name.into(),
+            value: value.into(),
+            listing: None,
+        }
     }
 }
 
@@ -99,7 +107,8 @@ mod tests {
 
     #[test]
     fn nothing_runs_together() {
-        let parts = |list: &[(&str, &str)]| list.iter().map(|(n, v)| KeyPart::new(*n, *v)).collect::<Vec<_>>();
+        let parts =
+            |list: &[(&str, &str)]| list.iter().map(|(n, v)| KeyPart::new(*n, *v)).collect::<Vec<_>>();
         let keys = [
             Key::of("a", &parts(&[("x", "y")])),
             Key::of("b", &parts(&[("x", "y")])),

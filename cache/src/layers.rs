@@ -52,7 +52,9 @@ impl LayerId {
 
     /// The DiffID, if the id is made of one.
     pub fn diff_id(&self) -> Option<Digest> {
-        self.0.strip_prefix("sha256-").and_then(|hex| format!("sha256:{hex}").parse().ok())
+        self.0
+            .strip_prefix("sha256-")
+            .and_then(|hex| format!("sha256:{hex}").parse().ok())
     }
 }
 
@@ -65,7 +67,11 @@ impl FromStr for LayerId {
             return Ok(Self(text.to_owned()));
         }
         let reason = "expected sha256- or b3- and 64 lower-case hexadecimal digits";
-        Err(Error::Invalid { what: "layer id", text: text.chars().take(100).collect(), reason })
+        Err(Error::Invalid {
+            what: "layer id",
+            text: text.chars().take(100).collect(),
+            reason,
+        })
     }
 }
 
@@ -131,7 +137,10 @@ pub struct Layers {
 
 impl Layers {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, seen: Mutex::new(HashMap::new()) }
+        Self {
+            shared,
+            seen: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The layer, if it is there and in order.
@@ -139,7 +148,9 @@ impl Layers {
         if let Some(layer) = self.seen().get(id) {
             return Ok(Some(Arc::clone(layer)));
         }
-        let Some(meta) = self.read(id)? else { return Ok(None) };
+        let Some(meta) = self.read(id)? else {
+            return Ok(None);
+        };
         let layer = Arc::new(Layer::new(&self.shared, meta));
         Ok(Some(Arc::clone(self.seen().entry(id.clone()).or_insert(layer))))
     }
@@ -158,7 +169,10 @@ impl Layers {
             // Whatever the umask is: this is the root folder of a file system to be.
             rustix::fs::chmod(&path, mode.into()).map_err(error::errno("set the mode of", &path))?;
         }
-        Ok(LayerDraft { shared: Arc::clone(&self.shared), dir })
+        Ok(LayerDraft {
+            shared: Arc::clone(&self.shared),
+            dir,
+        })
     }
 
     /// Publishes a draft under `id`; `listing` is what is in it. If there is such a layer in order already, that one
@@ -175,9 +189,13 @@ impl Layers {
                 let _ = layer.listing.set(Arc::new(listing));
                 Arc::new(layer)
             }
-            None => self.read(id)?.map(|meta| Arc::new(Layer::new(&self.shared, meta))).ok_or_else(|| {
-                Error::Damaged { path: self.path(id), reason: "vanished while it was being published".to_owned() }
-            })?,
+            None => self
+                .read(id)?
+                .map(|meta| Arc::new(Layer::new(&self.shared, meta)))
+                .ok_or_else(|| Error::Damaged {
+                    path: self.path(id),
+                    reason: "vanished while it was being published".to_owned(),
+                })?,
         };
         Ok(Arc::clone(self.seen().entry(id.clone()).or_insert(layer)))
     }
@@ -207,7 +225,11 @@ impl Layers {
         match read_meta(&self.path(id), id)? {
             MetaRead::Absent | MetaRead::Newer => Ok(None),
             MetaRead::Damaged(reason) => {
-                self.shared.warn(crate::Warning { path: self.path(id), reason, moved_to: None });
+                self.shared.warn(crate::Warning {
+                    path: self.path(id),
+                    reason,
+                    moved_to: None,
+                });
                 Ok(None)
             }
             MetaRead::Good(meta) => Ok(self.shared.durability.trusted(&meta.stamp).then_some(meta)),
@@ -224,7 +246,11 @@ pub(crate) enum MetaRead {
 
 pub(crate) fn read_meta(folder: &Path, id: &LayerId) -> Result<MetaRead> {
     let Some(bytes) = files::read_opt(&folder.join("meta.json"))? else {
-        return Ok(if folder.exists() { MetaRead::Damaged("no meta.json".to_owned()) } else { MetaRead::Absent });
+        return Ok(if folder.exists() {
+            MetaRead::Damaged("no meta.json".to_owned())
+        } else {
+            MetaRead::Absent
+        });
     };
     Ok(match sealed::open::<LayerMeta>(KIND, VERSION, &bytes) {
         Ok(meta) if meta.id == *id => MetaRead::Good(meta),
@@ -244,7 +270,11 @@ pub struct Layer {
 
 impl Layer {
     fn new(shared: &Arc<Shared>, meta: LayerMeta) -> Self {
-        Self { shared: Arc::clone(shared), meta, listing: OnceLock::new() }
+        Self {
+            shared: Arc::clone(shared),
+            meta,
+            listing: OnceLock::new(),
+        }
     }
 
     /// Its identity.
@@ -284,10 +314,15 @@ impl Layer {
         }
         let path = self.path().join("listing");
         let bytes = std::fs::read(&path).map_err(error::io("read", &path))?;
-        let listing = Listing::from_bytes(&bytes)
-            .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?;
+        let listing = Listing::from_bytes(&bytes).map_err(|error| Error::Damaged {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         if listing.len() as u64 != self.meta.entries {
-            return Err(Error::Damaged { path, reason: "not the listing of this layer".to_owned() });
+            return Err(Error::Damaged {
+                path,
+                reason: "not the listing of this layer".to_owned(),
+            });
         }
         Ok(Arc::clone(self.listing.get_or_init(|| Arc::new(listing))))
     }
@@ -305,10 +340,15 @@ impl Layer {
 
     /// Keeps the DiffID beside the layer.
     pub fn set_diff_id(&self, diff_id: &Digest) -> Result<()> {
-        let file = DiffIdFile { diff_id: diff_id.clone(), layer: self.meta.id.clone() };
+        let file = DiffIdFile {
+            diff_id: diff_id.clone(),
+            layer: self.meta.id.clone(),
+        };
         let bytes = sealed::seal(DIFF_ID, DIFF_ID_VERSION, &file)?;
         // It is only believed with its checksum, and can be computed again: no stamp of its own.
-        self.shared.temp.publish(&bytes, &self.path().join(DIFF_ID), false)
+        self.shared
+            .temp
+            .publish(&bytes, &self.path().join(DIFF_ID), false)
     }
 
     /// Whether the layer would survive a power loss now.
@@ -339,7 +379,8 @@ impl LayerDraft {
     /// Gives the root folder of the layer its mode and owner.
     pub fn set_root(&self, mode: u32, uid: u32, gid: u32) -> Result<()> {
         let path = self.diff_path();
-        std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(error::io("set the owner of", &path))?;
+        std::os::unix::fs::chown(&path, Some(uid), Some(gid))
+            .map_err(error::io("set the owner of", &path))?;
         rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(mode & 0o7777))
             .map_err(error::errno("set the mode of", &path))
     }
@@ -349,7 +390,10 @@ impl LayerDraft {
         let from = self.dir.path().join("layer");
         let path = from.join("listing");
         let mut bytes = Vec::new();
-        listing.write_to(&mut bytes).and_then(|()| std::fs::write(&path, &bytes)).map_err(error::io("write", &path))?;
+        listing
+            .write_to(&mut bytes)
+            .and_then(|()| std::fs::write(&path, &bytes))
+            .map_err(error::io("write", &path))?;
         let to = self.shared.root.join("layers").join(id.as_str());
         let (size, content) = (total_size(listing), listing.content_hash());
         let (meta, won) = self.shared.durability.publish(|stamp| {
@@ -370,7 +414,10 @@ impl LayerDraft {
 
     fn rename(&self, from: &Path, to: &Path, id: &LayerId) -> Result<bool> {
         let taken = |source: &std::io::Error| {
-            matches!(source.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists)
+            matches!(
+                source.kind(),
+                std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists
+            )
         };
         match std::fs::rename(from, to) {
             Ok(()) => return Ok(true),

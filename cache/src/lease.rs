@@ -47,7 +47,9 @@ impl Lease {
         if !files::try_flock(&self.file, FlockOperation::NonBlockingLockExclusive, &self.path)? {
             // A failed conversion gives the shared lock up.
             files::flock(&self.file, FlockOperation::LockShared, &self.path)?;
-            return Err(Error::Busy { path: self.path.clone() });
+            return Err(Error::Busy {
+                path: self.path.clone(),
+            });
         }
         let done = work();
         files::flock(&self.file, FlockOperation::LockShared, &self.path)?;
@@ -75,7 +77,10 @@ mod tests {
         let one = Lease::shared(dir.path()).unwrap();
         let two = Lease::shared(dir.path()).unwrap();
         assert!(matches!(one.exclusively(|| Ok(())), Err(Error::Busy { .. })));
-        assert!(matches!(two.exclusively(|| Ok(())), Err(Error::Busy { .. })), "one is back to shared");
+        assert!(
+            matches!(two.exclusively(|| Ok(())), Err(Error::Busy { .. })),
+            "one is back to shared"
+        );
         drop(two);
         one.exclusively(|| Ok(())).unwrap();
     }

@@ -133,7 +133,11 @@ impl<'a> Records<'a> {
             Ok(None) => return Ok(Lookup::Miss(Miss::Absent)),
             Err(error) => {
                 let reason = format!("cannot be read: {}", source_text(&error));
-                return Ok(Lookup::Miss(Miss::Damaged(Warning { path, reason, moved_to: None })));
+                return Ok(Lookup::Miss(Miss::Damaged(Warning {
+                    path,
+                    reason,
+                    moved_to: None,
+                })));
             }
         };
         let (record, stamp) = match parse(&bytes) {
@@ -144,7 +148,9 @@ impl<'a> Records<'a> {
             }
         };
         if record.key != *key {
-            let warning = self.shared.set_aside(&path, format!("is the record of key {}", record.key));
+            let warning = self
+                .shared
+                .set_aside(&path, format!("is the record of key {}", record.key));
             return Ok(Lookup::Miss(Miss::Damaged(warning)));
         }
         if !self.shared.durability.trusted(&stamp) {
@@ -160,20 +166,28 @@ impl<'a> Records<'a> {
 
     /// The record as it is on disk, whether its layers are there or not; for *why*.
     pub fn peek(&self, key: &Key) -> Result<Option<Record>> {
-        let Some(bytes) = files::read_opt(&self.path(key))? else { return Ok(None) };
-        Ok(parse(&bytes).ok().map(|(record, _)| record).filter(|record| record.key == *key))
+        let Some(bytes) = files::read_opt(&self.path(key))? else {
+            return Ok(None);
+        };
+        Ok(parse(&bytes)
+            .ok()
+            .map(|(record, _)| record)
+            .filter(|record| record.key == *key))
     }
 
     /// Keeps a record under its key.
     pub fn put(&self, record: &Record) -> Result<()> {
-        self.shared.publish_stamped(&self.path(&record.key), |stamp| encode(record, stamp))
+        self.shared
+            .publish_stamped(&self.path(&record.key), |stamp| encode(record, stamp))
     }
 
     /// Takes a record out.
     pub fn remove(&self, key: &Key) -> Result<()> {
         let path = self.path(key);
         match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(error::io("delete", path)(source)),
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(error::io("delete", path)(source))
+            }
             _ => Ok(()),
         }
     }
@@ -183,7 +197,11 @@ impl<'a> Records<'a> {
         let folder = self.shared.root.join("records");
         let mut keys = Vec::new();
         for shard in files::names(&folder)? {
-            keys.extend(files::names(&folder.join(shard))?.iter().filter_map(|name| name.parse::<Key>().ok()));
+            keys.extend(
+                files::names(&folder.join(shard))?
+                    .iter()
+                    .filter_map(|name| name.parse::<Key>().ok()),
+            );
         }
         Ok(keys)
     }

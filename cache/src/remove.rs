@@ -26,7 +26,9 @@ pub(crate) fn tree(path: &Path) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let Some(top) = open_directory(CWD, path)? else { return Ok(()) };
+    let Some(top) = open_directory(CWD, path)? else {
+        return Ok(());
+    };
     empty(&top)?;
     match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -54,17 +56,27 @@ fn empty(top: &OwnedFd) -> io::Result<()> {
 
 fn empty_once(top: &OwnedFd, moved: &mut u64) -> io::Result<()> {
     let top_again = rustix::io::fcntl_dupfd_cloexec(top, 3)?;
-    let mut levels = vec![Level { subdirectories: clear(&top_again)?, fd: top_again, name: None }];
+    let mut levels = vec![Level {
+        subdirectories: clear(&top_again)?,
+        fd: top_again,
+        name: None,
+    }];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.subdirectories.pop() {
             let fd = level.fd.as_fd();
-            let Some(child) = open_directory(fd, name.as_c_str())? else { continue };
+            let Some(child) = open_directory(fd, name.as_c_str())? else {
+                continue;
+            };
             if levels.len() >= MAX_DEPTH {
                 move_up(&levels[levels.len() - 1].fd, &name, top, moved)?;
                 continue;
             }
             let subdirectories = clear(&child)?;
-            levels.push(Level { fd: child, name: Some(name), subdirectories });
+            levels.push(Level {
+                fd: child,
+                name: Some(name),
+                subdirectories,
+            });
             continue;
         }
         let done = levels.pop().and_then(|level| level.name);
@@ -112,7 +124,9 @@ fn clear(directory: &OwnedFd) -> io::Result<Vec<CString>> {
         }
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR | Errno::PERM) if is_directory(directory, name) => subdirectories.push(name.to_owned()),
+            Err(Errno::ISDIR | Errno::PERM) if is_directory(directory, name) => {
+                subdirectories.push(name.to_owned())
+            }
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -126,7 +140,10 @@ fn is_directory(parent: &OwnedFd, name: &CStr) -> bool {
 }
 
 /// Opens a directory for listing and makes it writable first. `None` when it is gone.
-fn open_directory<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, name: P) -> io::Result<Option<OwnedFd>> {
+fn open_directory<P: rustix::path::Arg + Copy>(
+    parent: BorrowedFd<'_>,
+    name: P,
+) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = match rustix::fs::openat(parent, name, flags | OFlags::PATH, Mode::empty()) {
         Ok(found) => found,
@@ -139,7 +156,12 @@ fn open_directory<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, name: P) 
         let link = format!("/proc/self/fd/{}", found.as_raw_fd());
         rustix::fs::chmod(&link, Mode::from_raw_mode(0o700))?;
     }
-    match rustix::fs::openat(&found, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+    match rustix::fs::openat(
+        &found,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
         Ok(open) => Ok(Some(open)),
         Err(errno) => Err(errno.into()),
     }
@@ -180,10 +202,20 @@ mod tests {
         let path = scratch();
         let mut here = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         for depth in 0..3000 {
-            let name = if depth % 7 == 0 { "n".repeat(250) } else { "d".to_owned() };
+            let name = if depth % 7 == 0 {
+                "n".repeat(250)
+            } else {
+                "d".to_owned()
+            };
             rustix::fs::mkdirat(&here, name.as_str(), Mode::from_raw_mode(0o755)).unwrap();
             rustix::fs::mkdirat(&here, "side", Mode::from_raw_mode(0o755)).unwrap();
-            here = rustix::fs::openat(&here, name.as_str(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+            here = rustix::fs::openat(
+                &here,
+                name.as_str(),
+                OFlags::RDONLY | OFlags::DIRECTORY,
+                Mode::empty(),
+            )
+            .unwrap();
         }
         tree(&path).unwrap();
         assert!(!path.exists());

@@ -26,7 +26,11 @@ pub enum Flaw {
 
 fn checksum(kind: &str, version: u32, body: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(kind.as_bytes()).update(b"\0").update(&version.to_le_bytes()).update(body);
+    hasher
+        .update(kind.as_bytes())
+        .update(b"\0")
+        .update(&version.to_le_bytes())
+        .update(body);
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
@@ -40,7 +44,11 @@ pub(crate) fn seal_bytes(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
 /// Takes the body out of the envelope.
 pub(crate) fn open_bytes<'a>(kind: &str, known: u32, bytes: &'a [u8]) -> Result<&'a [u8], Flaw> {
     let damaged = |reason: &str| Flaw::Damaged(reason.to_owned());
-    let end = bytes.iter().take(128).position(|byte| *byte == b'\n').ok_or_else(|| damaged("no first line"))?;
+    let end = bytes
+        .iter()
+        .take(128)
+        .position(|byte| *byte == b'\n')
+        .ok_or_else(|| damaged("no first line"))?;
     let line = std::str::from_utf8(&bytes[..end]).map_err(|_| damaged("first line is no text"))?;
     let mut words = line.split(' ');
     let (Some(name), Some(version), Some(sum), None) =
@@ -86,18 +94,27 @@ mod tests {
         assert_eq!(open::<Vec<u32>>("thing", 1, &bytes).unwrap(), vec![1, 2, 3]);
         let newer = seal("thing", 2, &vec![1]).unwrap();
         assert_eq!(open::<Vec<u32>>("thing", 1, &newer), Err(Flaw::Newer(2)));
-        assert!(matches!(open::<Vec<u32>>("other", 1, &bytes), Err(Flaw::Damaged(_))));
+        assert!(matches!(
+            open::<Vec<u32>>("other", 1, &bytes),
+            Err(Flaw::Damaged(_))
+        ));
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_found() {
         let bytes = seal("thing", 1, &"some text").unwrap();
         for at in 0..bytes.len() {
-            assert!(matches!(open::<String>("thing", 1, &bytes[..at]), Err(Flaw::Damaged(_))), "cut {at}");
+            assert!(
+                matches!(open::<String>("thing", 1, &bytes[..at]), Err(Flaw::Damaged(_))),
+                "cut {at}"
+            );
             for bit in 0..8 {
                 let mut bad = bytes.clone();
                 bad[at] ^= 1 << bit;
-                assert!(matches!(open::<String>("thing", 1, &bad), Err(Flaw::Damaged(_))), "bit {at}.{bit}");
+                assert!(
+                    matches!(open::<String>("thing", 1, &bad), Err(Flaw::Damaged(_))),
+                    "bit {at}.{bit}"
+                );
             }
         }
     }

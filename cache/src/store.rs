@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Blobs, BootId, Builds, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records, Result, Stamp, Temp,
-    Warning, durability::Durability, error, files, lease::Lease, maintenance,
+    Blobs, BootId, Builds, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records, Result, Stamp,
+    Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
 };
 
 /// The format of the whole store: the set of folders and what they mean. Single files have versions of their own.
@@ -146,7 +146,11 @@ impl Store {
 
     /// [`Store::sync`], only if this process published something since the last one. A fully cached build did not.
     pub fn sync_if_needed(&self) -> Result<()> {
-        if self.shared.durability.dirty() { self.sync() } else { Ok(()) }
+        if self.shared.durability.dirty() {
+            self.sync()
+        } else {
+            Ok(())
+        }
     }
 
     /// Starts the work that nobody waits for, in a thread of its own: sweeping what dead processes left, dropping
@@ -157,22 +161,40 @@ impl Store {
 
     /// What was found not to be as it should since the last call. To be shown to the user; nothing of it is fatal.
     pub fn take_warnings(&self) -> Vec<Warning> {
-        std::mem::take(&mut *self.shared.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .shared
+                .warnings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
 impl Shared {
     pub(crate) fn warn(&self, warning: Warning) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(warning);
     }
 
     /// Moves a damaged thing to `damaged/`, where nothing looks any more, and says so.
     pub(crate) fn set_aside(&self, path: &Path, reason: impl Into<String>) -> Warning {
-        let name = path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
+        let name = path
+            .file_name()
+            .map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned());
         let name: String = name.chars().take(150).collect();
-        let target = self.root.join("damaged").join(format!("{name}-{}", files::random_name()));
+        let target = self
+            .root
+            .join("damaged")
+            .join(format!("{name}-{}", files::random_name()));
         let moved = files::publish(path, &target);
-        Warning { path: path.to_owned(), reason: reason.into(), moved_to: moved.is_ok().then_some(target) }
+        Warning {
+            path: path.to_owned(),
+            reason: reason.into(),
+            moved_to: moved.is_ok().then_some(target),
+        }
     }
 
     /// Publishes a small file that carries a stamp.
@@ -181,26 +203,38 @@ impl Shared {
         target: &Path,
         bytes: impl FnOnce(&Stamp) -> Result<Vec<u8>>,
     ) -> Result<()> {
-        self.durability.publish(|stamp| self.temp.publish(&bytes(stamp)?, target, false))
+        self.durability
+            .publish(|stamp| self.temp.publish(&bytes(stamp)?, target, false))
     }
 }
 
 fn read_version(root: &Path) -> Result<Option<String>> {
     let path = root.join("version");
-    let Some(bytes) = files::read_opt(&path)? else { return Ok(None) };
-    let reason = || Error::VersionFile { root: root.to_owned(), reason: "it is no text".to_owned() };
+    let Some(bytes) = files::read_opt(&path)? else {
+        return Ok(None);
+    };
+    let reason = || Error::VersionFile {
+        root: root.to_owned(),
+        reason: "it is no text".to_owned(),
+    };
     String::from_utf8(bytes).map(Some).map_err(|_| reason())
 }
 
 fn version_text(userxattr: bool) -> String {
-    format!("kiln-store {FORMAT}\noverlay {}\n", if userxattr { "user" } else { "trusted" })
+    format!(
+        "kiln-store {FORMAT}\noverlay {}\n",
+        if userxattr { "user" } else { "trusted" }
+    )
 }
 
 fn check_version(root: &Path, text: &str, userxattr: bool) -> Result<()> {
     if text == version_text(userxattr) {
         return Ok(());
     }
-    let bad = |reason: &str| Error::VersionFile { root: root.to_owned(), reason: reason.to_owned() };
+    let bad = |reason: &str| Error::VersionFile {
+        root: root.to_owned(),
+        reason: reason.to_owned(),
+    };
     let mut lines = text.lines();
     let found = lines
         .next()
@@ -208,11 +242,21 @@ fn check_version(root: &Path, text: &str, userxattr: bool) -> Result<()> {
         .and_then(|number| number.parse::<u32>().ok())
         .ok_or_else(|| bad("it does not begin with `kiln-store <number>`"))?;
     if found != FORMAT {
-        return Err(Error::Version { root: root.to_owned(), found, known: FORMAT });
+        return Err(Error::Version {
+            root: root.to_owned(),
+            found,
+            known: FORMAT,
+        });
     }
     match lines.next() {
-        Some("overlay user") => Err(Error::XattrMode { root: root.to_owned(), stored_userxattr: true }),
-        Some("overlay trusted") => Err(Error::XattrMode { root: root.to_owned(), stored_userxattr: false }),
+        Some("overlay user") => Err(Error::XattrMode {
+            root: root.to_owned(),
+            stored_userxattr: true,
+        }),
+        Some("overlay trusted") => Err(Error::XattrMode {
+            root: root.to_owned(),
+            stored_userxattr: false,
+        }),
         _ => Err(bad("it does not say which overlay attributes the layers use")),
     }
 }
@@ -244,7 +288,10 @@ mod tests {
     #[test]
     fn opens_what_it_made() {
         let (dir, store) = testing::store();
-        assert_eq!(std::fs::read_to_string(dir.path().join("version")).unwrap(), "kiln-store 1\noverlay trusted\n");
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("version")).unwrap(),
+            "kiln-store 1\noverlay trusted\n"
+        );
         drop(store);
         testing::open(dir.path(), "bbbb");
     }
@@ -253,14 +300,32 @@ mod tests {
     fn refuses_other_versions_and_modes() {
         let (dir, store) = testing::store();
         drop(store);
-        let options = StoreOptions { userxattr: true, boot: "aa".parse().unwrap() };
+        let options = StoreOptions {
+            userxattr: true,
+            boot: "aa".parse().unwrap(),
+        };
         let open = || Store::open(dir.path(), options.clone()).unwrap_err();
-        assert!(matches!(open(), Error::XattrMode { stored_userxattr: false, .. }));
-        for (text, newer) in [("kiln-store 2\nwhatever\n", true), ("kiln-store 0\n", true), ("", false), ("x", false)] {
+        assert!(matches!(
+            open(),
+            Error::XattrMode {
+                stored_userxattr: false,
+                ..
+            }
+        ));
+        for (text, newer) in [
+            ("kiln-store 2\nwhatever\n", true),
+            ("kiln-store 0\n", true),
+            ("", false),
+            ("x", false),
+        ] {
             std::fs::write(dir.path().join("version"), text).unwrap();
             let error = open();
             assert_eq!(matches!(error, Error::Version { .. }), newer, "{text:?}: {error}");
-            assert_eq!(matches!(error, Error::VersionFile { .. }), !newer, "{text:?}: {error}");
+            assert_eq!(
+                matches!(error, Error::VersionFile { .. }),
+                !newer,
+                "{text:?}: {error}"
+            );
         }
     }
 

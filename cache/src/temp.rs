@@ -40,7 +40,11 @@ struct Owner {
 
 impl Temp {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { area: root.join("tmp"), owner: Mutex::new(None), counter: AtomicU64::new(0) }
+        Self {
+            area: root.join("tmp"),
+            owner: Mutex::new(None),
+            counter: AtomicU64::new(0),
+        }
     }
 
     /// The folder of half-fetched blobs.
@@ -99,7 +103,9 @@ impl Temp {
         let lock_path = new.join("lock");
         let lock = files::open_lock(&lock_path)?;
         files::flock(&lock, FlockOperation::LockExclusive, &lock_path)?;
-        let path = self.area.join(format!("{}-{}", std::process::id(), files::random_name()));
+        let path = self
+            .area
+            .join(format!("{}-{}", std::process::id(), files::random_name()));
         std::fs::rename(&new, &path).map_err(error::io("publish", &path))?;
         Ok(Owner { path, _lock: lock })
     }
@@ -128,7 +134,11 @@ impl Temp {
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        let owner = self.owner.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let owner = self
+            .owner
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(owner) = owner {
             // What cannot be deleted now, the next sweep deletes.
             let _ = remove::tree(&owner.path);
@@ -139,7 +149,11 @@ impl Drop for Temp {
 fn older_than(path: &Path, age: Duration) -> bool {
     std::fs::symlink_metadata(path)
         .and_then(|meta| meta.modified())
-        .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|passed| passed > age))
+        .is_ok_and(|time| {
+            SystemTime::now()
+                .duration_since(time)
+                .is_ok_and(|passed| passed > age)
+        })
 }
 
 /// Deletes a process's folder if its lock can be had.
@@ -213,6 +227,9 @@ mod tests {
         assert!(!scratch.path().join("tmp/99-dead").exists());
         drop(kept);
         drop(living);
-        assert_eq!(files::names(&scratch.path().join("tmp")).unwrap(), ["new-beginning"]);
+        assert_eq!(
+            files::names(&scratch.path().join("tmp")).unwrap(),
+            ["new-beginning"]
+        );
     }
 }

@@ -12,7 +12,11 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("kiln-cache-{}-{}", std::process::id(), crate::files::random_name()));
+        let path = std::env::temp_dir().join(format!(
+            "kiln-cache-{}-{}",
+            std::process::id(),
+            crate::files::random_name()
+        ));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -37,5 +41,12 @@ pub(crate) fn store() -> (Scratch, Arc<Store>) {
 
 /// The store at `root`, as seen in the given boot.
 pub(crate) fn open(root: &Path, boot: &str) -> Arc<Store> {
-    Store::open(root, StoreOptions { userxattr: false, boot: boot.parse().unwrap() }).unwrap()
+    Store::open(
+        root,
+        StoreOptions {
+            userxattr: false,
+            boot: boot.parse().unwrap(),
+        },
+    )
+    .unwrap()
 }

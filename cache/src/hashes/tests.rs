@@ -10,9 +10,22 @@ fn path(text: &str) -> TreePath {
 }
 
 fn key(ino: u64, age_secs: i64) -> StatKey {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed();
-    let time = Timestamp { secs: now - age_secs, nanos: 5 };
-    StatKey { dev: 1, ino, size: ino * 10, mtime: time, ctime: time }
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        .cast_signed();
+    let time = Timestamp {
+        secs: now - age_secs,
+        nanos: 5,
+    };
+    StatKey {
+        dev: 1,
+        ino,
+        size: ino * 10,
+        mtime: time,
+        ctime: time,
+    }
 }
 
 #[test]
@@ -21,7 +34,11 @@ fn remembers_across_opens() {
     let memory = store.hashes().open(dir.path()).unwrap();
     let keys: Vec<_> = (0..5000).map(|ino| key(ino, HOUR_AGO)).collect();
     for (at, key) in keys.iter().enumerate() {
-        memory.remember(&path(&format!("dir/file-{at}")), key, ContentHash::of(&at.to_le_bytes()));
+        memory.remember(
+            &path(&format!("dir/file-{at}")),
+            key,
+            ContentHash::of(&at.to_le_bytes()),
+        );
     }
     assert!(memory.save().unwrap());
     let memory = store.hashes().open(dir.path()).unwrap();
@@ -33,7 +50,10 @@ fn remembers_across_opens() {
     assert!(!memory.save().unwrap(), "nothing was learned");
     // Every field counts.
     let good = keys[7];
-    let later = Timestamp { secs: good.mtime.secs, nanos: 6 };
+    let later = Timestamp {
+        secs: good.mtime.secs,
+        nanos: 6,
+    };
     for other in [
         StatKey { dev: 2, ..good },
         StatKey { ino: 8, ..good },
@@ -49,20 +69,54 @@ fn remembers_across_opens() {
 #[test]
 fn what_was_just_changed_is_not_kept() {
     let opened = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_500);
-    let at = |secs: i64, millis: u32| Timestamp { secs, nanos: millis * 1_000_000 };
+    let at = |secs: i64, millis: u32| Timestamp {
+        secs,
+        nanos: millis * 1_000_000,
+    };
     let cases = [
         (at(999_990, 1), at(999_990, 1), true, "long ago"),
-        (at(1_000_000, 399), at(1_000_000, 399), true, "101 ms before, fine clock"),
-        (at(1_000_000, 400), at(1_000_000, 400), false, "100 ms before, fine clock"),
-        (at(1_000_000, 450), at(1_000_000, 450), false, "50 ms before, fine clock"),
-        (at(999_999, 0), at(999_999, 0), false, "1.5 s before, coarse clock"),
+        (
+            at(1_000_000, 399),
+            at(1_000_000, 399),
+            true,
+            "101 ms before, fine clock",
+        ),
+        (
+            at(1_000_000, 400),
+            at(1_000_000, 400),
+            false,
+            "100 ms before, fine clock",
+        ),
+        (
+            at(1_000_000, 450),
+            at(1_000_000, 450),
+            false,
+            "50 ms before, fine clock",
+        ),
+        (
+            at(999_999, 0),
+            at(999_999, 0),
+            false,
+            "1.5 s before, coarse clock",
+        ),
         (at(999_998, 0), at(999_998, 0), true, "2.5 s before, coarse clock"),
-        (at(5, 0), at(1_000_000, 450), false, "the mtime was set back, the ctime tells"),
+        (
+            at(5, 0),
+            at(1_000_000, 450),
+            false,
+            "the mtime was set back, the ctime tells",
+        ),
         (at(1_000_000, 450), at(5, 1), false, "the mtime tells"),
         (at(2_000_000, 0), at(5, 1), false, "from the future"),
     ];
     for (mtime, ctime, kept, what) in cases {
-        let key = StatKey { dev: 1, ino: 1, size: 1, mtime, ctime };
+        let key = StatKey {
+            dev: 1,
+            ino: 1,
+            size: 1,
+            mtime,
+            ctime,
+        };
         assert_eq!(settled(&key, opened), kept, "{what}");
     }
 }
@@ -88,10 +142,22 @@ fn forgets_what_is_not_used_and_keeps_what_is() {
 }
 
 fn saved() -> Vec<u8> {
-    let stamp = Stamp { boot: "aaaa".parse().unwrap(), epoch: 3 };
+    let stamp = Stamp {
+        boot: "aaaa".parse().unwrap(),
+        epoch: 3,
+    };
     let entries: Vec<_> = [3_u64, 1 << 50, u64::MAX]
         .iter()
-        .map(|hash| (*hash, Remembered { key: key(*hash >> 8, 9), content: ContentHash::of(b"x"), age: 1 }))
+        .map(|hash| {
+            (
+                *hash,
+                Remembered {
+                    key: key(*hash >> 8, 9),
+                    content: ContentHash::of(b"x"),
+                    age: 1,
+                },
+            )
+        })
         .collect();
     encode(&entries, &stamp)
 }
@@ -106,7 +172,10 @@ fn damage_is_found_and_harmless() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         assert!(matches!(parse(bad), Err(Flaw::Damaged(_))), "byte {at}");
-        assert!(matches!(parse(good[..at].to_vec()), Err(Flaw::Damaged(_))), "cut {at}");
+        assert!(
+            matches!(parse(good[..at].to_vec()), Err(Flaw::Damaged(_))),
+            "cut {at}"
+        );
     }
     for bad in [vec![], vec![0; good.len()], good[..50].to_vec()] {
         std::fs::write(&memory.path, bad).unwrap();
@@ -122,9 +191,22 @@ fn an_unsynced_memory_does_not_outlive_its_boot() {
     let memory = store.hashes().open(dir.path()).unwrap();
     memory.remember(&path("a"), &key(1, HOUR_AGO), ContentHash::of(b"a"));
     memory.save().unwrap();
-    assert!(testing::open(dir.path(), "bbbb").hashes().open(dir.path()).unwrap().is_empty());
+    assert!(
+        testing::open(dir.path(), "bbbb")
+            .hashes()
+            .open(dir.path())
+            .unwrap()
+            .is_empty()
+    );
     store.sync().unwrap();
-    assert_eq!(testing::open(dir.path(), "bbbb").hashes().open(dir.path()).unwrap().len(), 1);
+    assert_eq!(
+        testing::open(dir.path(), "bbbb")
+            .hashes()
+            .open(dir.path())
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 proptest! {

@@ -114,13 +114,23 @@ fn decode(payload: &[u8]) -> Option<Entry> {
     let (at, rest) = rest.split_first_chunk::<8>()?;
     let at_ms = u64::from_le_bytes(*at);
     match tag {
-        1 => Some(Entry::Used { item: decode_item(rest)?, at_ms }),
+        1 => Some(Entry::Used {
+            item: decode_item(rest)?,
+            at_ms,
+        }),
         2 => {
             let (identity, rest) = rest.split_first_chunk::<32>()?;
             let record = <[u8; 32]>::try_from(rest).ok()?;
-            Some(Entry::Step { identity: Key(*identity), record: Key(record), at_ms })
+            Some(Entry::Step {
+                identity: Key(*identity),
+                record: Key(record),
+                at_ms,
+            })
         }
-        3 => Some(Entry::Forget { item: decode_item(rest)?, at_ms }),
+        3 => Some(Entry::Forget {
+            item: decode_item(rest)?,
+            at_ms,
+        }),
         _ => None,
     }
 }
@@ -128,7 +138,9 @@ fn decode(payload: &[u8]) -> Option<Entry> {
 /// The entries of a journal file up to the first byte that is not right. Never panics, whatever the bytes are.
 pub fn parse(bytes: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let Some(mut rest) = bytes.strip_prefix(header().as_slice()) else { return entries };
+    let Some(mut rest) = bytes.strip_prefix(header().as_slice()) else {
+        return entries;
+    };
     while let Some((frame, after)) = rest.split_first_chunk::<FRAME>() {
         let length = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
         if length > MAX_PAYLOAD || length > after.len() {
@@ -156,10 +168,23 @@ mod tests {
         let layer = Item::Layer(LayerId::from_content(&ContentHash::of(b"x")));
         let (one, two) = (Key([1; 32]), Key([2; 32]));
         vec![
-            Entry::Used { item: layer.clone(), at_ms: 1 },
-            Entry::Step { identity: one, record: two, at_ms: 2 },
-            Entry::Forget { item: Item::Record(two), at_ms: 3 },
-            Entry::Forget { item: layer, at_ms: u64::MAX },
+            Entry::Used {
+                item: layer.clone(),
+                at_ms: 1,
+            },
+            Entry::Step {
+                identity: one,
+                record: two,
+                at_ms: 2,
+            },
+            Entry::Forget {
+                item: Item::Record(two),
+                at_ms: 3,
+            },
+            Entry::Forget {
+                item: layer,
+                at_ms: u64::MAX,
+            },
         ]
     }
 
