@@ -479,3 +479,6 @@ impl Snapshot {
         Self { layers }
     }
 }
+
+#[cfg(test)]
+mod tests;

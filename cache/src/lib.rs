@@ -48,6 +48,8 @@ mod builds;
 mod durability;
 mod error;
 mod files;
+#[cfg(test)]
+mod formats;
 pub mod hashes;
 pub mod images;
 pub mod index;
