@@ -72,6 +72,11 @@ pub enum AuthState {
         /// User name that it gave.
         name: String,
     },
+    /// The token service refused the credentials, so the request went out anonymously.
+    Refused {
+        /// User name.
+        name: String,
+    },
     /// A credential helper is configured but failed, so the request went out anonymously.
     HelperFailed {
         /// Name of the helper.
@@ -87,6 +92,7 @@ impl fmt::Display for AuthState {
             Self::Anonymous => f.write_str("anonymous"),
             Self::User { name } => write!(f, "as user {name}"),
             Self::Helper { helper, name } => write!(f, "as user {name} of credential helper {helper}"),
+            Self::Refused { name } => write!(f, "anonymous, because the password of {name} was refused"),
             Self::HelperFailed { helper, reason } => {
                 write!(f, "anonymous, because credential helper {helper} failed: {reason}")
             }
@@ -259,6 +265,9 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The TLS library refuses its settings.
+    #[error("set up TLS")]
+    Tls(#[source] rustls::Error),
     /// A CA bundle that was asked for holds no certificate.
     #[error("CA bundle {} holds no certificate", path.display())]
     CaBundleEmpty {

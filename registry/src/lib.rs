@@ -11,19 +11,36 @@
 //! the retry policy decides about another attempt, and what remains is an [`Error`] that lists every
 //! endpoint with its cause.
 //!
-//! ```text
-//! impl Client {                                                   // Send + Sync
-//!     pub fn new(config: ClientConfig) -> Result<Self, ConfigError>;
-//!     pub fn resolve(&self, reference: &Reference, accept: &[&str]) -> Result<Resolved>;
-//!     pub fn manifest(&self, reference: &Reference) -> Result<FetchedManifest>;
-//!     pub fn manifest_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<FetchedManifest>;
-//!     pub fn fetch_blob(&self, reference: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink,
-//!                       progress: &dyn Fn(u64)) -> Result<()>;    // progress: bytes so far, absolute
-//!     pub fn blob_exists(&self, reference: &Reference, blob: &Descriptor) -> Result<bool>;
-//!     pub fn mount_blob(&self, reference: &Reference, digest: &Digest, from: &Reference) -> Result<bool>;
-//!     pub fn put_blob(&self, reference: &Reference, blob: &Descriptor, source: &dyn BlobSource,
-//!                     progress: &dyn Fn(u64)) -> Result<()>;
-//!     pub fn put_manifest(&self, reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Digest>;
-//!     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>>;
-//! }
-//! ```
+//! Schemes: HTTPS, except that loopback hosts are asked over plain HTTP, and hosts that are configured
+//! as insecure over HTTPS without verification and then over plain HTTP.
+
+mod auth;
+mod blob;
+mod challenge;
+mod client;
+mod config;
+mod docker_config;
+mod endpoint;
+mod error;
+mod failed;
+mod limit;
+mod manifest;
+mod push;
+mod response;
+pub mod roots;
+mod sink;
+mod tls;
+mod transport;
+mod types;
+mod url;
+
+pub use challenge::{Challenge, parse_challenges};
+pub use client::Client;
+pub use config::{
+    CONNECTIONS_PER_HOST, ClientConfig, Clock, Interrupted, MANIFEST_LIMIT, Mirror, Proxies, RetryPolicy,
+    SystemClock,
+};
+pub use docker_config::{Credentials, DockerConfig, DockerConfigError, HelperError, Secret};
+pub use error::{AuthState, ConfigError, Error, ErrorKind, Failure, Result, Unreachable};
+pub use manifest::{ACCEPT_MANIFESTS, FetchedManifest, Resolved};
+pub use sink::{BlobSink, BlobSource};

@@ -148,6 +148,11 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The host of `host[:port]`.
+pub(crate) fn host(authority: &str) -> &str {
+    split_port(authority).0
+}
+
 /// Whether a `host[:port]` is this machine: `localhost`, `*.localhost`, 127.0.0.0/8 or `[::1]`.
 pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = split_port(authority).0;
