@@ -12,7 +12,7 @@ use crate::failed::{Failed, Retry};
 use crate::response::content_range;
 use crate::sink::BlobSink;
 use crate::transport::Response;
-use crate::types::{Descriptor, Reference, Sha256};
+use kiln_image::{Descriptor, Reference, Sha256};
 use crate::url::Url;
 
 /// Bytes read at a time: large enough that calls do not count, small enough for any thread count.

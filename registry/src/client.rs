@@ -14,7 +14,7 @@ use crate::endpoint::{Endpoint, Endpoints};
 use crate::error::{AuthState, ConfigError, Error, ErrorKind, Failure, Result};
 use crate::failed::{Failed, Retry};
 use crate::transport::{Payload, Request, Response, Transport};
-use crate::types::Reference;
+use kiln_image::Reference;
 use crate::url::Url;
 
 /// A client for any number of registries, shared by any number of threads.
@@ -95,7 +95,7 @@ impl Client {
         let endpoints = match self.candidates(reference, purpose) {
             Ok(endpoints) => endpoints,
             Err(reason) => {
-                let last = unusable_registry(reference.registry(), reason);
+                let last = unusable_registry(&reference.registry, reason);
                 return Err(Error::new(operation, reference, failures, last));
             }
         };
@@ -131,7 +131,7 @@ impl Client {
             }
         }
         let last = failures.pop().unwrap_or_else(|| {
-            unusable_registry(reference.registry(), "no endpoint is left to ask".to_owned())
+            unusable_registry(&reference.registry, "no endpoint is left to ask".to_owned())
         });
         Err(Error::new(operation, reference, failures, last))
     }
@@ -273,7 +273,7 @@ fn jitter() -> u8 {
 }
 
 fn key(reference: &Reference) -> (String, String) {
-    (reference.registry().to_owned(), reference.repository().to_owned())
+    (reference.registry.clone(), reference.repository.clone())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::ClientConfig;
 use crate::error::ConfigError;
-use crate::types::Reference;
+use kiln_image::Reference;
 use crate::url::{Url, is_loopback};
 
 /// The name that references use for Docker Hub, and the host that serves it.
@@ -70,9 +70,9 @@ impl Endpoints {
     /// Mirrors in order, then the registry.
     pub(crate) fn for_pull(&self, reference: &Reference) -> Result<Vec<Endpoint>, String> {
         let mut endpoints = Vec::new();
-        let repository = reference.repository();
-        for place in self.mirrors.get(reference.registry()).into_iter().flatten() {
-            let short = repository.strip_prefix(LIBRARY).filter(|_| reference.registry() == HUB);
+        let repository = reference.repository.as_str();
+        for place in self.mirrors.get(&reference.registry).into_iter().flatten() {
+            let short = repository.strip_prefix(LIBRARY).filter(|_| reference.registry == HUB);
             for name in std::iter::once(repository).chain(short) {
                 self.add(&mut endpoints, place, name, &place.authority);
             }
@@ -83,11 +83,11 @@ impl Endpoints {
 
     /// The registry itself.
     pub(crate) fn for_push(&self, reference: &Reference) -> Result<Vec<Endpoint>, String> {
-        let registry = reference.registry();
+        let registry = reference.registry.as_str();
         let host = if registry == HUB { HUB_HOST } else { registry };
         let place = parse_mirror(host)?;
         let mut endpoints = Vec::new();
-        self.add(&mut endpoints, &place, reference.repository(), registry);
+        self.add(&mut endpoints, &place, &reference.repository, registry);
         Ok(endpoints)
     }
 

@@ -31,7 +31,6 @@ pub mod roots;
 mod sink;
 mod tls;
 mod transport;
-mod types;
 mod url;
 
 pub use challenge::{Challenge, parse_challenges};

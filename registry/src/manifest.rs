@@ -10,17 +10,11 @@ use crate::endpoint::Endpoint;
 use crate::error::{ErrorKind, Result};
 use crate::failed::Failed;
 use crate::transport::Response;
-use crate::types::{Digest, Reference};
+use kiln_image::media_type::{ACCEPTED_MANIFESTS, OCI_INDEX, OCI_MANIFEST};
+use kiln_image::{Digest, Reference};
 
 /// Every kind of manifest that can be pulled: OCI and Docker schema 2, single and multi-platform.
-pub const ACCEPT_MANIFESTS: &[&str] = &[
-    OCI_INDEX,
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    OCI_MANIFEST,
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const ACCEPT_MANIFESTS: &[&str] = &ACCEPTED_MANIFESTS;
 
 /// Types that say nothing about a manifest: some servers send them for every file.
 const MEANINGLESS_TYPES: &[&str] = &["", "application/json", "application/octet-stream", "text/plain"];
@@ -54,12 +48,12 @@ impl Client {
     /// `accept` are the media types wanted, normally [`ACCEPT_MANIFESTS`].
     pub fn resolve(&self, reference: &Reference, accept: &[&str]) -> Result<Resolved> {
         let accept = accept.join(", ");
-        let purpose = if reference.digest().is_some() { Purpose::Content } else { Purpose::Name };
+        let purpose = if reference.digest.is_some() { Purpose::Content } else { Purpose::Name };
         self.on_endpoints("resolve", reference, purpose, |endpoint| {
             if let Some(resolved) = self.head(endpoint, reference, &accept)? {
                 return Ok(resolved);
             }
-            let fetched = self.get(endpoint, &name(reference), reference.digest(), &accept)?;
+            let fetched = self.get(endpoint, &name(reference), reference.digest.as_ref(), &accept)?;
             Ok(Resolved {
                 digest: fetched.digest,
                 media_type: fetched.media_type,
@@ -71,8 +65,8 @@ impl Client {
 
     /// The manifest or index that the reference names, by digest when it has one, otherwise by tag.
     pub fn manifest(&self, reference: &Reference) -> Result<FetchedManifest> {
-        let purpose = if reference.digest().is_some() { Purpose::Content } else { Purpose::Name };
-        self.fetch_manifest(reference, &name(reference), reference.digest(), purpose)
+        let purpose = if reference.digest.is_some() { Purpose::Content } else { Purpose::Name };
+        self.fetch_manifest(reference, &name(reference), reference.digest.as_ref(), purpose)
     }
 
     /// A manifest of the reference's repository by digest, such as an entry of an index.
@@ -121,7 +115,7 @@ impl Client {
             let (Some(digest), Some(media_type)) = (content_digest(&response), media_type(&response)) else {
                 return Ok(None);
             };
-            if reference.digest().is_some_and(|wanted| *wanted != digest) {
+            if reference.digest.is_some_and(|wanted| wanted != digest) {
                 return Ok(None);
             }
             Ok(Some(Resolved { digest, media_type, size: response.content_length(), bytes: None }))
@@ -173,9 +167,9 @@ fn too_large(response: &Response) -> Failed {
 
 /// The last part of the manifest's URL: digest before tag, since it says more.
 fn name(reference: &Reference) -> String {
-    match (reference.digest(), reference.tag()) {
+    match (&reference.digest, &reference.tag) {
         (Some(digest), _) => digest.to_string(),
-        (None, Some(tag)) => tag.to_owned(),
+        (None, Some(tag)) => tag.clone(),
         (None, None) => "latest".to_owned(),
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{ErrorKind, Result};
 use crate::failed::{Failed, Retry};
 use crate::sink::BlobSource;
 use crate::transport::{Payload, Request, Response};
-use crate::types::{Descriptor, Digest, Reference};
+use kiln_image::{Descriptor, Digest, Reference};
 use crate::url::Url;
 
 /// Size of one chunk where a registry does not take a blob whole. Reverse proxies in front of small
@@ -49,15 +49,15 @@ impl Client {
     /// Makes a blob of another repository of the same registry part of this one, without a transfer.
     /// False if the registry would not (then the blob has to be uploaded).
     pub fn mount_blob(&self, reference: &Reference, digest: &Digest, from: &Reference) -> Result<bool> {
-        if reference.registry() != from.registry() || reference.repository() == from.repository() {
+        if reference.registry != from.registry || reference.repository == from.repository {
             return Ok(false);
         }
         self.on_endpoints("mount blob into", reference, Purpose::Push, |endpoint| {
-            let scope = Scope::push(&endpoint.repository).and_pull(from.repository());
+            let scope = Scope::push(&endpoint.repository).and_pull(&from.repository);
             let url = endpoint
                 .url("blobs/uploads/")
                 .with_query("mount", &digest.to_string())
-                .with_query("from", from.repository());
+                .with_query("from", &from.repository);
             let request = self.request(Method::POST, url);
             self.retrying(&request.url, || {
                 let (response, authorization) = self.call(endpoint, &scope, &request)?;
@@ -101,8 +101,8 @@ impl Client {
     /// Uploads a manifest or index under the reference's digest or tag. Its blobs must be there.
     pub fn put_manifest(&self, reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::sha256_of(bytes);
-        let name = match (reference.tag(), reference.digest()) {
-            (Some(tag), _) => tag.to_owned(),
+        let name = match (&reference.tag, &reference.digest) {
+            (Some(tag), _) => tag.clone(),
             (None, Some(digest)) => digest.to_string(),
             (None, None) => digest.to_string(),
         };
@@ -120,7 +120,7 @@ impl Client {
                         let cause = format!("the registry stored {stored} instead of {digest}");
                         Err(Failed::mismatch(ErrorKind::DigestMismatch, &response.url, cause))
                     }
-                    _ => Ok(digest.clone()),
+                    _ => Ok(digest),
                 }
             })
         })
