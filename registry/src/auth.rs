@@ -55,16 +55,22 @@ impl Scope {
     /// This scope and what the challenge asks for: a proxy may know the repository by another name.
     fn with_challenge(&self, challenge: Option<&str>) -> Vec<String> {
         let mut entries = self.0.clone();
-        for entry in challenge.unwrap_or_default().split(' ').filter(|entry| !entry.is_empty()) {
-            let covered = entries.iter().any(|own| {
-                match (own.rsplit_once(':'), entry.rsplit_once(':')) {
+        for entry in challenge
+            .unwrap_or_default()
+            .split(' ')
+            .filter(|entry| !entry.is_empty())
+        {
+            let covered = entries
+                .iter()
+                .any(|own| match (own.rsplit_once(':'), entry.rsplit_once(':')) {
                     (Some((own_name, own_actions)), Some((name, actions))) => {
                         own_name == name
-                            && actions.split(',').all(|action| own_actions.split(',').any(|own| own == action))
+                            && actions
+                                .split(',')
+                                .all(|action| own_actions.split(',').any(|own| own == action))
                     }
                     _ => false,
-                }
-            });
+                });
             if !covered {
                 entries.push(entry.to_owned());
             }
@@ -172,14 +178,28 @@ impl Authenticator {
         refused: Option<&str>,
     ) -> Result<Authorization, Failed> {
         let known = self.known(&endpoint.credentials);
-        if let Some(Credentials { secret: Secret::RegistryToken(token), .. }) = &known.credentials {
-            return Ok(Authorization { header: Some(format!("Bearer {token}").into()), state: known.state });
+        if let Some(Credentials {
+            secret: Secret::RegistryToken(token),
+            ..
+        }) = &known.credentials
+        {
+            return Ok(Authorization {
+                header: Some(format!("Bearer {token}").into()),
+                state: known.state,
+            });
         }
         if challenge.scheme == "basic" {
             let header = known.credentials.as_ref().and_then(basic).map(Arc::from);
-            return Ok(Authorization { header, state: known.state });
+            return Ok(Authorization {
+                header,
+                state: known.state,
+            });
         }
-        let slot = Arc::clone(lock(&self.tokens).entry((origin(&endpoint.base), scope.clone())).or_default());
+        let slot = Arc::clone(
+            lock(&self.tokens)
+                .entry((origin(&endpoint.base), scope.clone()))
+                .or_default(),
+        );
         let mut token = lock(&slot);
         if let Some(token) = token.as_ref() {
             let fresh = self.config.clock.now() < token.expires;
@@ -211,7 +231,9 @@ impl Authenticator {
                     && matches!(failed.failure.kind, ErrorKind::Unauthorized | ErrorKind::Denied) =>
             {
                 let name = user_name(credentials).to_owned();
-                service.ask(transport, None, &AuthState::Refused { name }).map_err(|_| failed)
+                service
+                    .ask(transport, None, &AuthState::Refused { name })
+                    .map_err(|_| failed)
             }
             result => result,
         }
@@ -222,19 +244,36 @@ impl Authenticator {
         if let Some(known) = cache.get(host) {
             return known.clone();
         }
-        let known = match self.config.docker_config.as_ref().map(|config| config.credentials(host)) {
-            None | Some(Ok(None)) => Known { credentials: None, state: AuthState::Anonymous },
+        let known = match self
+            .config
+            .docker_config
+            .as_ref()
+            .map(|config| config.credentials(host))
+        {
+            None | Some(Ok(None)) => Known {
+                credentials: None,
+                state: AuthState::Anonymous,
+            },
             Some(Ok(Some(credentials))) => {
                 let name = user_name(&credentials).to_owned();
                 let state = match &credentials.helper {
-                    Some(helper) => AuthState::Helper { helper: helper.clone(), name },
+                    Some(helper) => AuthState::Helper {
+                        helper: helper.clone(),
+                        name,
+                    },
                     None => AuthState::User { name },
                 };
-                Known { credentials: Some(credentials), state }
+                Known {
+                    credentials: Some(credentials),
+                    state,
+                }
             }
             Some(Err(error)) => Known {
                 credentials: None,
-                state: AuthState::HelperFailed { helper: error.helper, reason: error.reason },
+                state: AuthState::HelperFailed {
+                    helper: error.helper,
+                    reason: error.reason,
+                },
             },
         };
         cache.insert(host.to_owned(), known.clone());
@@ -261,7 +300,10 @@ impl<'a> TokenService<'a> {
     ) -> Result<Self, Failed> {
         let realm = challenge.parameter("realm").unwrap_or_default();
         let realm = endpoint.base.join(realm).map_err(|error| {
-            Failed::protocol(&endpoint.base, format!("the challenge names an unusable token service: {error}"))
+            Failed::protocol(
+                &endpoint.base,
+                format!("the challenge names an unusable token service: {error}"),
+            )
         })?;
         let safe = realm.https || realm.is_loopback() || !endpoint.base.https;
         Ok(Self {
@@ -299,7 +341,9 @@ impl<'a> TokenService<'a> {
                     url = url.with_query("scope", scope);
                 }
                 if let Some(Secret::Password { username, .. }) = secret {
-                    url = url.with_query("account", username).with_query("client_id", CLIENT_ID);
+                    url = url
+                        .with_query("account", username)
+                        .with_query("client_id", CLIENT_ID);
                     authorization = credentials.and_then(basic);
                 }
                 self.request(Method::GET, url, Payload::None)
@@ -321,16 +365,28 @@ impl<'a> TokenService<'a> {
         if let Some(service) = &self.service {
             pairs.push(("service", service.clone()));
         }
-        let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        let pairs: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={}", escape(value)))
+            .collect();
         pairs.join("&")
     }
 
     fn request<'b>(&self, method: Method, url: Url, payload: Payload<'b>) -> Request<'b> {
         let mut headers = vec![(header::ACCEPT, "application/json".to_owned())];
         if matches!(payload, Payload::Bytes(_)) {
-            headers.push((header::CONTENT_TYPE, "application/x-www-form-urlencoded".to_owned()));
+            headers.push((
+                header::CONTENT_TYPE,
+                "application/x-www-form-urlencoded".to_owned(),
+            ));
         }
-        Request { method, url, headers, payload, patience: self.authenticator.config.retry.stall_timeout }
+        Request {
+            method,
+            url,
+            headers,
+            payload,
+            patience: self.authenticator.config.retry.stall_timeout,
+        }
     }
 
     fn read(&self, mut response: Response, state: &AuthState) -> Result<Token, Failed> {
@@ -352,23 +408,35 @@ impl<'a> TokenService<'a> {
             }
             return Err(failed);
         }
-        let bytes = response.read_limited(TOKEN_LIMIT).map_err(|error| Failed::body(&self.realm, error, state))?;
+        let bytes = response
+            .read_limited(TOKEN_LIMIT)
+            .map_err(|error| Failed::body(&self.realm, error, state))?;
         let answer: Option<Answer> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let (token, life) = match answer {
-            Some(Answer { token, access_token, expires_in }) => (
+            Some(Answer {
+                token,
+                access_token,
+                expires_in,
+            }) => (
                 access_token.or(token).filter(|token| is_header_safe(token)),
                 expires_in.map_or(DEFAULT_LIFE, Duration::from_secs),
             ),
             None => (None, DEFAULT_LIFE),
         };
         let token = token.ok_or_else(|| {
-            Failed::protocol(&self.realm, "the token service's answer holds no token".to_owned())
+            Failed::protocol(
+                &self.realm,
+                "the token service's answer holds no token".to_owned(),
+            )
         })?;
         let header: Arc<str> = format!("Bearer {token}").into();
         // No token is kept for more than a day, whatever the service says.
         let life = life.min(Duration::from_secs(86_400));
         Ok(Token {
-            authorization: Authorization { header: Some(header), state: state.clone() },
+            authorization: Authorization {
+                header: Some(header),
+                state: state.clone(),
+            },
             expires: self.authenticator.config.clock.now() + life.saturating_sub(EXPIRY_MARGIN.min(life / 2)),
         })
     }
@@ -412,8 +480,16 @@ mod tests {
     fn scopes_take_in_the_challenge() {
         let cases: &[(Scope, Option<&str>, &[&str])] = &[
             (Scope::pull("a/b"), None, &["repository:a/b:pull"]),
-            (Scope::pull("a/b"), Some("repository:a/b:pull"), &["repository:a/b:pull"]),
-            (Scope::push("a/b"), Some("repository:a/b:pull"), &["repository:a/b:pull,push"]),
+            (
+                Scope::pull("a/b"),
+                Some("repository:a/b:pull"),
+                &["repository:a/b:pull"],
+            ),
+            (
+                Scope::push("a/b"),
+                Some("repository:a/b:pull"),
+                &["repository:a/b:pull,push"],
+            ),
             (
                 Scope::pull("b"),
                 Some("repository:proxy/b:pull"),

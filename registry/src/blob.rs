@@ -12,8 +12,8 @@ use crate::failed::{Failed, Retry};
 use crate::response::content_range;
 use crate::sink::BlobSink;
 use crate::transport::Response;
-use kiln_image::{Descriptor, Reference, Sha256};
 use crate::url::Url;
+use kiln_image::{Descriptor, Reference, Sha256};
 
 /// Bytes read at a time: large enough that calls do not count, small enough for any thread count.
 const CHUNK: usize = 64 * 1024;
@@ -45,7 +45,9 @@ impl Client {
                 Ok(download) => self.download(endpoint, &url, download),
                 Err(error) => {
                     // Taken at most once: a local failure ends the walk over the endpoints.
-                    let error = error.take().unwrap_or_else(|| io::Error::other("the sink failed"));
+                    let error = error
+                        .take()
+                        .unwrap_or_else(|| io::Error::other("the sink failed"));
                     Err(Failed::local(&url, "read what is already there", error))
                 }
             }
@@ -76,8 +78,10 @@ impl Client {
                 if download.received.saturating_sub(before) >= PROGRESS {
                     retries.reset();
                 }
-                if matches!(failed.failure.kind, ErrorKind::SizeMismatch | ErrorKind::DigestMismatch)
-                    && failed.retry == Retry::Never
+                if matches!(
+                    failed.failure.kind,
+                    ErrorKind::SizeMismatch | ErrorKind::DigestMismatch
+                ) && failed.retry == Retry::Never
                 {
                     download.restart(url)?;
                 }
@@ -96,9 +100,12 @@ impl Client {
     ) -> std::result::Result<(), Failed> {
         let mut request = self.request(Method::GET, url.clone());
         if download.received > 0 {
-            request.headers.push((header::RANGE, format!("bytes={}-", download.received)));
+            request
+                .headers
+                .push((header::RANGE, format!("bytes={}-", download.received)));
         }
-        let (mut response, authorization) = self.call(endpoint, &Scope::pull(&endpoint.repository), &request)?;
+        let (mut response, authorization) =
+            self.call(endpoint, &Scope::pull(&endpoint.repository), &request)?;
         let skip = match response.status.as_u16() {
             200 => download.received,
             206 => download.check_range(&response)?,
@@ -109,16 +116,21 @@ impl Client {
                 return Err(failed);
             }
             status if (200..300).contains(&status) => {
-                return Err(Failed::protocol(url, format!("unexpected answer (status {status})")));
+                return Err(Failed::protocol(
+                    url,
+                    format!("unexpected answer (status {status})"),
+                ));
             }
             _ => return Err(Failed::status(response, &authorization.state)),
         };
         download.check_length(&response)?;
         let answered = response.url.clone();
-        download.receive(&mut response.reader(), skip, &answered, retries).map_err(|error| match error {
-            Broken::Failed(failed) => failed,
-            Broken::Body(error) => Failed::body(&answered, error, &authorization.state),
-        })
+        download
+            .receive(&mut response.reader(), skip, &answered, retries)
+            .map_err(|error| match error {
+                Broken::Failed(failed) => failed,
+                Broken::Body(error) => Failed::body(&answered, error, &authorization.state),
+            })
     }
 }
 
@@ -153,11 +165,20 @@ impl<'a> Download<'a> {
             received = 0;
         }
         progress(received);
-        Ok(Self { blob, sink, progress, hasher, received, resumed: received > 0 })
+        Ok(Self {
+            blob,
+            sink,
+            progress,
+            hasher,
+            received,
+            resumed: received > 0,
+        })
     }
 
     fn restart(&mut self, url: &Url) -> std::result::Result<(), Failed> {
-        self.sink.restart().map_err(|error| Failed::local(url, "start over", error))?;
+        self.sink
+            .restart()
+            .map_err(|error| Failed::local(url, "start over", error))?;
         self.hasher = Sha256::new();
         self.received = 0;
         (self.progress)(0);
@@ -183,20 +204,32 @@ impl<'a> Download<'a> {
 
     /// Refuses a body that announces more or less than what is wanted.
     fn check_length(&self, response: &Response) -> std::result::Result<(), Failed> {
-        let Some(length) = response.content_length() else { return Ok(()) };
+        let Some(length) = response.content_length() else {
+            return Ok(());
+        };
         let start = if response.status == 206 {
-            response.header("content-range").and_then(content_range).map_or(self.received, |(start, _)| start)
+            response
+                .header("content-range")
+                .and_then(content_range)
+                .map_or(self.received, |(start, _)| start)
         } else {
             0
         };
         // Part of what is left is fine (a proxy may cut ranges); a whole body must be whole.
         let end = start.saturating_add(length);
         let wrong = end > self.blob.size || (response.status == 200 && end != self.blob.size);
-        if wrong { Err(self.wrong_size(&response.url, end)) } else { Ok(()) }
+        if wrong {
+            Err(self.wrong_size(&response.url, end))
+        } else {
+            Ok(())
+        }
     }
 
     fn wrong_size(&self, url: &Url, got: u64) -> Failed {
-        let cause = format!("the blob {} has {got} bytes instead of {}", self.blob.digest, self.blob.size);
+        let cause = format!(
+            "the blob {} has {got} bytes instead of {}",
+            self.blob.digest, self.blob.size
+        );
         Failed::mismatch(ErrorKind::SizeMismatch, url, cause)
     }
 
@@ -229,11 +262,16 @@ impl<'a> Download<'a> {
             skip -= skipped as u64;
             let bytes = &buffer[skipped..count];
             if bytes.len() as u64 > self.blob.size - self.received {
-                let cause = format!("the blob {} has more than {} bytes", self.blob.digest, self.blob.size);
+                let cause = format!(
+                    "the blob {} has more than {} bytes",
+                    self.blob.digest, self.blob.size
+                );
                 let failed = Failed::mismatch(ErrorKind::SizeMismatch, url, cause);
                 return Err(Broken::Failed(failed));
             }
-            self.sink.write(bytes).map_err(|error| Broken::Failed(Failed::local(url, "write the blob", error)))?;
+            self.sink
+                .write(bytes)
+                .map_err(|error| Broken::Failed(Failed::local(url, "write the blob", error)))?;
             self.hasher.update(bytes);
             self.received += bytes.len() as u64;
             (self.progress)(self.received);
@@ -254,7 +292,9 @@ impl<'a> Download<'a> {
 
 /// Hashes what the sink already holds; false if it cannot be read.
 fn hash_existing(sink: &mut dyn BlobSink, length: u64, hasher: &mut Sha256) -> io::Result<bool> {
-    let Some(existing) = sink.existing()? else { return Ok(false) };
+    let Some(existing) = sink.existing()? else {
+        return Ok(false);
+    };
     let mut existing = existing.take(length);
     let mut buffer = vec![0; CHUNK];
     let mut hashed = 0;

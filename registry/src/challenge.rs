@@ -15,7 +15,10 @@ pub struct Challenge {
 impl Challenge {
     /// The first parameter of that (lower case) name.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -44,7 +47,10 @@ pub fn parse_challenges(header: &str) -> Vec<Challenge> {
             continue;
         }
         scanner.at = before_space;
-        challenges.push(Challenge { scheme: word, parameters: Vec::new() });
+        challenges.push(Challenge {
+            scheme: word,
+            parameters: Vec::new(),
+        });
         scanner.skip_token68();
     }
 }
@@ -99,7 +105,10 @@ impl<'a> Scanner<'a> {
 
     /// After `word=`: whether this was the padding of a token68 (`abc==`) and no parameter.
     fn is_token68_padding(&self) -> bool {
-        let rest = self.rest().trim_start_matches('=').trim_start_matches([' ', '\t']);
+        let rest = self
+            .rest()
+            .trim_start_matches('=')
+            .trim_start_matches([' ', '\t']);
         self.rest().starts_with('=') || rest.is_empty() || rest.starts_with(',')
     }
 
@@ -155,7 +164,10 @@ mod tests {
     fn challenge(scheme: &str, parameters: &[(&str, &str)]) -> Challenge {
         Challenge {
             scheme: scheme.to_owned(),
-            parameters: parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            parameters: parameters
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
         }
     }
 
@@ -164,7 +176,10 @@ mod tests {
         let cases: &[(&str, Vec<Challenge>)] = &[
             ("", vec![]),
             ("Basic", vec![challenge("basic", &[])]),
-            ("Basic realm=\"a, b\"", vec![challenge("basic", &[("realm", "a, b")])]),
+            (
+                "Basic realm=\"a, b\"",
+                vec![challenge("basic", &[("realm", "a, b")])],
+            ),
             (
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/python:pull""#,
                 vec![challenge(
@@ -186,11 +201,23 @@ mod tests {
             ),
             (
                 "Negotiate YWJj==, BEARER Realm = \"r\"",
-                vec![challenge("negotiate", &[]), challenge("bearer", &[("realm", "r")])],
+                vec![
+                    challenge("negotiate", &[]),
+                    challenge("bearer", &[("realm", "r")]),
+                ],
             ),
-            (r#"Basic realm="a\"b\\c""#, vec![challenge("basic", &[("realm", "a\"b\\c")])]),
-            (r#"Basic realm="never closed"#, vec![challenge("basic", &[("realm", "never closed")])]),
-            (r#"Bearer realm="r",error="invalid_token""#, vec![challenge("bearer", &[("realm", "r"), ("error", "invalid_token")])]),
+            (
+                r#"Basic realm="a\"b\\c""#,
+                vec![challenge("basic", &[("realm", "a\"b\\c")])],
+            ),
+            (
+                r#"Basic realm="never closed"#,
+                vec![challenge("basic", &[("realm", "never closed")])],
+            ),
+            (
+                r#"Bearer realm="r",error="invalid_token""#,
+                vec![challenge("bearer", &[("realm", "r"), ("error", "invalid_token")])],
+            ),
             ("realm=\"orphan\"", vec![]),
             ("Bearer scope=\"\"", vec![challenge("bearer", &[("scope", "")])]),
         ];

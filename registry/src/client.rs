@@ -14,8 +14,8 @@ use crate::endpoint::{Endpoint, Endpoints};
 use crate::error::{AuthState, ConfigError, Error, ErrorKind, Failure, Result};
 use crate::failed::{Failed, Retry};
 use crate::transport::{Payload, Request, Response, Transport};
-use kiln_image::Reference;
 use crate::url::Url;
+use kiln_image::Reference;
 
 /// A client for any number of registries, shared by any number of threads.
 ///
@@ -34,7 +34,9 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,8 +63,20 @@ pub(crate) struct Plain<'a> {
 
 impl<'a> From<Plain<'a>> for Request<'a> {
     fn from(plain: Plain<'a>) -> Self {
-        let Plain { method, url, headers, body, patience } = plain;
-        Self { method, url, headers, payload: body.map_or(Payload::None, Payload::Bytes), patience }
+        let Plain {
+            method,
+            url,
+            headers,
+            body,
+            patience,
+        } = plain;
+        Self {
+            method,
+            url,
+            headers,
+            payload: body.map_or(Payload::None, Payload::Bytes),
+            patience,
+        }
     }
 }
 
@@ -80,7 +94,13 @@ impl Client {
     }
 
     pub(crate) fn request<'a>(&self, method: Method, url: Url) -> Plain<'a> {
-        Plain { method, url, headers: Vec::new(), body: None, patience: self.config.retry.stall_timeout }
+        Plain {
+            method,
+            url,
+            headers: Vec::new(),
+            body: None,
+            patience: self.config.retry.stall_timeout,
+        }
     }
 
     /// Runs `attempt` on each endpoint in turn until one succeeds.
@@ -105,12 +125,18 @@ impl Client {
                 failure.host == endpoint.base.authority
                     && matches!(failure.kind, ErrorKind::Unreachable(_) | ErrorKind::TlsUntrusted)
             });
-            let skip = if endpoint.only_if_unreachable { !plain && !unreachable } else { plain };
+            let skip = if endpoint.only_if_unreachable {
+                !plain && !unreachable
+            } else {
+                plain
+            };
             if skip {
                 continue;
             }
             let result = attempt(endpoint);
-            let answered = result.as_ref().map_or_else(|failed| failed.failure.status.is_some(), |_| true);
+            let answered = result
+                .as_ref()
+                .map_or_else(|failed| failed.failure.status.is_some(), |_| true);
             if endpoint.only_if_unreachable && answered {
                 lock(&self.plain).insert(endpoint.base.authority.clone());
             }
@@ -183,7 +209,10 @@ impl Client {
         let authorization = self.authenticator.first(&self.transport, endpoint, scope)?;
         let send = |authorization: &Authorization| {
             // An upload's or a page's address may be on another host, which gets no credentials.
-            let header = authorization.header.as_deref().filter(|_| request.url.same_origin(&endpoint.base));
+            let header = authorization
+                .header
+                .as_deref()
+                .filter(|_| request.url.same_origin(&endpoint.base));
             self.transport
                 .send(request.clone().into(), header)
                 .map_err(|error| Failed::transport(error, &authorization.state))
@@ -194,7 +223,8 @@ impl Client {
             return Ok((response, authorization));
         }
         let authorization =
-            self.authenticator.after_refusal(&self.transport, endpoint, scope, response, &authorization)?;
+            self.authenticator
+                .after_refusal(&self.transport, endpoint, scope, response, &authorization)?;
         let response = send(&authorization)?;
         Ok((response, authorization))
     }
@@ -251,8 +281,7 @@ impl<'a> Retries<'a> {
         }
         let wait = match failed.retry {
             Retry::After(wait) if wait > policy.retry_after_limit => {
-                failed.failure.cause =
-                    format!("{}, come back in {} s", failed.failure.cause, wait.as_secs());
+                failed.failure.cause = format!("{}, come back in {} s", failed.failure.cause, wait.as_secs());
                 return Err(failed);
             }
             // Not sooner than we would come by ourselves: "0" is a common value.

@@ -150,7 +150,10 @@ impl RetryPolicy {
     /// `jitter` in 0..=255 taking away up to half, so that many clients do not come back at once.
     pub fn wait(&self, attempt: u32, jitter: u8) -> Duration {
         let doublings = attempt.saturating_sub(1).min(16);
-        let full = self.backoff.saturating_mul(1 << doublings).min(self.backoff_limit);
+        let full = self
+            .backoff
+            .saturating_mul(1 << doublings)
+            .min(self.backoff_limit);
         full - full.mul_f64(f64::from(jitter) / 512.0)
     }
 }
@@ -199,7 +202,9 @@ mod tests {
             backoff_limit: Duration::from_millis(500),
             ..RetryPolicy::default()
         };
-        let waits: Vec<u128> = (1..=5).map(|attempt| policy.wait(attempt, 0).as_millis()).collect();
+        let waits: Vec<u128> = (1..=5)
+            .map(|attempt| policy.wait(attempt, 0).as_millis())
+            .collect();
         assert_eq!(waits, [100, 200, 400, 500, 500]);
     }
 
@@ -220,7 +225,10 @@ mod tests {
 
     #[test]
     fn debug_hides_proxy_passwords() {
-        let proxies = Proxies { https: Some("http://u:hunter2@proxy:3128".into()), ..Proxies::default() };
+        let proxies = Proxies {
+            https: Some("http://u:hunter2@proxy:3128".into()),
+            ..Proxies::default()
+        };
         assert!(!format!("{proxies:?}").contains("hunter2"));
     }
 }

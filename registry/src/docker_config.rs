@@ -132,11 +132,19 @@ impl DockerConfig {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(DockerConfigError::Read { path: path.to_owned(), source }),
+            Err(source) => {
+                return Err(DockerConfigError::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
         };
         serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|source| DockerConfigError::Parse { path: path.to_owned(), source })
+            .map_err(|source| DockerConfigError::Parse {
+                path: path.to_owned(),
+                source,
+            })
     }
 
     /// Directories in which helpers are looked for before the usual search path.
@@ -149,19 +157,37 @@ impl DockerConfig {
     /// Credentials for a registry host (with port where it has one); `None` when there are none.
     pub fn credentials(&self, host: &str) -> Result<Option<Credentials>, HelperError> {
         let own = self.cred_helpers.iter().find(|(key, _)| same_host(key, host));
-        let helper = own.map(|(_, helper)| helper.as_str()).or(self.creds_store.as_deref());
+        let helper = own
+            .map(|(_, helper)| helper.as_str())
+            .or(self.creds_store.as_deref());
         if let Some(helper) = helper.filter(|helper| !helper.is_empty()) {
             let server = if is_hub(host) { HUB_KEY } else { host };
             match self.ask_helper(helper, server) {
-                Ok(Some(secret)) => return Ok(Some(Credentials { secret, helper: Some(helper.to_owned()) })),
+                Ok(Some(secret)) => {
+                    return Ok(Some(Credentials {
+                        secret,
+                        helper: Some(helper.to_owned()),
+                    }));
+                }
                 Ok(None) => {}
-                Err(reason) => return Err(HelperError { helper: helper.to_owned(), reason }),
+                Err(reason) => {
+                    return Err(HelperError {
+                        helper: helper.to_owned(),
+                        reason,
+                    });
+                }
             }
         }
         // Docker's own spelling of the key wins over other spellings of the same host.
         let exact = if is_hub(host) { HUB_KEY } else { host };
-        let entries = self.auths.get_key_value(exact).into_iter().chain(self.auths.iter());
-        let secret = entries.filter(|(key, _)| same_host(key, host)).find_map(|(_, entry)| entry.secret());
+        let entries = self
+            .auths
+            .get_key_value(exact)
+            .into_iter()
+            .chain(self.auths.iter());
+        let secret = entries
+            .filter(|(key, _)| same_host(key, host))
+            .find_map(|(_, entry)| entry.secret());
         Ok(secret.map(|secret| Credentials { secret, helper: None }))
     }
 
@@ -174,26 +200,40 @@ impl DockerConfig {
             secret: String,
         }
         // The name becomes part of a program's name: keep it from becoming a path.
-        if !helper.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        if !helper
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        {
             return Err("its name is not a plain word".to_owned());
         }
         let name = format!("docker-credential-{helper}");
-        let program = self.helper_directories.iter().map(|directory| directory.join(&name));
-        let program = program.into_iter().find(|path| path.exists()).unwrap_or_else(|| PathBuf::from(&name));
+        let program = self
+            .helper_directories
+            .iter()
+            .map(|directory| directory.join(&name));
+        let program = program
+            .into_iter()
+            .find(|path| path.exists())
+            .unwrap_or_else(|| PathBuf::from(&name));
         let output = run_helper(&program, server).map_err(|error| format!("{name}: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         if !output.success {
             if text.contains("credentials not found") {
                 return Ok(None);
             }
-            return Err(crate::response::one_line(&text, 200).unwrap_or_else(|| format!("{name} failed silently")));
+            return Err(
+                crate::response::one_line(&text, 200).unwrap_or_else(|| format!("{name} failed silently"))
+            );
         }
-        let answer: Answer =
-            serde_json::from_slice(&output.stdout).map_err(|error| format!("{name} gave no JSON: {error}"))?;
+        let answer: Answer = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("{name} gave no JSON: {error}"))?;
         Ok(match (answer.username.as_str(), answer.secret) {
             (_, secret) if secret.is_empty() => None,
             (TOKEN_USER, secret) => Some(Secret::IdentityToken(secret)),
-            (username, password) => Some(Secret::Password { username: username.to_owned(), password }),
+            (username, password) => Some(Secret::Password {
+                username: username.to_owned(),
+                password,
+            }),
         })
     }
 }
@@ -207,7 +247,10 @@ impl AuthEntry {
             return Some(Secret::IdentityToken(self.identity_token.clone()));
         }
         if !self.username.is_empty() {
-            return Some(Secret::Password { username: self.username.clone(), password: self.password.clone() });
+            return Some(Secret::Password {
+                username: self.username.clone(),
+                password: self.password.clone(),
+            });
         }
         let engine = base64::engine::GeneralPurpose::new(
             &base64::alphabet::STANDARD,
@@ -223,7 +266,10 @@ impl AuthEntry {
         Some(if username == TOKEN_USER {
             Secret::IdentityToken(password.to_owned())
         } else {
-            Secret::Password { username: username.to_owned(), password: password.to_owned() }
+            Secret::Password {
+                username: username.to_owned(),
+                password: password.to_owned(),
+            }
         })
     }
 }
@@ -261,7 +307,10 @@ fn talk_to_helper(child: &mut Child, server: &str) -> io::Result<HelperOutput> {
     let reader = std::thread::spawn(move || {
         let mut answer = Vec::new();
         match stdout {
-            Some(stdout) => stdout.take(HELPER_ANSWER_LIMIT).read_to_end(&mut answer).map(|_| answer),
+            Some(stdout) => stdout
+                .take(HELPER_ANSWER_LIMIT)
+                .read_to_end(&mut answer)
+                .map(|_| answer),
             None => Ok(answer),
         }
     });
@@ -275,8 +324,13 @@ fn talk_to_helper(child: &mut Child, server: &str) -> io::Result<HelperOutput> {
         }
         std::thread::sleep(HELPER_POLL);
     };
-    let stdout = reader.join().map_err(|_| io::Error::other("its output could not be read"))??;
-    Ok(HelperOutput { success: status.success(), stdout })
+    let stdout = reader
+        .join()
+        .map_err(|_| io::Error::other("its output could not be read"))??;
+    Ok(HelperOutput {
+        success: status.success(),
+        stdout,
+    })
 }
 
 fn is_hub(host: &str) -> bool {
@@ -285,7 +339,10 @@ fn is_hub(host: &str) -> bool {
 
 /// Whether a key of the file (`host`, `https://host/v1/`, …) means this host.
 fn same_host(key: &str, host: &str) -> bool {
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let key = key.split('/').next().unwrap_or_default();
     key.eq_ignore_ascii_case(host) || (is_hub(key) && is_hub(host))
 }
@@ -300,7 +357,10 @@ mod tests {
     }
 
     fn password(username: &str, password: &str) -> Option<Secret> {
-        Some(Secret::Password { username: username.into(), password: password.into() })
+        Some(Secret::Password {
+            username: username.into(),
+            password: password.into(),
+        })
     }
 
     #[test]
@@ -332,7 +392,10 @@ mod tests {
             ("other.example", None),
         ];
         for (host, want) in cases {
-            let got = config.credentials(host).unwrap().map(|credentials| credentials.secret);
+            let got = config
+                .credentials(host)
+                .unwrap()
+                .map(|credentials| credentials.secret);
             assert_eq!(&got, want, "{host}");
         }
     }
@@ -347,9 +410,21 @@ mod tests {
     fn helpers_are_asked_first_and_speak_the_protocol() {
         let directory = std::env::temp_dir().join(format!("kiln-helper-test-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        helper(&directory, "good", r#"read s; echo "{\"ServerURL\":\"$s\",\"Username\":\"$1:$s\",\"Secret\":\"s3\"}""#);
-        helper(&directory, "token", r#"echo '{"Username":"<token>","Secret":"refresh"}'"#);
-        helper(&directory, "none", "echo 'credentials not found in native keychain'; exit 1");
+        helper(
+            &directory,
+            "good",
+            r#"read s; echo "{\"ServerURL\":\"$s\",\"Username\":\"$1:$s\",\"Secret\":\"s3\"}""#,
+        );
+        helper(
+            &directory,
+            "token",
+            r#"echo '{"Username":"<token>","Secret":"refresh"}'"#,
+        );
+        helper(
+            &directory,
+            "none",
+            "echo 'credentials not found in native keychain'; exit 1",
+        );
         helper(&directory, "bad", "echo 'key ring is locked'; exit 1");
         helper(&directory, "garbage", "echo nonsense");
         let json = r#"{"credsStore":"none","credHelpers":{
@@ -362,7 +437,10 @@ mod tests {
         assert_eq!(good.secret, password("get:good.example", "s3").unwrap());
         assert_eq!(good.helper.as_deref(), Some("good"));
         let hub = config.credentials("docker.io").unwrap().unwrap();
-        assert_eq!(hub.secret, password("get:https://index.docker.io/v1/", "s3").unwrap());
+        assert_eq!(
+            hub.secret,
+            password("get:https://index.docker.io/v1/", "s3").unwrap()
+        );
         let token = config.credentials("tok.example").unwrap().unwrap();
         assert_eq!(token.secret, Secret::IdentityToken("refresh".into()));
         let inline = config.credentials("inline.example").unwrap().unwrap();
@@ -390,10 +468,17 @@ mod tests {
     fn a_missing_file_is_no_error_and_a_broken_one_is() {
         let directory = std::env::temp_dir().join(format!("kiln-config-test-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        assert!(DockerConfig::load(&directory.join("absent.json")).unwrap().is_none());
+        assert!(
+            DockerConfig::load(&directory.join("absent.json"))
+                .unwrap()
+                .is_none()
+        );
         let path = directory.join("broken.json");
         std::fs::write(&path, "{").unwrap();
-        assert!(matches!(DockerConfig::load(&path), Err(DockerConfigError::Parse { .. })));
+        assert!(matches!(
+            DockerConfig::load(&path),
+            Err(DockerConfigError::Parse { .. })
+        ));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::ClientConfig;
 use crate::error::ConfigError;
-use kiln_image::Reference;
 use crate::url::{Url, is_loopback};
+use kiln_image::Reference;
 
 /// The name that references use for Docker Hub, and the host that serves it.
 const HUB: &str = "docker.io";
@@ -30,7 +30,10 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// `/v2/<repository>/<tail>`.
     pub(crate) fn url(&self, tail: &str) -> Url {
-        Url { path: format!("/v2/{}/{tail}", self.repository), ..self.base.clone() }
+        Url {
+            path: format!("/v2/{}/{tail}", self.repository),
+            ..self.base.clone()
+        }
     }
 }
 
@@ -64,7 +67,10 @@ impl Endpoints {
             }
             mirrors.insert(registry.clone(), places);
         }
-        Ok(Self { mirrors, insecure: config.insecure.iter().cloned().collect() })
+        Ok(Self {
+            mirrors,
+            insecure: config.insecure.iter().cloned().collect(),
+        })
     }
 
     /// Mirrors in order, then the registry.
@@ -72,7 +78,9 @@ impl Endpoints {
         let mut endpoints = Vec::new();
         let repository = reference.repository.as_str();
         for place in self.mirrors.get(&reference.registry).into_iter().flatten() {
-            let short = repository.strip_prefix(LIBRARY).filter(|_| reference.registry == HUB);
+            let short = repository
+                .strip_prefix(LIBRARY)
+                .filter(|_| reference.registry == HUB);
             for name in std::iter::once(repository).chain(short) {
                 self.add(&mut endpoints, place, name, &place.authority);
             }
@@ -92,7 +100,10 @@ impl Endpoints {
     }
 
     fn add(&self, endpoints: &mut Vec<Endpoint>, place: &Place, repository: &str, credentials: &str) {
-        let insecure = self.insecure.iter().any(|host| host.eq_ignore_ascii_case(&place.authority));
+        let insecure = self
+            .insecure
+            .iter()
+            .any(|host| host.eq_ignore_ascii_case(&place.authority));
         let schemes: &[bool] = match place.https {
             Some(true) => &[true],
             Some(false) => &[false],
@@ -102,7 +113,12 @@ impl Endpoints {
         };
         for (index, &https) in schemes.iter().enumerate() {
             endpoints.push(Endpoint {
-                base: Url { https, authority: place.authority.clone(), path: "/".to_owned(), query: None },
+                base: Url {
+                    https,
+                    authority: place.authority.clone(),
+                    path: "/".to_owned(),
+                    query: None,
+                },
                 repository: format!("{}{repository}", place.prefix),
                 credentials: credentials.to_owned(),
                 only_if_unreachable: index > 0,
@@ -124,9 +140,19 @@ fn parse_mirror(text: &str) -> Result<Place, String> {
     }
     let path = url.path.trim_matches('/');
     // Docker's own setting wants no `/v2`; people write it all the same.
-    let path = path.strip_prefix("v2/").unwrap_or(if path == "v2" { "" } else { path });
-    let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-    Ok(Place { https, authority: url.authority, prefix })
+    let path = path
+        .strip_prefix("v2/")
+        .unwrap_or(if path == "v2" { "" } else { path });
+    let prefix = if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}/")
+    };
+    Ok(Place {
+        https,
+        authority: url.authority,
+        prefix,
+    })
 }
 
 #[cfg(test)]
@@ -138,7 +164,12 @@ mod tests {
         ClientConfig {
             mirrors: mirrors
                 .iter()
-                .map(|(host, urls)| ((*host).to_owned(), urls.iter().map(|url| Mirror::from(*url)).collect()))
+                .map(|(host, urls)| {
+                    (
+                        (*host).to_owned(),
+                        urls.iter().map(|url| Mirror::from(*url)).collect(),
+                    )
+                })
                 .collect(),
             insecure: insecure.iter().map(|host| (*host).to_owned()).collect(),
             ..ClientConfig::default()
@@ -148,7 +179,10 @@ mod tests {
     fn urls(config: &ClientConfig, reference: &str) -> Vec<String> {
         let reference: Reference = reference.parse().unwrap();
         let endpoints = Endpoints::new(config).unwrap().for_pull(&reference).unwrap();
-        endpoints.iter().map(|endpoint| endpoint.url("").to_string()).collect()
+        endpoints
+            .iter()
+            .map(|endpoint| endpoint.url("").to_string())
+            .collect()
     }
 
     #[test]
@@ -159,7 +193,11 @@ mod tests {
             (
                 config(&[("docker.io", &["http://127.0.0.1:5000"])], &[]),
                 "python:3.11-slim",
-                &["http://127.0.0.1:5000/v2/library/python/", "http://127.0.0.1:5000/v2/python/", hub],
+                &[
+                    "http://127.0.0.1:5000/v2/library/python/",
+                    "http://127.0.0.1:5000/v2/python/",
+                    hub,
+                ],
             ),
             (
                 config(&[("docker.io", &["https://m.example/hub/", "127.0.0.1:1"])], &[]),
@@ -178,9 +216,16 @@ mod tests {
             (
                 config(&[("quay.io", &["https://m.example/v2/q"])], &[]),
                 "quay.io/library/b",
-                &["https://m.example/v2/q/library/b/", "https://quay.io/v2/library/b/"],
+                &[
+                    "https://m.example/v2/q/library/b/",
+                    "https://quay.io/v2/library/b/",
+                ],
             ),
-            (config(&[], &[]), "localhost:5000/a", &["http://localhost:5000/v2/a/"]),
+            (
+                config(&[], &[]),
+                "localhost:5000/a",
+                &["http://localhost:5000/v2/a/"],
+            ),
             (
                 config(&[], &["reg.example:5000", "127.0.0.1:5000"]),
                 "reg.example:5000/a",
@@ -200,7 +245,10 @@ mod tests {
     #[test]
     fn pushes_never_go_to_a_mirror() {
         let config = config(&[("docker.io", &["http://127.0.0.1:5000"])], &[]);
-        let endpoints = Endpoints::new(&config).unwrap().for_push(&"python".parse().unwrap()).unwrap();
+        let endpoints = Endpoints::new(&config)
+            .unwrap()
+            .for_push(&"python".parse().unwrap())
+            .unwrap();
         assert_eq!(endpoints.len(), 1);
         assert_eq!(endpoints[0].base.authority, "registry-1.docker.io");
         assert_eq!(endpoints[0].credentials, "docker.io");

@@ -94,7 +94,10 @@ impl fmt::Display for AuthState {
             Self::Helper { helper, name } => write!(f, "as user {name} of credential helper {helper}"),
             Self::Refused { name } => write!(f, "anonymous, because the password of {name} was refused"),
             Self::HelperFailed { helper, reason } => {
-                write!(f, "anonymous, because credential helper {helper} failed: {reason}")
+                write!(
+                    f,
+                    "anonymous, because credential helper {helper} failed: {reason}"
+                )
             }
         }
     }
@@ -131,8 +134,10 @@ impl fmt::Display for Failure {
             (Some(text), None) | (None, Some(text)) => write!(f, " ({text})")?,
             (None, None) => {}
         }
-        if matches!(self.kind, ErrorKind::Unauthorized | ErrorKind::Denied | ErrorKind::RateLimited)
-            || matches!(self.auth, AuthState::HelperFailed { .. })
+        if matches!(
+            self.kind,
+            ErrorKind::Unauthorized | ErrorKind::Denied | ErrorKind::RateLimited
+        ) || matches!(self.auth, AuthState::HelperFailed { .. })
         {
             write!(f, " [{}]", self.auth)?;
         }
@@ -159,7 +164,12 @@ impl Error {
         earlier: Vec<Failure>,
         last: Failure,
     ) -> Self {
-        Self(Box::new(Inner { operation, reference: reference.to_string(), earlier, last }))
+        Self(Box::new(Inner {
+            operation,
+            reference: reference.to_string(),
+            earlier,
+            last,
+        }))
     }
 
     /// Kind of the last endpoint's failure.

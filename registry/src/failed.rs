@@ -47,7 +47,13 @@ impl Failed {
 
     /// The server answered something that it must not.
     pub(crate) fn protocol(url: &Url, cause: String) -> Self {
-        Self::new(ErrorKind::Protocol, url, &AuthState::Anonymous, cause, Retry::Never)
+        Self::new(
+            ErrorKind::Protocol,
+            url,
+            &AuthState::Anonymous,
+            cause,
+            Retry::Never,
+        )
     }
 
     /// Not the bytes that were asked for.
@@ -57,15 +63,26 @@ impl Failed {
 
     /// The caller's side failed.
     pub(crate) fn local(url: &Url, doing: &str, error: io::Error) -> Self {
-        let mut failed =
-            Self::new(ErrorKind::Local, url, &AuthState::Anonymous, format!("{doing}: {error}"), Retry::Never);
+        let mut failed = Self::new(
+            ErrorKind::Local,
+            url,
+            &AuthState::Anonymous,
+            format!("{doing}: {error}"),
+            Retry::Never,
+        );
         failed.failure.source = Some(Box::new(error));
         failed
     }
 
     /// The caller cancelled.
     pub(crate) fn interrupted(url: &Url) -> Self {
-        Self::new(ErrorKind::Interrupted, url, &AuthState::Anonymous, "interrupted".to_owned(), Retry::Never)
+        Self::new(
+            ErrorKind::Interrupted,
+            url,
+            &AuthState::Anonymous,
+            "interrupted".to_owned(),
+            Retry::Never,
+        )
     }
 
     /// No response.
@@ -86,7 +103,9 @@ impl Failed {
     /// A response with an error status.
     pub(crate) fn status(mut response: Response, auth: &AuthState) -> Self {
         let status = response.status.as_u16();
-        let wait = response.header("retry-after").and_then(|value| retry_after(value, SystemTime::now()));
+        let wait = response
+            .header("retry-after")
+            .and_then(|value| retry_after(value, SystemTime::now()));
         let Complaint { code, message } = Complaint::read(&mut response);
         let (kind, cause) = status_kind(status, code.as_deref());
         let retry = match (is_transient(status), wait) {

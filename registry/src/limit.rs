@@ -21,7 +21,11 @@ pub(crate) struct Permit {
 
 impl HostLimit {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most: most.max(1), in_use: Mutex::default(), freed: Condvar::new() })
+        Arc::new(Self {
+            most: most.max(1),
+            in_use: Mutex::default(),
+            freed: Condvar::new(),
+        })
     }
 
     /// Waits for a free connection.
@@ -32,7 +36,10 @@ impl HostLimit {
             in_use = self.freed.wait(in_use).unwrap_or_else(PoisonError::into_inner);
         }
         *in_use.entry(host.to_owned()).or_insert(0) += 1;
-        Permit { limit: Arc::clone(self), host: host.to_owned() }
+        Permit {
+            limit: Arc::clone(self),
+            host: host.to_owned(),
+        }
     }
 }
 

@@ -48,7 +48,11 @@ impl Client {
     /// `accept` are the media types wanted, normally [`ACCEPT_MANIFESTS`].
     pub fn resolve(&self, reference: &Reference, accept: &[&str]) -> Result<Resolved> {
         let accept = accept.join(", ");
-        let purpose = if reference.digest.is_some() { Purpose::Content } else { Purpose::Name };
+        let purpose = if reference.digest.is_some() {
+            Purpose::Content
+        } else {
+            Purpose::Name
+        };
         self.on_endpoints("resolve", reference, purpose, |endpoint| {
             if let Some(resolved) = self.head(endpoint, reference, &accept)? {
                 return Ok(resolved);
@@ -65,7 +69,11 @@ impl Client {
 
     /// The manifest or index that the reference names, by digest when it has one, otherwise by tag.
     pub fn manifest(&self, reference: &Reference) -> Result<FetchedManifest> {
-        let purpose = if reference.digest.is_some() { Purpose::Content } else { Purpose::Name };
+        let purpose = if reference.digest.is_some() {
+            Purpose::Content
+        } else {
+            Purpose::Name
+        };
         self.fetch_manifest(reference, &name(reference), reference.digest.as_ref(), purpose)
     }
 
@@ -95,13 +103,25 @@ impl Client {
         reference: &Reference,
         accept: &str,
     ) -> std::result::Result<Option<Resolved>, Failed> {
-        let mut request = self.request(Method::HEAD, endpoint.url(&format!("manifests/{}", name(reference))));
+        let mut request = self.request(
+            Method::HEAD,
+            endpoint.url(&format!("manifests/{}", name(reference))),
+        );
         request.headers.push((header::ACCEPT, accept.to_owned()));
         let scope = Scope::pull(&endpoint.repository);
         self.retrying(&request.url, || {
             let (response, authorization) = match self.call(endpoint, &scope, &request) {
-                Err(failed) if failed.failure.status.is_some_and(|status| (400..500).contains(&status)) => {
-                    return if failed.failure.status == Some(429) { Err(failed) } else { Ok(None) };
+                Err(failed)
+                    if failed
+                        .failure
+                        .status
+                        .is_some_and(|status| (400..500).contains(&status)) =>
+                {
+                    return if failed.failure.status == Some(429) {
+                        Err(failed)
+                    } else {
+                        Ok(None)
+                    };
                 }
                 result => result?,
             };
@@ -118,7 +138,12 @@ impl Client {
             if reference.digest.is_some_and(|wanted| wanted != digest) {
                 return Ok(None);
             }
-            Ok(Some(Resolved { digest, media_type, size: response.content_length(), bytes: None }))
+            Ok(Some(Resolved {
+                digest,
+                media_type,
+                size: response.content_length(),
+                bytes: None,
+            }))
         })
     }
 
@@ -134,7 +159,10 @@ impl Client {
         let scope = Scope::pull(&endpoint.repository);
         self.retrying(&request.url, || {
             let (mut response, authorization) = self.call_ok(endpoint, &scope, &request)?;
-            if response.content_length().is_some_and(|length| length > MANIFEST_LIMIT) {
+            if response
+                .content_length()
+                .is_some_and(|length| length > MANIFEST_LIMIT)
+            {
                 return Err(too_large(&response));
             }
             let bytes = response
@@ -155,13 +183,20 @@ impl Client {
                     Failed::protocol(&response.url, "the answer is no image manifest".to_owned())
                 })?,
             };
-            Ok(FetchedManifest { digest, media_type, bytes })
+            Ok(FetchedManifest {
+                digest,
+                media_type,
+                bytes,
+            })
         })
     }
 }
 
 fn too_large(response: &Response) -> Failed {
-    let cause = format!("the manifest is larger than {} MiB", MANIFEST_LIMIT / (1024 * 1024));
+    let cause = format!(
+        "the manifest is larger than {} MiB",
+        MANIFEST_LIMIT / (1024 * 1024)
+    );
     Failed::protocol(&response.url, cause)
 }
 
@@ -182,7 +217,12 @@ fn content_digest(response: &Response) -> Option<Digest> {
 /// `Content-Type` without parameters, unless it says nothing.
 fn media_type(response: &Response) -> Option<String> {
     let value = response.header("content-type").unwrap_or_default();
-    let value = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let value = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     (!MEANINGLESS_TYPES.contains(&value.as_str())).then_some(value)
 }
 
@@ -211,7 +251,10 @@ mod tests {
         let cases: &[(&str, Option<&str>)] = &[
             (r#"{"schemaVersion":2,"mediaType":"x/y"}"#, Some("x/y")),
             (r#"{"schemaVersion":2,"manifests":[]}"#, Some(OCI_INDEX)),
-            (r#"{"schemaVersion":2,"config":{},"layers":[]}"#, Some(OCI_MANIFEST)),
+            (
+                r#"{"schemaVersion":2,"config":{},"layers":[]}"#,
+                Some(OCI_MANIFEST),
+            ),
             (r#"{"schemaVersion":2}"#, None),
             ("<html>", None),
         ];

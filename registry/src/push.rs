@@ -13,8 +13,8 @@ use crate::error::{ErrorKind, Result};
 use crate::failed::{Failed, Retry};
 use crate::sink::BlobSource;
 use crate::transport::{Payload, Request, Response};
-use kiln_image::{Descriptor, Digest, Reference};
 use crate::url::Url;
+use kiln_image::{Descriptor, Digest, Reference};
 
 /// Size of one chunk where a registry does not take a blob whole. Reverse proxies in front of small
 /// registries often stop at 10 MiB.
@@ -84,14 +84,24 @@ impl Client {
         progress: &dyn Fn(u64),
     ) -> Result<()> {
         self.on_endpoints("upload blob to", reference, Purpose::Push, |endpoint| {
-            let upload = Upload { client: self, endpoint, blob, source, progress };
+            let upload = Upload {
+                client: self,
+                endpoint,
+                blob,
+                source,
+                progress,
+            };
             let url = endpoint.url("blobs/uploads/");
             match self.retrying(&url, || upload.whole()) {
-                Err(failed) if failed.failure.status.is_some_and(|status| NOT_WHOLE.contains(&status)) => {
+                Err(failed)
+                    if failed
+                        .failure
+                        .status
+                        .is_some_and(|status| NOT_WHOLE.contains(&status)) =>
+                {
                     // The first refusal says more, if chunks fail as well.
-                    self.retrying(&url, || upload.chunked()).map_err(|second| {
-                        if second.is_final() { second } else { failed }
-                    })
+                    self.retrying(&url, || upload.chunked())
+                        .map_err(|second| if second.is_final() { second } else { failed })
                 }
                 result => result,
             }
@@ -108,13 +118,17 @@ impl Client {
         };
         self.on_endpoints("upload manifest to", reference, Purpose::Push, |endpoint| {
             let mut request = self.request(Method::PUT, endpoint.url(&format!("manifests/{name}")));
-            request.headers.push((header::CONTENT_TYPE, media_type.to_owned()));
+            request
+                .headers
+                .push((header::CONTENT_TYPE, media_type.to_owned()));
             request.body = Some(bytes);
             request.patience = self.config.retry.commit_timeout;
             let scope = Scope::push(&endpoint.repository);
             self.retrying(&request.url, || {
                 let (response, _) = self.call_ok(endpoint, &scope, &request)?;
-                let stored = response.header("docker-content-digest").and_then(|text| text.trim().parse().ok());
+                let stored = response
+                    .header("docker-content-digest")
+                    .and_then(|text| text.trim().parse().ok());
                 match stored {
                     Some(stored) if digest != stored => {
                         let cause = format!("the registry stored {stored} instead of {digest}");
@@ -138,7 +152,10 @@ impl Client {
                 tags.extend(page);
                 next = link;
             }
-            Err(Failed::protocol(&endpoint.base, format!("the tag list has more than {TAG_PAGES} pages")))
+            Err(Failed::protocol(
+                &endpoint.base,
+                format!("the tag list has more than {TAG_PAGES} pages"),
+            ))
         })
     }
 
@@ -155,21 +172,30 @@ impl Client {
             .map_err(|error| Failed::body(&response.url, error, &authorization.state))?;
         let page = bytes.and_then(|bytes| serde_json::from_slice::<Page>(&bytes).ok());
         let Some(page) = page else {
-            return Err(Failed::protocol(&response.url, "the answer is no tag list".to_owned()));
+            return Err(Failed::protocol(
+                &response.url,
+                "the answer is no tag list".to_owned(),
+            ));
         };
         let link = response.header("link").and_then(next_link);
         let next = match link.map(|link| response.url.join(link)) {
             None => None,
             Some(Ok(url)) => Some(url),
             Some(Err(error)) => {
-                return Err(Failed::protocol(&response.url, format!("unusable link to the next page: {error}")));
+                return Err(Failed::protocol(
+                    &response.url,
+                    format!("unusable link to the next page: {error}"),
+                ));
             }
         };
         Ok((page.tags.unwrap_or_default(), next))
     }
 
     fn cancel_upload(&self, endpoint: &Endpoint, scope: &Scope, response: &Response) {
-        if let Some(Ok(location)) = response.header("location").map(|location| response.url.join(location)) {
+        if let Some(Ok(location)) = response
+            .header("location")
+            .map(|location| response.url.join(location))
+        {
             // A courtesy: registries forget abandoned uploads by themselves.
             let _ = self.call(endpoint, scope, &self.request(Method::DELETE, location));
         }
@@ -180,7 +206,10 @@ impl Client {
 fn next_link(header: &str) -> Option<&str> {
     let (target, parameters) = header.trim().strip_prefix('<')?.split_once('>')?;
     let parameters = parameters.replace([' ', '"'], "").to_ascii_lowercase();
-    parameters.split([';', ',']).any(|parameter| parameter == "rel=next").then_some(target)
+    parameters
+        .split([';', ','])
+        .any(|parameter| parameter == "rel=next")
+        .then_some(target)
 }
 
 /// One blob on its way to one endpoint.
@@ -200,7 +229,9 @@ impl Upload<'_> {
     /// Opens an upload and says where to send the bytes.
     fn open(&self) -> Attempt<(Url, Response, Authorization)> {
         (self.progress)(0);
-        let request = self.client.request(Method::POST, self.endpoint.url("blobs/uploads/"));
+        let request = self
+            .client
+            .request(Method::POST, self.endpoint.url("blobs/uploads/"));
         let (response, authorization) = self.client.call_ok(self.endpoint, &self.scope(), &request)?;
         Ok((location(&response)?, response, authorization))
     }
@@ -215,7 +246,9 @@ impl Upload<'_> {
 
     fn chunked(&self) -> Attempt<()> {
         let (mut location, response, authorization) = self.open()?;
-        let least = response.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
+        let least = response
+            .header("oci-chunk-min-length")
+            .and_then(|text| text.trim().parse().ok());
         let chunk = UPLOAD_CHUNK.max(least.unwrap_or(0));
         drop(response);
         let mut offset = 0;
@@ -242,18 +275,32 @@ impl Upload<'_> {
         length: u64,
         authorization: &Authorization,
     ) -> Attempt<Response> {
-        let opened = self.source.open(offset).map_err(|error| Failed::local(&url, "read the blob", error))?;
-        let mut reader = Watched { inner: opened, sent: offset, progress: self.progress, error: RefCell::default() };
+        let opened = self
+            .source
+            .open(offset)
+            .map_err(|error| Failed::local(&url, "read the blob", error))?;
+        let mut reader = Watched {
+            inner: opened,
+            sent: offset,
+            progress: self.progress,
+            error: RefCell::default(),
+        };
         let mut headers = vec![(header::CONTENT_TYPE, "application/octet-stream".to_owned())];
         if method == Method::PATCH {
             headers.push((header::CONTENT_RANGE, format!("{offset}-{}", offset + length - 1)));
         }
-        let header = authorization.header.as_deref().filter(|_| url.same_origin(&self.endpoint.base));
+        let header = authorization
+            .header
+            .as_deref()
+            .filter(|_| url.same_origin(&self.endpoint.base));
         let request = Request {
             method,
             url: url.clone(),
             headers,
-            payload: Payload::Stream { reader: &mut reader, size: length },
+            payload: Payload::Stream {
+                reader: &mut reader,
+                size: length,
+            },
             patience: self.client.config.retry.commit_timeout,
         };
         let result = self.client.transport.send(request, header);
@@ -261,7 +308,11 @@ impl Upload<'_> {
             return Err(Failed::local(&url, "read the blob", error));
         }
         result.map_err(|error| match error.source.as_deref().and_then(short_source) {
-            Some(short) => Failed::local(&url, "read the blob", io::Error::new(short.kind(), short.to_string())),
+            Some(short) => Failed::local(
+                &url,
+                "read the blob",
+                io::Error::new(short.kind(), short.to_string()),
+            ),
             None => Failed::transport(error, &authorization.state),
         })
     }
@@ -269,9 +320,10 @@ impl Upload<'_> {
     fn accept(&self, response: Response, authorization: &Authorization, what: &str) -> Attempt<()> {
         match response.status.as_u16() {
             201 | 204 => Ok(()),
-            status if (200..300).contains(&status) => {
-                Err(Failed::protocol(&response.url, format!("{what} ended with status {status} instead of 201")))
-            }
+            status if (200..300).contains(&status) => Err(Failed::protocol(
+                &response.url,
+                format!("{what} ended with status {status} instead of 201"),
+            )),
             _ => Err(self.refused(response, authorization)),
         }
     }
@@ -308,17 +360,27 @@ impl Upload<'_> {
 
 fn location(response: &Response) -> Attempt<Url> {
     let Some(location) = response.header("location") else {
-        return Err(Failed::protocol(&response.url, "the registry opened no upload (no Location)".to_owned()));
+        return Err(Failed::protocol(
+            &response.url,
+            "the registry opened no upload (no Location)".to_owned(),
+        ));
     };
     response.url.join(location).map_err(|error| {
-        Failed::protocol(&response.url, format!("the upload's address is unusable: {error}"))
+        Failed::protocol(
+            &response.url,
+            format!("the upload's address is unusable: {error}"),
+        )
     })
 }
 
 /// The error by which the transport says that a source ended early.
 fn short_source<'e>(error: &'e (dyn std::error::Error + Send + Sync + 'static)) -> Option<&'e io::Error> {
     match error.downcast_ref::<ureq::Error>() {
-        Some(ureq::Error::Io(error)) if error.get_ref().is_some_and(|inner| inner.is::<crate::transport::TooShort>()) => {
+        Some(ureq::Error::Io(error))
+            if error
+                .get_ref()
+                .is_some_and(|inner| inner.is::<crate::transport::TooShort>()) =>
+        {
             Some(error)
         }
         _ => None,
@@ -358,7 +420,10 @@ mod tests {
     #[test]
     fn links() {
         let cases = [
-            ("</v2/a/tags/list?last=x&n=2>; rel=\"next\"", Some("/v2/a/tags/list?last=x&n=2")),
+            (
+                "</v2/a/tags/list?last=x&n=2>; rel=\"next\"",
+                Some("/v2/a/tags/list?last=x&n=2"),
+            ),
             ("<https://h/p>;rel=next", Some("https://h/p")),
             ("<https://h/p>; rel=\"prev\"", None),
             ("https://h/p", None),

@@ -55,16 +55,25 @@ impl Complaint {
         };
         let (code, message) = match body.errors.into_iter().next() {
             Some(item) => (item.code, item.message),
-            None => (body.error, body.error_description.or(body.details).or(body.message)),
+            None => (
+                body.error,
+                body.error_description.or(body.details).or(body.message),
+            ),
         };
         let clean = |text: Option<String>| text.and_then(|text| one_line(&text, MESSAGE_LIMIT));
-        Self { code: clean(code), message: clean(message) }
+        Self {
+            code: clean(code),
+            message: clean(message),
+        }
     }
 }
 
 /// Foreign text on one line, without control characters, cut at `limit` characters; `None` if empty.
 pub(crate) fn one_line(text: &str, limit: usize) -> Option<String> {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|w| !w.is_empty())
+        .collect();
     let line = words.join(" ");
     match line.char_indices().nth(limit) {
         _ if line.is_empty() => None,
@@ -104,20 +113,32 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` as seconds since 1970 (RFC 9110 section 5.6.7, preferred form).
 fn parse_http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let mut words = text.split_once(", ")?.1.split(' ');
     let day: u64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
     let month_name = words.next()?;
     let month = MONTHS.iter().position(|name| *name == month_name)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
-    let mut time = words.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
+    let year: u64 = words
+        .next()?
+        .parse()
+        .ok()
+        .filter(|year| (1970..=9999).contains(year))?;
+    let mut time = words
+        .next()?
+        .split(':')
+        .map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
     let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
     if words.next() != Some("GMT") {
         return None;
     }
     // Days since 1970 of a civil date, with the year starting in March.
-    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (y, m) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
     let days = (365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1).checked_sub(719_468)?;
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
@@ -127,7 +148,14 @@ pub(crate) fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
     let start = range.trim().split_once('-')?.0.parse().ok()?;
     let total = total.trim();
-    Some((start, if total == "*" { None } else { Some(total.parse().ok()?) }))
+    Some((
+        start,
+        if total == "*" {
+            None
+        } else {
+            Some(total.parse().ok()?)
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -142,8 +170,16 @@ mod tests {
                 Some("MANIFEST_UNKNOWN"),
                 Some("manifest unknown"),
             ),
-            (r#"{"details":"incorrect username or password"}"#, None, Some("incorrect username or password")),
-            (r#"{"error":"invalid_grant","error_description":"no"}"#, Some("invalid_grant"), Some("no")),
+            (
+                r#"{"details":"incorrect username or password"}"#,
+                None,
+                Some("incorrect username or password"),
+            ),
+            (
+                r#"{"error":"invalid_grant","error_description":"no"}"#,
+                Some("invalid_grant"),
+                Some("no"),
+            ),
             (r#"{"errors":[]}"#, None, None),
             ("<html>", None, None),
             ("", None, None),
@@ -151,7 +187,11 @@ mod tests {
         ];
         for (body, code, message) in cases {
             let complaint = Complaint::parse(body.as_bytes());
-            assert_eq!((complaint.code.as_deref(), complaint.message.as_deref()), (*code, *message), "{body}");
+            assert_eq!(
+                (complaint.code.as_deref(), complaint.message.as_deref()),
+                (*code, *message),
+                "{body}"
+            );
         }
     }
 

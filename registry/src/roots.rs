@@ -15,17 +15,21 @@ use crate::error::ConfigError;
 
 /// Where Linux distributions keep their bundle.
 const WELL_KNOWN: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine, Arch, Gentoo
-    "/etc/pki/tls/certs/ca-bundle.crt",                  // Fedora, RHEL
+    "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Alpine, Arch, Gentoo
+    "/etc/pki/tls/certs/ca-bundle.crt",   // Fedora, RHEL
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL 7 and later
-    "/etc/ssl/ca-bundle.pem",                            // openSUSE
-    "/etc/pki/tls/cacert.pem",                           // OpenELEC
-    "/etc/ssl/cert.pem",                                 // Alpine, Void
+    "/etc/ssl/ca-bundle.pem",             // openSUSE
+    "/etc/pki/tls/cacert.pem",            // OpenELEC
+    "/etc/ssl/cert.pem",                  // Alpine, Void
 ];
 
 /// The well-known bundle files that exist on this machine, best first. May be empty.
 pub fn system() -> Vec<PathBuf> {
-    WELL_KNOWN.iter().map(PathBuf::from).filter(|path| path.is_file()).collect()
+    WELL_KNOWN
+        .iter()
+        .map(PathBuf::from)
+        .filter(|path| path.is_file())
+        .collect()
 }
 
 /// The authorities to trust. Bundles that the caller merely offers (`bundles`) may be missing or
@@ -45,7 +49,12 @@ pub(crate) fn store(bundles: &[PathBuf], extra: &[PathBuf]) -> Result<RootCertSt
         match add_bundle(&mut roots, path) {
             Ok(0) => return Err(ConfigError::CaBundleEmpty { path: path.clone() }),
             Ok(_) => {}
-            Err(source) => return Err(ConfigError::CaBundle { path: path.clone(), source }),
+            Err(source) => {
+                return Err(ConfigError::CaBundle {
+                    path: path.clone(),
+                    source,
+                });
+            }
         }
     }
     Ok(roots)
@@ -80,9 +89,15 @@ mod tests {
 
     #[test]
     fn an_empty_or_damaged_bundle_counts_as_none() {
-        for text in ["# nothing here\n", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"] {
+        for text in [
+            "# nothing here\n",
+            "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
+        ] {
             let empty = file("empty", text);
-            assert_eq!(store(std::slice::from_ref(&empty), &[]).unwrap().len(), built_in());
+            assert_eq!(
+                store(std::slice::from_ref(&empty), &[]).unwrap().len(),
+                built_in()
+            );
             assert!(matches!(
                 store(&[], std::slice::from_ref(&empty)),
                 Err(ConfigError::CaBundleEmpty { path }) if path == empty
@@ -94,7 +109,10 @@ mod tests {
     #[test]
     fn a_bundle_that_was_asked_for_must_exist() {
         let missing = PathBuf::from("/nonexistent/company.pem");
-        assert!(matches!(store(&[], &[missing]), Err(ConfigError::CaBundle { .. })));
+        assert!(matches!(
+            store(&[], &[missing]),
+            Err(ConfigError::CaBundle { .. })
+        ));
     }
 
     #[test]
@@ -108,6 +126,9 @@ mod tests {
         let roots = store(&paths, &[]).unwrap();
         assert!(roots.len() > pem.matches("BEGIN CERTIFICATE").count() / 2);
         let both = store(&[], &paths[..1]).unwrap();
-        assert!(both.len() > built_in(), "an asked-for bundle is trusted beside the built-in set");
+        assert!(
+            both.len() > built_in(),
+            "an asked-for bundle is trusted beside the built-in set"
+        );
     }
 }

@@ -53,7 +53,10 @@ pub(crate) struct Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response").field("status", &self.status).field("url", &self.url.public()).finish()
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("url", &self.url.public())
+            .finish()
     }
 }
 
@@ -63,7 +66,8 @@ impl Response {
     }
 
     pub(crate) fn content_length(&self) -> Option<u64> {
-        self.header("content-length").and_then(|text| text.trim().parse().ok())
+        self.header("content-length")
+            .and_then(|text| text.trim().parse().ok())
     }
 
     pub(crate) fn reader(&mut self) -> impl Read + '_ {
@@ -116,7 +120,8 @@ impl Transport {
             }
         }
         let roots = roots::store(&config.ca_bundles, &config.extra_ca_bundles)?;
-        let tls = |settings: Result<TlsSettings, rustls::Error>| settings.map(Arc::new).map_err(ConfigError::Tls);
+        let tls =
+            |settings: Result<TlsSettings, rustls::Error>| settings.map(Arc::new).map_err(ConfigError::Tls);
         Ok(Self {
             agents: Mutex::default(),
             limit: HostLimit::new(config.connections_per_host),
@@ -178,7 +183,13 @@ impl Transport {
         match result.and_then(|response| response) {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
-                Ok(Response { status: parts.status, headers: parts.headers, url, body, _permit: permit })
+                Ok(Response {
+                    status: parts.status,
+                    headers: parts.headers,
+                    url,
+                    body,
+                    _permit: permit,
+                })
             }
             Err(error) => Err(transport_error(error, url)),
         }
@@ -214,18 +225,26 @@ impl Transport {
             .timeout_connect(Some(self.config.retry.connect_timeout))
             .timeout_per_write(Some(self.config.retry.stall_timeout))
             .build();
-        let settings = if key.insecure { &self.unverified } else { &self.verifying };
-        let connector = ()
-            .chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default())
-            .chain(TlsConnector(Arc::clone(settings)));
+        let settings = if key.insecure {
+            &self.unverified
+        } else {
+            &self.verifying
+        };
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector(Arc::clone(settings)));
         Ok(Agent::with_parts(config, connector, NamedResolver::default()))
     }
 }
 
 /// The proxy for a URL. Loopback is never reached through one.
 fn proxy_for(proxies: &Proxies, target: &Url) -> Option<String> {
-    let proxy = if target.https { &proxies.https } else { &proxies.http };
+    let proxy = if target.https {
+        &proxies.https
+    } else {
+        &proxies.http
+    };
     let host = url::host(&target.authority);
     let direct = url::is_loopback(&target.authority)
         || proxies.no_proxy.iter().map(|entry| entry.trim()).any(|entry| {
@@ -234,7 +253,9 @@ fn proxy_for(proxies: &Proxies, target: &Url) -> Option<String> {
                 || entry.eq_ignore_ascii_case(&target.authority)
                 || (!suffix.is_empty()
                     && (host.eq_ignore_ascii_case(suffix)
-                        || host.to_ascii_lowercase().ends_with(&format!(".{}", suffix.to_ascii_lowercase()))))
+                        || host
+                            .to_ascii_lowercase()
+                            .ends_with(&format!(".{}", suffix.to_ascii_lowercase()))))
         });
     proxy.clone().filter(|_| !direct)
 }
@@ -246,7 +267,9 @@ fn run(
     length: Option<u64>,
     body: impl AsSendBody,
 ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-    let mut builder = HttpRequest::builder().method(request.method.clone()).uri(request.url.to_string());
+    let mut builder = HttpRequest::builder()
+        .method(request.method.clone())
+        .uri(request.url.to_string());
     for (name, value) in &request.headers {
         builder = builder.header(name, value);
     }
@@ -272,7 +295,13 @@ fn run_stream(
         return Err(ureq::Error::RedirectFailed);
     };
     let mut exact = Exact { reader, left: size };
-    run(agent, request, authorization, Some(size), SendBody::from_reader(&mut exact))
+    run(
+        agent,
+        request,
+        authorization,
+        Some(size),
+        SendBody::from_reader(&mut exact),
+    )
 }
 
 /// A reader that ends exactly where it was said to: the HTTP client would wait for ever for bytes
@@ -305,12 +334,20 @@ impl Read for Exact<'_> {
 
 fn transport_error(error: ureq::Error, url: Url) -> TransportError {
     let (kind, cause) = classify(&error);
-    TransportError { kind, cause, url, source: Some(Box::new(error)) }
+    TransportError {
+        kind,
+        cause,
+        url,
+        source: Some(Box::new(error)),
+    }
 }
 
 /// Kind and wording of an error while a body is read.
 pub(crate) fn classify_io(error: &io::Error) -> (ErrorKind, String) {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<ureq::Error>())
+    {
         Some(inner) => classify(inner),
         None => io_cause(error),
     }
@@ -326,13 +363,20 @@ fn classify(error: &ureq::Error) -> (ErrorKind, String) {
         ureq::Error::Timeout(_) => (Un(Unreachable::Broken), "no data for too long".to_owned()),
         ureq::Error::HostNotFound => (Un(Unreachable::Dns), "host not found".to_owned()),
         ureq::Error::ConnectionFailed => (Un(Unreachable::Connect), "no connection".to_owned()),
-        ureq::Error::ConnectProxyFailed(reason) => (Un(Unreachable::Proxy), format!("proxy refused: {reason}")),
+        ureq::Error::ConnectProxyFailed(reason) => {
+            (Un(Unreachable::Proxy), format!("proxy refused: {reason}"))
+        }
         ureq::Error::BodyStalled => (Un(Unreachable::Broken), "connection broke off".to_owned()),
         ureq::Error::Other(other) => match other.downcast_ref::<StageError>() {
-            Some(StageError::Dns(inner)) => (Un(Unreachable::Dns), format!("host not found: {}", plain(inner))),
+            Some(StageError::Dns(inner)) => {
+                (Un(Unreachable::Dns), format!("host not found: {}", plain(inner)))
+            }
             Some(StageError::Tls(inner)) => match certificate_problem(inner) {
                 Some(problem) => (TlsUntrusted, format!("certificate not trusted: {problem}")),
-                None => (Un(Unreachable::Tls), format!("TLS handshake failed: {}", plain(inner))),
+                None => (
+                    Un(Unreachable::Tls),
+                    format!("TLS handshake failed: {}", plain(inner)),
+                ),
             },
             None => (Protocol, other.to_string()),
         },
@@ -367,7 +411,9 @@ fn io_cause(error: &io::Error) -> (ErrorKind, String) {
 fn certificate_problem(error: &ureq::Error) -> Option<String> {
     let tls = match error {
         ureq::Error::Rustls(error) => Some(error),
-        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        ureq::Error::Io(error) => error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>()),
         _ => None,
     };
     match tls {

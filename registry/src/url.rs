@@ -43,7 +43,12 @@ impl Url {
         let (authority, tail) = rest.split_at(end);
         let authority = authority.rsplit('@').next().unwrap_or_default();
         let (path, query) = split_query(tail);
-        Ok(Self { https, authority: normalize_authority(authority, https)?, path: slash(path), query })
+        Ok(Self {
+            https,
+            authority: normalize_authority(authority, https)?,
+            path: slash(path),
+            query,
+        })
     }
 
     /// The URL that a `Location` header names, relative to this one.
@@ -67,7 +72,11 @@ impl Url {
             let parent = self.path.rfind('/').map_or("", |slash| &self.path[..slash]);
             format!("{parent}/{path}")
         };
-        Ok(Self { path, query, ..self.clone() })
+        Ok(Self {
+            path,
+            query,
+            ..self.clone()
+        })
     }
 
     pub(crate) fn scheme(&self) -> &'static str {
@@ -114,7 +123,11 @@ fn split_query(tail: &str) -> (&str, Option<String>) {
 }
 
 fn slash(path: &str) -> String {
-    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
+    if path.is_empty() {
+        "/".to_owned()
+    } else {
+        path.to_owned()
+    }
 }
 
 fn normalize_authority(authority: &str, https: bool) -> Result<String, UrlError> {
@@ -124,7 +137,10 @@ fn normalize_authority(authority: &str, https: bool) -> Result<String, UrlError>
     let valid = match bare {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
-            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         }
     };
     if !valid {
@@ -143,7 +159,10 @@ fn normalize_authority(authority: &str, https: bool) -> Result<String, UrlError>
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     let host_end = authority.rfind(']').map_or(0, |end| end + 1);
     match authority[host_end..].rfind(':') {
-        Some(colon) => (&authority[..host_end + colon], Some(&authority[host_end + colon + 1..])),
+        Some(colon) => (
+            &authority[..host_end + colon],
+            Some(&authority[host_end + colon + 1..]),
+        ),
         None => (authority, None),
     }
 }
@@ -159,8 +178,12 @@ pub(crate) fn is_loopback(authority: &str) -> bool {
     if host == "localhost" || host.ends_with(".localhost") {
         return true;
     }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    bare.parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
 }
 
 /// Percent-encoding for query values and form fields (RFC 3986 unreserved characters stay).
@@ -232,17 +255,33 @@ mod tests {
 
     #[test]
     fn loopback_is_by_address() {
-        for host in ["localhost", "localhost:5000", "127.0.0.1", "127.8.9.1:80", "[::1]:5000", "a.localhost"] {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1",
+            "127.8.9.1:80",
+            "[::1]:5000",
+            "a.localhost",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["localhost.example", "127.0.0.1.example", "10.0.0.1", "[::2]", "registry"] {
+        for host in [
+            "localhost.example",
+            "127.0.0.1.example",
+            "10.0.0.1",
+            "[::2]",
+            "registry",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }
 
     #[test]
     fn query_is_escaped_and_hidden() {
-        let url = Url::parse("https://auth/token").unwrap().with_query("service", "a b").with_query("s", "x:y/z");
+        let url = Url::parse("https://auth/token")
+            .unwrap()
+            .with_query("service", "a b")
+            .with_query("s", "x:y/z");
         assert_eq!(url.to_string(), "https://auth/token?service=a%20b&s=x%3Ay%2Fz");
         assert_eq!(url.public(), "https://auth/token");
     }
