@@ -1,0 +1,13 @@
+//! The client against servers that misbehave on purpose. Everything happens on loopback.
+
+#[path = "scripted/auth.rs"]
+mod auth;
+#[path = "scripted/blob.rs"]
+mod blob;
+#[path = "scripted/manifest.rs"]
+mod manifest;
+#[path = "scripted/mirror.rs"]
+mod mirror;
+#[path = "scripted/push.rs"]
+mod push;
+mod support;
