@@ -1,0 +1,1 @@
+//! What this machine's kernel gives, for `kiln info`.
