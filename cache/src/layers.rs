@@ -206,6 +206,22 @@ impl Layers {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
+    /// The folders of a snapshot's layers, top first, as overlayfs takes them.
+    ///
+    /// Layers that change nothing are left out. Of a layer that occurs twice only the upper one stays: overlayfs
+    /// refuses the same folder twice, and the lower one can show nothing that the upper one does not.
+    pub fn lowers(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+        let mut seen: std::collections::HashSet<&LayerId> = std::collections::HashSet::new();
+        let mut lowers = Vec::with_capacity(snapshot.layers.len());
+        for id in snapshot.layers.iter().rev().filter(|id| seen.insert(id)) {
+            let layer = self.require(id)?;
+            if !layer.is_empty() {
+                lowers.push(layer.diff_path());
+            }
+        }
+        Ok(lowers)
+    }
+
     /// Where the layer is or would be.
     pub(crate) fn path(&self, id: &LayerId) -> PathBuf {
         self.shared.root.join("layers").join(id.as_str())
@@ -300,6 +316,11 @@ impl Layer {
     /// The content hash of its listing.
     pub fn content(&self) -> ContentHash {
         self.meta.content
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.meta.entries == 0
     }
 
     /// When it was made, in milliseconds since 1970.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::{Digest, ParseDigestError};
 
 /// The registry of names without one.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
+pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// An image's name, completed as Docker does it: `alpine` is `docker.io/library/alpine:latest`.
 ///

@@ -35,8 +35,8 @@ struct Shared {
 
 impl DiffIds {
     /// Starts on `layer` unless its DiffID is known or under way.
-    pub(crate) fn begin(&self, layer: &Layer) {
-        if layer.id().diff_id().is_some() || matches!(layer.diff_id(), Ok(Some(_))) {
+    pub(crate) fn begin(&self, layer: &Arc<Layer>) {
+        if layer.id().diff_id().is_some() || layer.diff_id().is_some() {
             return;
         }
         let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl DiffIds {
         }
         known.insert(layer.id().clone(), None);
         drop(known);
-        let (shared, worker_layer) = (Arc::clone(&self.shared), layer.clone());
+        let (shared, worker_layer) = (Arc::clone(&self.shared), Arc::clone(layer));
         let worker = std::thread::Builder::new().name("diff-id".to_owned()).spawn(move || {
             let result = compute(&worker_layer);
             shared.finish(worker_layer.id(), result);
@@ -57,7 +57,7 @@ impl DiffIds {
     }
 
     /// The DiffID of `layer`; waits for it or computes it.
-    pub(crate) fn get(&self, layer: &Layer) -> Result<Digest, DiffIdError> {
+    pub(crate) fn get(&self, layer: &Arc<Layer>) -> Result<Digest, DiffIdError> {
         if let Some(digest) = layer.id().diff_id() {
             return Ok(digest);
         }
@@ -70,7 +70,7 @@ impl DiffIds {
             }
         }
         drop(known);
-        if let Ok(Some(digest)) = layer.diff_id() {
+        if let Some(digest) = layer.diff_id() {
             return Ok(digest);
         }
         let result = compute(layer);

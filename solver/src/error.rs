@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use kiln_tree::TreePath;
+use kiln_tree::accounts::AccountError;
 
 use crate::context::ContextError;
 use crate::diff_ids::DiffIdError;
 use crate::graph::SourceSpan;
-use crate::users::UserError;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ pub enum StepFailure {
         path: TreePath,
         /// The cause.
         #[source]
-        source: kiln_image::Error,
+        source: kiln_image::layer::LayerError,
     },
     /// A `--chmod` value is malformed.
     #[error("invalid mode {mode:?}")]
@@ -100,7 +100,7 @@ pub enum StepFailure {
     },
     /// A user or group is not known.
     #[error(transparent)]
-    User(#[from] UserError),
+    User(#[from] AccountError),
     /// A directory or file of the step's root could not be read or written.
     #[error("failed to change the step's files")]
     Files(#[from] kiln_tree::Error),

@@ -1,5 +1,6 @@
 //! Executing one vertex: a fresh upperdir, the operation on it, and the layer that comes of it.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use kiln_cache::{Layer, LayerDraft, LayerId, Snapshot};

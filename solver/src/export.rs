@@ -54,7 +54,8 @@ impl Engine {
             names: Vec::new(),
         };
         self.store.sync_if_needed()?;
-        self.store.images().put(record, names)?;
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.store.images().put(&record, &names)?;
         Ok(Exported { id, config })
     }
 

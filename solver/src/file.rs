@@ -4,13 +4,13 @@
 use std::io::Read;
 
 use kiln_image::archive;
+use kiln_image::layer::LayerError;
 use kiln_tree::copy::{self, CopyRequest, ListedSource, ModeChange, Prehashed};
-use kiln_tree::{Listing, Root};
+use kiln_tree::{Listing, Root, accounts};
 
 use crate::error::StepFailure;
 use crate::graph::{Copy, FileAction, FileOp, MakeDirectory, MakeFile};
 use crate::select::{Place, Selection};
-use crate::users;
 
 /// What a copy reads from.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ fn copy_all(
     input: &CopyInput<'_>,
     selection: &Selection,
 ) -> Result<Prehashed, StepFailure> {
-    let owner = action.owner.as_deref().map(|owner| users::owner(base, owner)).transpose()?;
+    let owner = action.owner.as_deref().map(|owner| accounts::owner(base, owner)).transpose()?;
     let mode = action.mode.as_deref().map(parse_mode).transpose()?;
     let source = ListedSource { root: input.root, listing: input.listing, verify: input.verify };
     let mut written = Prehashed::default();
@@ -64,18 +64,10 @@ fn copy_all(
             continue;
         }
         let destination = destination(&action.destination, base, place)?;
-        let request = CopyRequest {
-            source: &source,
-            source_path: place.path.clone(),
-            dest: &destination,
-            dest_is_dir: place.is_dir && action.destination.ends_with('/'),
-            copy_dir_contents: true,
-            follow_source_symlink: false,
-            owner,
-            mode: mode.clone(),
-            clamp_mtime: None,
-            exclude: None,
-        };
+        let mut request = CopyRequest::new(&source, place.path.clone(), &destination);
+        request.follow_source_symlink = false;
+        request.owner = owner;
+        request.mode.clone_from(&mode);
         let copied = copy::copy(&request, base)
             .map_err(|source| StepFailure::Copy { destination: action.destination.clone(), source })?;
         written.absorb(copied.prehashed);
@@ -126,7 +118,7 @@ fn unpack(
         return Ok(false);
     }
     let file = input.root.open_read(place.path.as_bytes())?;
-    let Some(reader) = archive::open(file).map_err(failed)? else { return Ok(false) };
+    let Some(reader) = archive::open(file).map_err(|source| failed(LayerError::Read(source)))? else { return Ok(false) };
     let reader: Box<dyn Read> = reader;
     archive::extract(reader, base, action.destination.as_bytes(), owner).map_err(failed)?;
     Ok(true)
@@ -140,7 +132,7 @@ fn make_directory(action: &MakeDirectory, base: &Root) -> Result<(), StepFailure
     if is_directory(base, &action.path)? {
         return Ok(());
     }
-    let identity = users::identity(base, &action.owner)?;
+    let identity = accounts::identity(base, &action.owner)?;
     base.create_dir_all(&action.path, action.mode, Some((identity.uid, identity.gid)))?;
     Ok(())
 }
@@ -153,7 +145,7 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         }
         path.push_str(&action.name);
     }
-    let (uid, gid) = action.owner.as_deref().map_or(Ok((0, 0)), |owner| users::owner(base, owner))?;
+    let (uid, gid) = action.owner.as_deref().map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
     let mode = match action.mode.as_deref() {
         Some(mode) => parse_mode(mode)?.apply(0o644, false),
         None => 0o644,
@@ -163,7 +155,7 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
     }
     let mut file = base.create_file(&path, mode)?;
     std::io::Write::write_all(&mut file, &action.data)
-        .map_err(|source| kiln_tree::Error::operation("write", &path, source))?;
+        .map_err(|source| kiln_tree::Error::Io { operation: "write", path: path.clone().into(), source })?;
     base.chown(&path, uid, gid)?;
     base.chmod(&path, mode)?;
     Ok(())

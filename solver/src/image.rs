@@ -189,7 +189,7 @@ impl Images {
         platform: &Platform,
         requested: bool,
     ) -> Result<Option<Resolved>, PullError> {
-        let Some(record) = self.store.images().find(reference)? else { return Ok(None) };
+        let Some(record) = self.store.images().get(&reference.to_string())? else { return Ok(None) };
         if requested && !record.platform.satisfies(platform) {
             return Ok(None);
         }
@@ -404,8 +404,8 @@ impl Images {
         let Some(record) = &resolved.record else { return Ok(()) };
         let mut record = record.clone();
         record.size = self.size(&record.layers)?;
-        let names = if reference.digest.is_some() { Vec::new() } else { vec![reference.clone()] };
-        self.store.images().put(record, &names)?;
+        let names = if reference.digest.is_some() { Vec::new() } else { vec![reference.to_string()] };
+        self.store.images().put(&record, &names)?;
         Ok(())
     }
 

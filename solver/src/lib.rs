@@ -33,7 +33,6 @@ mod schedule;
 mod select;
 mod solve;
 pub mod task;
-mod users;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use context::{ContextError, ContextPolicy, LocalContext};
@@ -44,4 +43,3 @@ pub use export::Exported;
 pub use import::{ImportError, ImportRequest};
 pub use save::SaveError;
 pub use solve::{Solution, SolveRequest, StepOutcome, StepReport};
-pub use users::{Identity, UserError, identity};

@@ -1,9 +1,10 @@
 //! The output of a step's process: all of it in a log file, its end in memory for the error message.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+
+use kiln_cache::StepLog;
 
 /// As many lines as BuildKit shows of a failed step, and a few more.
 const TAIL_LINES: usize = 20;
@@ -13,20 +14,20 @@ const TAIL_LINE_BYTES: usize = 4096;
 /// Takes output as it comes.
 #[derive(Debug)]
 pub(crate) struct OutputTail {
-    log: Option<(File, PathBuf)>,
+    log: Option<StepLog>,
     lines: VecDeque<Vec<u8>>,
     partial: Vec<u8>,
 }
 
 impl OutputTail {
     /// Output goes to `log`, if there is one.
-    pub(crate) fn new(log: Option<(File, PathBuf)>) -> Self {
+    pub(crate) fn new(log: Option<StepLog>) -> Self {
         Self { log, lines: VecDeque::new(), partial: Vec::new() }
     }
 
     /// Adds output. A log that cannot be written (full disk) is given up; the build goes on.
     pub(crate) fn add(&mut self, data: &[u8]) {
-        if let Some((file, _)) = &mut self.log
+        if let Some(file) = &mut self.log
             && file.write_all(data).is_err()
         {
             self.log = None;
@@ -55,7 +56,7 @@ impl OutputTail {
             self.push(line);
         }
         let lines = self.lines.iter().map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect();
-        (lines, self.log.map(|(_, path)| path))
+        (lines, self.log.map(|log| log.path().to_owned()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kiln_cache::{LayerDraft, Snapshot};
 use kiln_executor::spec::{self, Bind, Network};
 use kiln_executor::{ExitStatus, Running, Sandbox, Stdio, mountpoints};
-use kiln_tree::Root;
+use kiln_tree::{Root, accounts};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::StepFailure;
@@ -17,7 +17,6 @@ use crate::graph::{Exec, NetworkMode};
 use crate::output::OutputTail;
 use crate::solve::Solve;
 use crate::task::Task;
-use crate::users;
 
 /// The host name that a step sees: the same on every machine, so that it cannot get into a layer.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -48,12 +47,12 @@ impl Solve<'_> {
         task: &Task,
     ) -> Result<(), StepFailure> {
         let command = exec.args.join(" ");
-        let scratch = self.engine.store.temp().directory()?;
+        let scratch = self.engine.store.temp().dir()?;
         let stub = scratch.path().join("stub");
         std::fs::create_dir(&stub).and_then(|()| mountpoints::write_stub_layer(&stub)).map_err(io(&stub))?;
         let mount = self.roots.sandbox(base, draft, stub)?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
-        let identity = users::identity(&root, &exec.user)?;
+        let identity = accounts::identity(&root, &exec.user)?;
         // Docker makes a missing working directory, too.
         root.create_dir_all(&exec.cwd, 0o755, None)?;
         drop(root);
@@ -66,7 +65,8 @@ impl Solve<'_> {
             .start(Sandbox { id, root: mount, spec, stdio: Stdio::piped() })
             .map_err(failed)?;
         let running = Arc::new(running);
-        let mut tail = OutputTail::new(self.engine.store.builds().step_log(task.id().0).ok());
+        let log = self.engine.store.builds().log(&self.request.build);
+        let mut tail = OutputTail::new(log.step(&format!("{:04}", task.id().0)).ok());
         let killer = Arc::clone(&running);
         let guard = self.cancel.on_raise(move || {
             // A process that is gone already is what is wanted.
@@ -91,7 +91,7 @@ impl Solve<'_> {
     fn spec(
         &self,
         exec: &Exec,
-        identity: &users::Identity,
+        identity: &accounts::Identity,
         scratch: &std::path::Path,
     ) -> Result<kiln_executor::runtime::Spec, StepFailure> {
         let write = |name: &str, data: &[u8]| -> Result<PathBuf, StepFailure> {

@@ -1,11 +1,11 @@
 //! Snapshots as mounted roots, and as merged listings.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::{LayerDraft, LayerId, Snapshot, Store};
+use kiln_cache::{LayerDraft, Snapshot, Store};
 use kiln_executor::overlay::{self, Overlay};
 use kiln_tree::{ContentHash, Listing, Root};
 
@@ -15,38 +15,17 @@ use crate::error::StepFailure;
 #[derive(Debug)]
 pub(crate) struct Roots {
     store: Arc<Store>,
-    /// The content hash of a layer that changes nothing.
-    empty: ContentHash,
     merged: Mutex<HashMap<ContentHash, Arc<Listing>>>,
 }
 
 impl Roots {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, empty: Listing::default().content_hash(), merged: Mutex::default() }
-    }
-
-    /// The folders of the snapshot's layers, top first, as overlayfs takes them.
-    ///
-    /// Empty layers are left out. Of a layer that occurs twice only the upper one stays: overlayfs refuses the
-    /// same folder twice, and the lower one can show nothing that the upper one does not.
-    pub(crate) fn lowers(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>, StepFailure> {
-        let mut seen: HashSet<&LayerId> = HashSet::new();
-        let mut lowers = Vec::new();
-        for id in snapshot.layers.iter().rev() {
-            if !seen.insert(id) {
-                continue;
-            }
-            let layer = self.store.layers().require(id)?;
-            if layer.content() != self.empty {
-                lowers.push(layer.diff_path());
-            }
-        }
-        Ok(lowers)
+        Self { store, merged: Mutex::default() }
     }
 
     /// The snapshot with `draft`'s upperdir on top. The upperdir has the mode and owner of the root below it.
     pub(crate) fn writable(&self, snapshot: &Snapshot, draft: &LayerDraft) -> Result<Root, StepFailure> {
-        let lowers = self.lowers(snapshot)?;
+        let lowers = self.store.layers().lowers(snapshot)?;
         if lowers.is_empty() {
             return Ok(Root::open(&draft.diff_path())?);
         }
@@ -61,7 +40,7 @@ impl Roots {
         draft: &LayerDraft,
         stub: PathBuf,
     ) -> Result<OwnedFd, StepFailure> {
-        let mut lowers = self.lowers(snapshot)?;
+        let mut lowers = self.store.layers().lowers(snapshot)?;
         lowers.push(stub);
         mount_writable(&lowers, draft)
     }
@@ -69,7 +48,7 @@ impl Roots {
     /// Gives the draft's root folder the mode and owner of the snapshot's root, since an overlay shows those of
     /// its upperdir.
     pub(crate) fn inherit_root(&self, snapshot: &Snapshot, draft: &LayerDraft) -> Result<(), StepFailure> {
-        if let Some(top) = self.lowers(snapshot)?.first() {
+        if let Some(top) = self.store.layers().lowers(snapshot)?.first() {
             let metadata = Root::open(top)?.stat("/")?;
             draft.set_root(metadata.mode, metadata.uid, metadata.gid)?;
         }
@@ -78,10 +57,10 @@ impl Roots {
 
     /// The snapshot, read-only.
     pub(crate) fn readable(&self, snapshot: &Snapshot) -> Result<Root, StepFailure> {
-        let lowers = self.lowers(snapshot)?;
+        let lowers = self.store.layers().lowers(snapshot)?;
         match lowers.as_slice() {
             [] => {
-                let empty = self.store.temp().directory()?;
+                let empty = self.store.temp().dir()?;
                 Ok(Root::open(empty.path())?)
             }
             [single] => Ok(Root::open(single)?),

@@ -1,6 +1,8 @@
 //! Writing images of the store to an archive.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 use kiln_cache::{ImageLayer, ImageRecord};
 use kiln_image::layout::{Form, LayoutError, SavedImage, Writer};
@@ -26,6 +28,14 @@ pub enum SaveError {
         /// The cause.
         #[source]
         source: layer::LayerError,
+    },
+    /// A temporary file cannot be written.
+    #[error("{}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
     },
     /// A layer's folder cannot be opened.
     #[error(transparent)]
@@ -99,9 +109,15 @@ impl Engine {
         let listing = layer.listing()?;
         let root = Root::open(&layer.diff_path())?;
         let failed = |source| SaveError::Layer { layer: image_layer.layer.clone(), source };
-        let size = layer::packed_size(&listing);
+        // Its size comes before its bytes in the archive, so the tar is made beside it first.
+        let folder = self.store.temp().dir()?;
+        let path = folder.path().join("layer.tar");
+        let tar = |source| SaveError::Io { path: path.clone(), source };
+        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).map_err(tar)?);
+        let size = layer::pack(&listing, &root, &mut file).map_err(failed)?;
+        drop(file.into_inner().map_err(|error| tar(error.into_error()))?);
         let descriptor = Descriptor::new(media_type::OCI_LAYER, image_layer.diff_id.clone(), size);
-        writer.blob(&descriptor, layer::packed(&listing, &root).map_err(failed)?)?;
+        writer.blob(&descriptor, File::open(&path).map_err(tar)?)?;
         Ok(descriptor)
     }
 }

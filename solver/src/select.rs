@@ -5,13 +5,10 @@
 
 use std::collections::HashMap;
 
-use kiln_tree::{ContentHash, ContentHasher, Entry, EntryKind, Listing, TreePath};
+use kiln_tree::{ContentHash, ContentHasher, Entry, EntryKind, Listing, ResolveError, TreePath};
 
 use crate::glob;
 use crate::graph::CopySource;
-
-/// As many symlinks as Linux follows in one path (`path_resolution(7)`).
-const MAX_SYMLINKS: usize = 40;
 
 /// What a copy's sources are in one tree.
 #[derive(Debug, Clone, Default)]
@@ -36,18 +33,9 @@ pub(crate) struct Place {
 /// Why a source cannot be selected.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SelectError {
-    /// Nothing is there.
-    #[error("\"/{path}\": not found")]
-    NotFound {
-        /// The path as the tree would have it.
-        path: TreePath,
-    },
-    /// Symlinks lead in circles.
-    #[error("\"/{path}\": too many levels of symbolic links")]
-    SymlinkLoop {
-        /// The path as the tree would have it.
-        path: TreePath,
-    },
+    /// Nothing is there, or symlinks lead in circles.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// The wildcard is malformed.
     #[error("\"{pattern}\": {source}")]
     Pattern {
@@ -95,43 +83,10 @@ pub(crate) fn select<'a>(
 }
 
 fn place(listing: &Listing, path: &TreePath) -> Result<Place, SelectError> {
-    let found = resolve(listing, path)?;
+    let found = listing.resolve(path, true)?;
     let is_dir = found.is_root()
-        || listing.get(&found).ok_or_else(|| SelectError::NotFound { path: path.clone() })?.kind.is_dir();
+        || listing.get(&found).is_some_and(|entry| entry.kind.is_dir());
     Ok(Place { name: path.file_name().unwrap_or_default().to_vec(), path: found, is_dir })
-}
-
-/// Follows every symlink in `path`, the last component's too, without leaving the tree.
-fn resolve(listing: &Listing, path: &TreePath) -> Result<TreePath, SelectError> {
-    let mut pending: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-    let mut at = TreePath::root();
-    let mut followed = 0;
-    while let Some(component) = pending.pop() {
-        match component.as_slice() {
-            b"" | b"." => continue,
-            b".." => {
-                at = at.parent().unwrap_or_else(TreePath::root);
-                continue;
-            }
-            _ => {}
-        }
-        let not_found = || SelectError::NotFound { path: path.clone() };
-        let next = at.join_name(&component).map_err(|_| not_found())?;
-        let entry = listing.get(&next).ok_or_else(not_found)?;
-        let EntryKind::Symlink { target } = &entry.kind else {
-            at = next;
-            continue;
-        };
-        followed += 1;
-        if followed > MAX_SYMLINKS {
-            return Err(SelectError::SymlinkLoop { path: path.clone() });
-        }
-        if target.starts_with(b"/") {
-            at = TreePath::root();
-        }
-        pending.extend(target.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
-    }
-    Ok(at)
 }
 
 /// The paths that match `pattern`, in the listing's order.
@@ -142,7 +97,7 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
         let mut next = Vec::new();
         for parent in &level {
             // Components before the last may go through symlinks, as a shell's wildcard would.
-            let Ok(parent_found) = resolve(listing, parent) else { continue };
+            let Ok(parent_found) = listing.resolve(parent, true) else { continue };
             for child in listing.children(&parent_found) {
                 let name = child.path.file_name().unwrap_or_default();
                 if glob::matches(component, name)? {

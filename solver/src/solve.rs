@@ -5,12 +5,11 @@
 //! a thread for each vertex that the target needs and the plan did not find, as soon as its inputs are there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-use kiln_cache::{Key, KeyPart, Record, RecordKind, Snapshot};
-use kiln_tree::TreePath;
+use kiln_cache::{BuildId, Key, KeyPart, Record, RecordKind, Snapshot};
+use kiln_tree::{ResolveError, TreePath};
 
 use crate::cancel::Cancel;
 use crate::context::{ContextView, LocalContext};
@@ -31,6 +30,8 @@ pub struct SolveRequest {
     pub jobs: usize,
     /// Local directories by name.
     pub contexts: BTreeMap<String, LocalContext>,
+    /// The build whose logs these are.
+    pub build: BuildId,
     /// What [`NetworkMode::Default`] means: the host's network or none.
     pub network: NetworkMode,
 }
@@ -96,7 +97,6 @@ pub(crate) struct Solve<'a> {
     planned: HashMap<VertexId, Planned>,
     snapshots: Mutex<HashMap<VertexId, Snapshot>>,
     reports: Mutex<HashMap<VertexId, StepReport>>,
-    ran_something: AtomicBool,
 }
 
 impl Engine {
@@ -120,7 +120,6 @@ impl Engine {
             planned: HashMap::new(),
             snapshots: Mutex::default(),
             reports: Mutex::default(),
-            ran_something: AtomicBool::new(false),
         };
         let order = graph.order(&[target]);
         solve.plan(&order, reporter)?;
@@ -319,7 +318,7 @@ impl Solve<'_> {
         source: &crate::graph::CopySource,
         context: Option<&str>,
     ) -> StepFailure {
-        let SelectError::NotFound { path } = error else {
+        let SelectError::Resolve(ResolveError::NotFound { path }) = error else {
             return StepFailure::Source { message: error.to_string(), span: source.span };
         };
         let local = context.and_then(|name| self.request.contexts.get(name));
@@ -487,7 +486,6 @@ impl Solve<'_> {
             return Ok(());
         }
         task.start();
-        self.ran_something.store(true, Ordering::Relaxed);
         let output = self.execute(vertex, &inputs, &selections, &task)?;
         let duration_ms = began.elapsed().as_millis() as u64;
         self.remember(id, vertex, &output, duration_ms, Some((content_key, content_parts)))?;

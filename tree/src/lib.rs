@@ -11,6 +11,7 @@
 //! `..` lead out of it, whatever the tree holds. All writes into a root file system go through it, and so does the
 //! copy engine [`copy`], which brings entries of one tree into another.
 
+pub mod accounts;
 pub mod copy;
 mod entry;
 mod error;

@@ -4,7 +4,7 @@
 //! group of its entry, and 0 where there is none; supplementary groups come from the group file when no group
 //! was given.
 
-use kiln_tree::Root;
+use crate::Root;
 
 /// Account files are read up to this size; real ones are a few KiB.
 const MAX_ACCOUNT_FILE: u64 = 4 << 20;
@@ -24,7 +24,7 @@ pub struct Identity {
 
 /// Why a user or group cannot be resolved.
 #[derive(Debug, thiserror::Error)]
-pub enum UserError {
+pub enum AccountError {
     /// The name has no entry in the account file.
     #[error("no {kind} {name:?} in {file} of the image")]
     Unknown {
@@ -41,12 +41,12 @@ pub enum UserError {
         /// The account file.
         file: &'static str,
         /// The cause.
-        source: kiln_tree::Error,
+        source: crate::Error,
     },
 }
 
 /// Whom a process runs as when `spec` is its `USER`; empty means root.
-pub fn identity(root: &Root, spec: &str) -> Result<Identity, UserError> {
+pub fn identity(root: &Root, spec: &str) -> Result<Identity, AccountError> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (spec, None),
@@ -62,7 +62,7 @@ pub fn identity(root: &Root, spec: &str) -> Result<Identity, UserError> {
         (Some(entry), _) => entry.uid,
         (None, Err(_)) if user == "root" => 0,
         (None, Err(_)) => {
-            return Err(UserError::Unknown { kind: "user", name: user.to_owned(), file: "/etc/passwd" });
+            return Err(AccountError::Unknown { kind: "user", name: user.to_owned(), file: "/etc/passwd" });
         }
     };
     let groups = lines(root, "/etc/group")?;
@@ -85,7 +85,7 @@ pub fn identity(root: &Root, spec: &str) -> Result<Identity, UserError> {
 }
 
 /// The owner that `COPY --chown=spec` gives. A numeric user without a group owns the group of the same number.
-pub fn owner(root: &Root, spec: &str) -> Result<(u32, u32), UserError> {
+pub fn owner(root: &Root, spec: &str) -> Result<(u32, u32), AccountError> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (spec, None),
@@ -101,7 +101,7 @@ pub fn owner(root: &Root, spec: &str) -> Result<(u32, u32), UserError> {
     }
 }
 
-fn group_id(groups: &[String], group: &str) -> Result<u32, UserError> {
+fn group_id(groups: &[String], group: &str) -> Result<u32, AccountError> {
     if let Ok(gid) = group.parse() {
         return Ok(gid);
     }
@@ -109,18 +109,18 @@ fn group_id(groups: &[String], group: &str) -> Result<u32, UserError> {
     match found {
         Some(entry) => Ok(entry.gid),
         None if group == "root" => Ok(0),
-        None => Err(UserError::Unknown { kind: "group", name: group.to_owned(), file: "/etc/group" }),
+        None => Err(AccountError::Unknown { kind: "group", name: group.to_owned(), file: "/etc/group" }),
     }
 }
 
 /// The lines of an account file of the image; a missing file has none.
-fn lines(root: &Root, file: &'static str) -> Result<Vec<String>, UserError> {
+fn lines(root: &Root, file: &'static str) -> Result<Vec<String>, AccountError> {
     match root.read(file, MAX_ACCOUNT_FILE) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()),
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             Ok(Vec::new())
         }
-        Err(source) => Err(UserError::Read { file, source }),
+        Err(source) => Err(AccountError::Read { file, source }),
     }
 }
 
