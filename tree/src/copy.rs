@@ -5,6 +5,7 @@
 //! directories are made, then everything else is written in parallel relative to open directories, then directories
 //! get their modes and times.
 
+mod attributes;
 mod data;
 mod mode;
 mod plan;

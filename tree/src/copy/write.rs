@@ -5,15 +5,14 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType as RawType, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType as RawType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid};
 
 use super::plan::{Item, ItemKind};
-use super::target::{mode, mtime, shown};
+use super::target::{mode, shown};
 use super::{Copied, CopyError, CopyRequest, Refused, data};
 use crate::error::io_error;
-use crate::root::{Metadata, chmod_unchecked, open_dir_beneath, proc_path, raw_mode, raw_times};
+use crate::root::{Metadata, open_dir_beneath, raw_mode};
 use crate::walk::{StatKey, open_file};
 use crate::{ContentHash, EntryKind, Root, TreePath};
 
@@ -43,34 +42,34 @@ pub(super) fn write(request: &CopyRequest<'_>, base: &Root, items: &[Item<'_>]) 
     Ok(copied)
 }
 
-struct Writer<'a> {
-    request: &'a CopyRequest<'a>,
+pub(super) struct Writer<'a> {
+    pub(super) request: &'a CopyRequest<'a>,
     base: &'a Root,
     items: &'a [Item<'a>],
 }
 
 /// What came of writing one item.
 #[derive(Default)]
-struct Outcome {
-    bytes: u64,
-    hash: Option<(StatKey, ContentHash)>,
-    refused: Refused,
+pub(super) struct Outcome {
+    pub(super) bytes: u64,
+    pub(super) hash: Option<(StatKey, ContentHash)>,
+    pub(super) refused: Refused,
 }
 
 /// Where one item is written.
 #[derive(Clone, Copy)]
-struct Spot<'a> {
-    dir: BorrowedFd<'a>,
-    item: &'a Item<'a>,
+pub(super) struct Spot<'a> {
+    pub(super) dir: BorrowedFd<'a>,
+    pub(super) item: &'a Item<'a>,
 }
 
 impl Spot<'_> {
-    fn name(&self) -> &[u8] {
+    pub(super) fn name(&self) -> &[u8] {
         self.item.dest.file_name().unwrap_or_default()
     }
 
     /// A system's error as one about this item.
-    fn failed(&self, operation: &'static str, errno: Errno) -> CopyError {
+    pub(super) fn failed(&self, operation: &'static str, errno: Errno) -> CopyError {
         io_error(operation, self.item.dest.as_bytes())(errno).into()
     }
 
@@ -115,28 +114,6 @@ impl Spot<'_> {
             }),
             Err(errno) => Err(self.failed("replace", errno)),
         }
-    }
-}
-
-impl Refused {
-    fn absorb(&mut self, other: Refused) {
-        self.owners += other.owners;
-        self.devices += other.devices;
-        self.xattrs += other.xattrs;
-    }
-
-    /// Linux answers `EINVAL` for ids that this user namespace does not have, and for nothing else.
-    fn owner(&mut self, result: rustix::io::Result<()>) -> rustix::io::Result<()> {
-        match result {
-            Err(Errno::INVAL) => self.owners += 1,
-            other => return other,
-        }
-        Ok(())
-    }
-
-    /// Not every file system takes every attribute, and not every user may set every one.
-    fn xattr(&mut self, result: rustix::io::Result<()>) {
-        self.xattrs += u64::from(result.is_err());
     }
 }
 
@@ -312,72 +289,6 @@ impl Writer<'_> {
             hash: Some((metadata.key(), content)),
             refused,
         })
-    }
-
-    /// Gives an open file or directory owner, mode, attributes and times.
-    fn finish_open(&self, fd: &OwnedFd, spot: Spot<'_>, mode: u32) -> Result<Refused, CopyError> {
-        let now = Metadata::at_unchecked(fd.as_fd(), c"").map_err(|errno| spot.failed("stat", errno))?;
-        let xattrs = &spot.item.source.xattrs;
-        let mut refused = Refused::default();
-        let mut mode_is_right = now.mode == mode;
-        if let Some((uid, gid)) = self.new_owner(spot.item, now) {
-            // A change of owner takes set-id bits and capabilities away, so it comes first.
-            mode_is_right &= mode & 0o6000 == 0;
-            refused
-                .owner(rustix::fs::fchown(fd, uid, gid))
-                .map_err(|errno| spot.failed("change owner of", errno))?;
-        }
-        for (name, value) in xattrs {
-            refused.xattr(rustix::fs::fsetxattr(fd, &name[..], value, XattrFlags::empty()));
-        }
-        // An access control list among the attributes is a mode, too.
-        if !mode_is_right || !xattrs.is_empty() {
-            rustix::fs::fchmod(fd, raw_mode(mode)).map_err(|errno| spot.failed("change mode of", errno))?;
-        }
-        rustix::fs::futimens(fd, &raw_times(mtime(self.request, spot.item.source)))
-            .map_err(|errno| spot.failed("set times of", errno))?;
-        Ok(refused)
-    }
-
-    /// As [`Self::finish_open`], for what cannot be opened. A symlink has no mode.
-    fn finish_node(&self, spot: Spot<'_>, mode: Option<u32>) -> Result<Outcome, CopyError> {
-        let now =
-            Metadata::at_unchecked(spot.dir, spot.name()).map_err(|errno| spot.failed("stat", errno))?;
-        let mut refused = Refused::default();
-        if let Some((uid, gid)) = self.new_owner(spot.item, now) {
-            let changed = rustix::fs::chownat(spot.dir, spot.name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW);
-            refused
-                .owner(changed)
-                .map_err(|errno| spot.failed("change owner of", errno))?;
-        }
-        if !spot.item.source.xattrs.is_empty() {
-            let path = proc_path(spot.dir, spot.name());
-            for (name, value) in &spot.item.source.xattrs {
-                refused.xattr(rustix::fs::lsetxattr(
-                    &path[..],
-                    &name[..],
-                    value,
-                    XattrFlags::empty(),
-                ));
-            }
-        }
-        if let Some(mode) = mode {
-            chmod_unchecked(spot.dir, spot.name(), mode)
-                .map_err(|errno| spot.failed("change mode of", errno))?;
-        }
-        let times = raw_times(mtime(self.request, spot.item.source));
-        rustix::fs::utimensat(spot.dir, spot.name(), &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| spot.failed("set times of", errno))?;
-        Ok(Outcome {
-            refused,
-            ..Outcome::default()
-        })
-    }
-
-    /// The owner that an item gets, unless it has it already.
-    fn new_owner(&self, item: &Item<'_>, now: Metadata) -> Option<(Option<Uid>, Option<Gid>)> {
-        let (uid, gid) = self.request.owner.unwrap_or((item.source.uid, item.source.gid));
-        ((now.uid, now.gid) != (uid, gid)).then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
     }
 
     /// Makes the hard links. Gives the bytes copied where a file cannot have more names.
