@@ -22,9 +22,9 @@ pub mod root;
 mod testing;
 pub mod walk;
 
-pub use entry::{Entry, EntryKind, Timestamp};
+pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use error::{Error, Result};
 pub use hash::{ContentHash, ContentHasher, ParseHashError};
-pub use listing::{FormatError, Listing};
+pub use listing::{FormatError, Listing, ResolveError};
 pub use path::{PathError, TreePath};
 pub use root::Root;

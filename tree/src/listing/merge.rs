@@ -93,14 +93,13 @@ impl<'a> Merged<'a> {
             && let Some(file) = self.hidden_files.get(target)
         {
             // The names that still show are one file still; the first of them takes the lost name's part.
-            let kind = match self.first_names.get(target) {
-                Some(first) => EntryKind::HardLink {
+            let kind = if let Some(first) = self.first_names.get(target) {
+                EntryKind::HardLink {
                     target: first.clone(),
-                },
-                None => {
-                    self.first_names.insert(target.clone(), entry.path.clone());
-                    file.clone()
                 }
+            } else {
+                self.first_names.insert(target.clone(), entry.path.clone());
+                file.clone()
             };
             entry.to_mut().kind = kind;
         }

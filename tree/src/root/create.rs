@@ -101,6 +101,9 @@ impl Root {
     }
 
     /// Creates a new file with exactly this mode; whatever non-directory is there is unlinked first.
+    ///
+    /// Unless the process is the machine's real root, the first write takes set-id bits away again: set them with
+    /// `fchmod` on the file, or [`Self::chmod`], once it is written.
     pub fn create_file(&self, path: impl AsRef<[u8]>, mode: u32) -> Result<File> {
         let path = path.as_ref();
         let place = self.locate("create", path)?;
