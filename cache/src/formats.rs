@@ -7,12 +7,14 @@ use kiln_image::{Descriptor, Digest};
 use kiln_tree::ContentHash;
 
 use crate::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Stamp, hashes, images, index::journal, records,
-    sealed,
+    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Stamp, hashes, images,
+    index::journal, records, sealed,
 };
 
 fn stored(name: &str, bytes: &[u8]) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/v1").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata/v1")
+        .join(name);
     if std::env::var_os("KILN_WRITE_FORMATS").is_some() && !path.exists() {
         std::fs::write(&path, bytes).unwrap();
     }
@@ -22,7 +24,10 @@ fn stored(name: &str, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn record() {
     let layer = LayerId::from_content(&ContentHash([0xab; 32]));
-    let mut parts = vec![KeyPart::new("command", "echo \"hi\""), KeyPart::new("files", "00ff")];
+    let mut parts = vec![
+        KeyPart::new("command", "echo \"hi\""),
+        KeyPart::new("files", "00ff"),
+    ];
     parts[1].listing = Some(Digest::from_bytes([0xcd; 32]));
     let record = Record {
         key: Key::of("exec", &parts),
@@ -34,7 +39,10 @@ fn record() {
         created_ms: 1_700_000_000_123,
         duration_ms: 45,
     };
-    let stamp = Stamp { boot: "3ee0cbbd-0ba6-4d7f-b1f6-b4e3ab2f1a4e".parse().unwrap(), epoch: 7 };
+    let stamp = Stamp {
+        boot: "3ee0cbbd-0ba6-4d7f-b1f6-b4e3ab2f1a4e".parse().unwrap(),
+        epoch: 7,
+    };
     let written = records::encode(&record, &stamp).unwrap();
     let bytes = stored("record", &written);
     assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
@@ -45,12 +53,24 @@ fn record() {
 fn journal_file() {
     let layer = LayerId::from_content(&ContentHash([0xab; 32]));
     let entries = vec![
-        journal::Entry::Used { item: journal::Item::Layer(layer), at_ms: 5 },
-        journal::Entry::Step { identity: Key([1; 32]), record: Key([2; 32]), at_ms: 6 },
-        journal::Entry::Forget { item: journal::Item::Record(Key([3; 32])), at_ms: 7 },
+        journal::Entry::Used {
+            item: journal::Item::Layer(layer),
+            at_ms: 5,
+        },
+        journal::Entry::Step {
+            identity: Key([1; 32]),
+            record: Key([2; 32]),
+            at_ms: 6,
+        },
+        journal::Entry::Forget {
+            item: journal::Item::Record(Key([3; 32])),
+            at_ms: 7,
+        },
     ];
     let mut written = journal::header();
-    entries.iter().for_each(|entry| journal::encode(entry, &mut written));
+    entries
+        .iter()
+        .for_each(|entry| journal::encode(entry, &mut written));
     let bytes = stored("journal", &written);
     assert_eq!(bytes, written);
     assert_eq!(journal::parse(&bytes), entries);
@@ -75,7 +95,11 @@ fn image_and_name() {
     let image = ImageRecord {
         id,
         config: id,
-        layers: vec![ImageLayer { layer, diff_id: Digest::from_bytes([5; 32]), blob: Some(blob) }],
+        layers: vec![ImageLayer {
+            layer,
+            diff_id: Digest::from_bytes([5; 32]),
+            blob: Some(blob),
+        }],
         manifests: vec![],
         repo_digests: vec![format!("docker.io/library/python@{id}")],
         platform: serde_json::from_str(r#"{"os":"linux","architecture":"arm","variant":"v7"}"#).unwrap(),
@@ -88,7 +112,10 @@ fn image_and_name() {
     assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
     assert_eq!(images::parse(&bytes), Ok(image));
 
-    let (file, name) = ("docker.io%2Flibrary%2Fpython%3A3.11-slim", "docker.io/library/python:3.11-slim");
+    let (file, name) = (
+        "docker.io%2Flibrary%2Fpython%3A3.11-slim",
+        "docker.io/library/python:3.11-slim",
+    );
     let written = images::encode_name(name, &id).unwrap();
     let bytes = stored("name", &written);
     assert_eq!(bytes, written);

@@ -103,7 +103,14 @@ pub fn parse_name(bytes: &[u8], file: &str) -> Result<(String, Digest), Flaw> {
 }
 
 pub(crate) fn encode_name(name: &str, image: &Digest) -> Result<Vec<u8>> {
-    sealed::seal(NAME, NAME_VERSION, &NameFile { name: name.to_owned(), image: *image })
+    sealed::seal(
+        NAME,
+        NAME_VERSION,
+        &NameFile {
+            name: name.to_owned(),
+            image: *image,
+        },
+    )
 }
 
 /// The images.

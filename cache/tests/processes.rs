@@ -40,7 +40,14 @@ impl Drop for Scratch {
 }
 
 fn open(root: &Path) -> Arc<Store> {
-    Store::open(root, StoreOptions { userxattr: false, boot: boot::id().unwrap() }).unwrap()
+    Store::open(
+        root,
+        StoreOptions {
+            userxattr: false,
+            boot: boot::id().unwrap(),
+        },
+    )
+    .unwrap()
 }
 
 fn start(root: &Path, rounds: usize) -> Child {
@@ -93,13 +100,26 @@ fn build(store: &Store, round: usize) {
         duration_ms: 0,
     };
     store.records().put(&record).unwrap();
-    assert_eq!(store.records().get(&record.key).unwrap().unwrap().output, [id.clone()]);
-    store.index().note(&Entry::Used { item: Item::Layer(id.clone()), at_ms: round as u64 }).unwrap();
+    assert_eq!(
+        store.records().get(&record.key).unwrap().unwrap().output,
+        [id.clone()]
+    );
+    store
+        .index()
+        .note(&Entry::Used {
+            item: Item::Layer(id.clone()),
+            at_ms: round as u64,
+        })
+        .unwrap();
     store.index().flush().unwrap();
     let image = ImageRecord {
         id: digest,
         config: digest,
-        layers: vec![ImageLayer { layer: id, diff_id: digest, blob: None }],
+        layers: vec![ImageLayer {
+            layer: id,
+            diff_id: digest,
+            blob: None,
+        }],
         manifests: vec![],
         repo_digests: vec![],
         platform: serde_json::from_str("{}").unwrap(),
@@ -107,12 +127,17 @@ fn build(store: &Store, round: usize) {
         size: layer.size(),
         names: vec![],
     };
-    store.images().put(&image, &[format!("docker.io/library/test:{}", round % 7)]).unwrap();
+    store
+        .images()
+        .put(&image, &[format!("docker.io/library/test:{}", round % 7)])
+        .unwrap();
 }
 
 #[test]
 fn helper() {
-    let (Ok(root), Ok(rounds)) = (std::env::var(ROOT), std::env::var(ROUNDS)) else { return };
+    let (Ok(root), Ok(rounds)) = (std::env::var(ROOT), std::env::var(ROUNDS)) else {
+        return;
+    };
     let store = open(Path::new(&root));
     for round in 0..rounds.parse().unwrap() {
         build(&store, round);
@@ -139,10 +164,20 @@ fn eight_processes_publish_the_same_things() {
         assert!(child.wait().unwrap().success());
     }
     let report = whole(&scratch.0);
-    assert_eq!((report.records, report.layers, report.images, report.blobs), (6, 6, 6, 6));
-    let left: Vec<_> = std::fs::read_dir(scratch.0.join("tmp")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(
+        (report.records, report.layers, report.images, report.blobs),
+        (6, 6, 6, 6)
+    );
+    let left: Vec<_> = std::fs::read_dir(scratch.0.join("tmp"))
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
     assert_eq!(left, ["partial"], "everybody cleaned up");
-    assert_eq!(std::fs::read_dir(scratch.0.join("tmp/partial")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(scratch.0.join("tmp/partial")).unwrap().count(),
+        0
+    );
 }
 
 #[test]
@@ -169,9 +204,14 @@ fn killed_at_any_moment_the_store_is_whole() {
             let owners = std::fs::read_dir(root.join("tmp")).unwrap().flatten();
             let owners = owners.filter(|entry| entry.file_name().to_string_lossy().contains('-'));
             let young = |name: &str| name.starts_with("new-");
-            let left: Vec<_> = owners.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            let left: Vec<_> = owners
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect();
             let own = format!("{}-", std::process::id());
-            assert!(left.iter().all(|name| young(name) || name.starts_with(&own)), "{left:?}");
+            assert!(
+                left.iter().all(|name| young(name) || name.starts_with(&own)),
+                "{left:?}"
+            );
         }
     }
 }

@@ -12,7 +12,11 @@ fn image(store: &Store, config: &str) -> ImageRecord {
     ImageRecord {
         id: config,
         config,
-        layers: vec![ImageLayer { layer, diff_id, blob: None }],
+        layers: vec![ImageLayer {
+            layer,
+            diff_id,
+            blob: None,
+        }],
         manifests: Vec::new(),
         repo_digests: Vec::new(),
         platform: serde_json::from_str(r#"{"os":"linux","architecture":"amd64"}"#).unwrap(),
@@ -42,7 +46,10 @@ fn names_come_and_go() {
     let dangling = list.iter().find(|record| record.id == first.id).unwrap();
     assert!(dangling.names.is_empty());
 
-    assert!(matches!(images.tag(&Digest::sha256_of(b"?"), ONE), Err(Error::ImageNotFound(_))));
+    assert!(matches!(
+        images.tag(&Digest::sha256_of(b"?"), ONE),
+        Err(Error::ImageNotFound(_))
+    ));
     images.tag(&first.id, TWO).unwrap();
     assert_eq!(images.id_of_name(TWO).unwrap(), Some(first.id));
 }
@@ -57,13 +64,22 @@ fn finds_by_id_and_prefix() {
         images.put(record, &[]).unwrap();
     }
     let first = &all[0];
-    for text in [first.id.to_string(), first.id.hex(), first.id.hex()[..40].to_owned(), first.id.to_string()[..40].to_owned()]
-    {
+    for text in [
+        first.id.to_string(),
+        first.id.hex(),
+        first.id.hex()[..40].to_owned(),
+        first.id.to_string()[..40].to_owned(),
+    ] {
         assert_eq!(images.get(&text).unwrap().unwrap().id, first.id, "{text}");
     }
-    let ambiguous = (0..16).map(|digit| format!("{digit:x}")).find_map(|digit| images.get(&digit).err());
+    let ambiguous = (0..16)
+        .map(|digit| format!("{digit:x}"))
+        .find_map(|digit| images.get(&digit).err());
     assert!(matches!(ambiguous, Some(Error::AmbiguousImage { .. })));
-    assert!(matches!(images.require(&"0".repeat(64)), Err(Error::ImageNotFound(_))));
+    assert!(matches!(
+        images.require(&"0".repeat(64)),
+        Err(Error::ImageNotFound(_))
+    ));
 }
 
 #[test]
@@ -74,10 +90,28 @@ fn finds_by_familiar_name_and_digest() {
     let digest = Digest::sha256_of(b"manifest");
     record.repo_digests = vec![format!("docker.io/library/one@{digest}")];
     images.put(&record, &[ONE.to_owned()]).unwrap();
-    for text in ["one", "one:latest", "library/one", ONE, &format!("one@{digest}"), &format!("one:latest@{digest}")] {
-        assert_eq!(images.get(text).unwrap().map(|found| found.id), Some(record.id), "{text}");
+    for text in [
+        "one",
+        "one:latest",
+        "library/one",
+        ONE,
+        &format!("one@{digest}"),
+        &format!("one:latest@{digest}"),
+    ] {
+        assert_eq!(
+            images.get(text).unwrap().map(|found| found.id),
+            Some(record.id),
+            "{text}"
+        );
     }
-    for text in ["two", "one:other", &format!("two@{digest}"), &format!("one@{}", record.id), "UPPER", ""] {
+    for text in [
+        "two",
+        "one:other",
+        &format!("two@{digest}"),
+        &format!("one@{}", record.id),
+        "UPPER",
+        "",
+    ] {
         assert_eq!(images.get(text).unwrap(), None, "{text}");
     }
 }
@@ -91,14 +125,32 @@ fn removes_as_docker_does() {
     let id = record.id.to_string();
     assert!(matches!(images.remove(&id, false), Err(Error::ImageHasNames { names, .. }) if names.len() == 2));
     let removed = images.remove("one", false).unwrap();
-    assert_eq!(removed, Removed { untagged: vec![ONE.to_owned()], deleted: None });
+    assert_eq!(
+        removed,
+        Removed {
+            untagged: vec![ONE.to_owned()],
+            deleted: None
+        }
+    );
     let removed = images.remove(&id, false).unwrap();
-    assert_eq!(removed, Removed { untagged: vec![TWO.to_owned()], deleted: Some(record.id) });
-    assert!(matches!(images.remove("one", false), Err(Error::ImageNotFound(_))));
+    assert_eq!(
+        removed,
+        Removed {
+            untagged: vec![TWO.to_owned()],
+            deleted: Some(record.id)
+        }
+    );
+    assert!(matches!(
+        images.remove("one", false),
+        Err(Error::ImageNotFound(_))
+    ));
     images.put(&record, &[ONE.to_owned(), TWO.to_owned()]).unwrap();
     assert_eq!(images.remove(&id, true).unwrap().untagged.len(), 2);
     assert!(images.list().unwrap().is_empty());
-    assert!(store.layers().get(&record.layers[0].layer).unwrap().is_some(), "layers stay");
+    assert!(
+        store.layers().get(&record.layers[0].layer).unwrap().is_some(),
+        "layers stay"
+    );
 }
 
 #[test]
@@ -131,9 +183,15 @@ fn an_image_needs_its_layers_and_outlives_its_boot() {
     store.images().put(&record, &[ONE.to_owned()]).unwrap();
     let next = testing::open(dir.path(), "bbbb");
     assert_eq!(next.images().id_of_name(ONE).unwrap(), Some(record.id));
-    assert!(next.layers().get(&record.layers[0].layer).unwrap().is_some(), "put synced it");
+    assert!(
+        next.layers().get(&record.layers[0].layer).unwrap().is_some(),
+        "put synced it"
+    );
     record.layers[0].layer = LayerId::from_diff_id(&Digest::sha256_of(b"none"));
-    assert!(matches!(store.images().put(&record, &[]), Err(Error::LayerMissing(_))));
+    assert!(matches!(
+        store.images().put(&record, &[]),
+        Err(Error::LayerMissing(_))
+    ));
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub enum Entry {
 }
 
 /// The first bytes of a journal file.
-pub(crate) fn header() -> Vec<u8> {
+pub fn header() -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes

@@ -1,7 +1,7 @@
 use kiln_tree::{ContentHash, Listing};
 
 use super::*;
-use crate::{LayerId, Record, RecordKind, Store, testing};
+use crate::{LayerId, Record, RecordKind, Store, sealed, testing};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,15 +41,61 @@ fn notes_are_merged_and_answered() {
     let layer = Item::Layer(LayerId::from_content(&ContentHash::of(b"x")));
     let index = store.index();
     for (entry, what) in [
-        (Entry::Used { item: item(1), at_ms: 50 }, "newer first"),
-        (Entry::Used { item: item(1), at_ms: 20 }, "an older one does not count"),
-        (Entry::Used { item: layer.clone(), at_ms: 10 }, "a layer"),
-        (Entry::Used { item: item(2), at_ms: 5 }, "to be forgotten"),
-        (Entry::Forget { item: item(2), at_ms: 6 }, "forgotten"),
-        (Entry::Step { identity: key(9), record: key(1), at_ms: 1 }, "first"),
-        (Entry::Step { identity: key(9), record: key(3), at_ms: 2 }, "second"),
+        (
+            Entry::Used {
+                item: item(1),
+                at_ms: 50,
+            },
+            "newer first",
+        ),
+        (
+            Entry::Used {
+                item: item(1),
+                at_ms: 20,
+            },
+            "an older one does not count",
+        ),
+        (
+            Entry::Used {
+                item: layer.clone(),
+                at_ms: 10,
+            },
+            "a layer",
+        ),
+        (
+            Entry::Used {
+                item: item(2),
+                at_ms: 5,
+            },
+            "to be forgotten",
+        ),
+        (
+            Entry::Forget {
+                item: item(2),
+                at_ms: 6,
+            },
+            "forgotten",
+        ),
+        (
+            Entry::Step {
+                identity: key(9),
+                record: key(1),
+                at_ms: 1,
+            },
+            "first",
+        ),
+        (
+            Entry::Step {
+                identity: key(9),
+                record: key(3),
+                at_ms: 2,
+            },
+            "second",
+        ),
     ] {
-        index.note(&entry).unwrap_or_else(|error| panic!("{what}: {error}"));
+        index
+            .note(&entry)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     assert!(merge(&store));
     assert_eq!(journals(&store), 0);
@@ -61,15 +107,29 @@ fn notes_are_merged_and_answered() {
 
     // Another process cannot have it meanwhile, and does not wait: its notes stay in its journal.
     let other = testing::open(dir.path(), "aaaa");
-    other.index().note(&Entry::Used { item: item(4), at_ms: 1 }).unwrap();
+    other
+        .index()
+        .note(&Entry::Used {
+            item: item(4),
+            at_ms: 1,
+        })
+        .unwrap();
     assert!(!merge(&other));
     assert_eq!(other.index().last_use(&item(1), PATIENCE), None);
     assert_eq!(journals(&other), 1);
     drop(store);
     drop(other);
     let third = testing::open(dir.path(), "aaaa");
-    assert_eq!(third.index().last_use(&item(4), PATIENCE), Some(1), "merged by whoever comes next");
-    assert_eq!(third.index().last_use(&item(1), PATIENCE), Some(50), "kept across a clean end");
+    assert_eq!(
+        third.index().last_use(&item(4), PATIENCE),
+        Some(1),
+        "merged by whoever comes next"
+    );
+    assert_eq!(
+        third.index().last_use(&item(1), PATIENCE),
+        Some(50),
+        "kept across a clean end"
+    );
 }
 
 #[test]
@@ -92,7 +152,10 @@ fn built_from_the_files_whatever_happened_to_it() {
     put_record(&store, 2, 30);
     put_record(&store, 3, 20);
     let id = LayerId::from_content(&ContentHash::of(b"x"));
-    store.layers().commit(store.layers().draft().unwrap(), &id, Listing::default()).unwrap();
+    store
+        .layers()
+        .commit(store.layers().draft().unwrap(), &id, Listing::default())
+        .unwrap();
     store.sync().unwrap();
     drop(store);
     let sled = dir.path().join("index/sled");
@@ -104,25 +167,54 @@ fn built_from_the_files_whatever_happened_to_it() {
         assert_eq!(store.index().oldest(PATIENCE).unwrap().len(), 4, "{what}");
     };
     let biggest = || {
-        let mut files: Vec<_> = std::fs::read_dir(&sled).unwrap().flatten().map(|entry| entry.path()).collect();
+        let mut files: Vec<_> = std::fs::read_dir(&sled)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         files.retain(|path| path.is_file());
-        files.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+        files
+            .into_iter()
+            .max_by_key(|path| path.metadata().unwrap().len())
+            .unwrap()
     };
     check("no index yet");
     check("a clean end");
     std::fs::remove_dir_all(&sled).unwrap();
     check("lost");
-    std::fs::remove_file(&state).unwrap();
+    let unclean = || {
+        let mut value: serde_json::Value = sealed::open("index", 1, &std::fs::read(&state).unwrap()).unwrap();
+        value["clean"] = false.into();
+        std::fs::write(&state, sealed::seal("index", 1, &value).unwrap()).unwrap();
+    };
+    unclean();
     check("not ended cleanly, yet whole");
+    std::fs::remove_file(&state).unwrap();
+    check("no word of how it ended");
+    std::fs::write(&state, "?").unwrap();
+    check("a damaged word of how it ended");
     std::fs::write(dir.path().join("index/doubt"), "").unwrap();
     check("in doubt");
     assert!(!dir.path().join("index/doubt").exists());
-    std::fs::remove_file(&state).unwrap();
     let file = biggest();
     let length = file.metadata().unwrap().len();
-    std::fs::File::options().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(length / 2)
+        .unwrap();
+    check("truncated, after a clean end");
+    unclean();
+    let file = biggest();
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(length / 2)
+        .unwrap();
     check("truncated");
-    std::fs::remove_file(&state).unwrap();
+    unclean();
     std::fs::write(biggest(), vec![0; 4096]).unwrap();
     check("zeroed");
     for name in files::names(&sled).unwrap() {

@@ -25,7 +25,9 @@ fn the_upperdir_becomes_the_layer() {
     let (dir, store) = testing::store();
     let draft = store.layers().draft().unwrap();
     let listing = fill(&draft, "text");
-    let inode = std::fs::metadata(draft.diff_path().join("etc/file")).unwrap().ino();
+    let inode = std::fs::metadata(draft.diff_path().join("etc/file"))
+        .unwrap()
+        .ino();
     let id = LayerId::from_content(&listing.content_hash());
     let layer = store.layers().commit(draft, &id, listing.clone()).unwrap();
     let file = layer.diff_path().join("etc/file");
@@ -36,8 +38,14 @@ fn the_upperdir_becomes_the_layer() {
     let seen = other.layers().require(&id).unwrap();
     assert_eq!(*seen.listing().unwrap(), listing);
     assert_eq!(other.layers().list().unwrap(), [id]);
-    drop(store);
-    assert!(files::names(&dir.path().join("tmp")).unwrap().iter().all(|name| name == "partial"), "work is gone");
+    drop((layer, store));
+    assert!(
+        files::names(&dir.path().join("tmp"))
+            .unwrap()
+            .iter()
+            .all(|name| name == "partial"),
+        "work is gone"
+    );
 }
 
 #[test]
@@ -77,7 +85,10 @@ fn the_root_folder_gets_mode_and_owner() {
     assert_eq!(meta.mode() & 0o7777, 0o755);
     let (uid, gid) = (meta.uid(), meta.gid());
     draft.set_root(0o1777, uid, gid).unwrap();
-    assert_eq!(std::fs::metadata(draft.diff_path()).unwrap().mode() & 0o7777, 0o1777);
+    assert_eq!(
+        std::fs::metadata(draft.diff_path()).unwrap().mode() & 0o7777,
+        0o1777
+    );
 }
 
 #[test]
@@ -102,9 +113,16 @@ fn a_damaged_or_unsynced_layer_is_absent_and_replaced() {
 
     let next = testing::open(dir.path(), "bbbb");
     assert!(next.layers().get(&id).unwrap().is_none(), "never synced");
-    std::fs::write(dir.path().join("layers").join(id.as_str()).join("diff/etc/file"), "\0").unwrap();
+    std::fs::write(
+        dir.path().join("layers").join(id.as_str()).join("diff/etc/file"),
+        "\0",
+    )
+    .unwrap();
     let again = commit(&next, "x");
-    assert_eq!(std::fs::read_to_string(again.diff_path().join("etc/file")).unwrap(), "x");
+    assert_eq!(
+        std::fs::read_to_string(again.diff_path().join("etc/file")).unwrap(),
+        "x"
+    );
 }
 
 #[test]
@@ -117,7 +135,10 @@ fn a_damaged_listing_is_an_error_that_names_it() {
         std::fs::write(&path, bad).unwrap();
         let store = testing::open(dir.path(), "aaaa");
         let error = store.layers().require(one.id()).unwrap().listing().unwrap_err();
-        assert!(matches!(&error, Error::Damaged { path: named, .. } if *named == path), "{error}");
+        assert!(
+            matches!(&error, Error::Damaged { path: named, .. } if *named == path),
+            "{error}"
+        );
     }
     assert!(two.listing().is_ok());
 }
@@ -128,7 +149,13 @@ fn ids_are_safe_file_names() {
     for good in [format!("b3-{hex}"), format!("sha256-{hex}")] {
         assert_eq!(good.parse::<LayerId>().unwrap().to_string(), good);
     }
-    for bad in [String::new(), "b3-".to_owned(), format!("b4-{hex}"), "b3-../..".to_owned(), format!("b3-{hex}/")] {
+    for bad in [
+        String::new(),
+        "b3-".to_owned(),
+        format!("b4-{hex}"),
+        "b3-../..".to_owned(),
+        format!("b3-{hex}/"),
+    ] {
         assert!(bad.parse::<LayerId>().is_err(), "{bad}");
     }
 }

@@ -6,12 +6,18 @@ use crate::{Store, testing};
 
 fn layer(store: &Store, name: &str) -> LayerId {
     let id = LayerId::from_content(&ContentHash::of(name.as_bytes()));
-    store.layers().commit(store.layers().draft().unwrap(), &id, Listing::default()).unwrap();
+    store
+        .layers()
+        .commit(store.layers().draft().unwrap(), &id, Listing::default())
+        .unwrap();
     id
 }
 
 fn record(output: Vec<LayerId>) -> Record {
-    let mut parts = vec![KeyPart::new("command", "echo \"x\"\nä"), KeyPart::new("files", "abc")];
+    let mut parts = vec![
+        KeyPart::new("command", "echo \"x\"\nä"),
+        KeyPart::new("files", "abc"),
+    ];
     parts[1].listing = Some(kiln_image::Digest::sha256_of(b"listing"));
     Record {
         key: Key::of("exec", &parts),
@@ -63,7 +69,10 @@ fn no_hit_on_what_a_power_loss_may_have_torn() {
     let kept = record(vec![layer(&store, "a")]);
     store.records().put(&kept).unwrap();
     store.sync().unwrap();
-    let mut lost = Record { key: Key([1; 32]), ..kept.clone() };
+    let mut lost = Record {
+        key: Key([1; 32]),
+        ..kept.clone()
+    };
     store.records().put(&lost).unwrap();
     let later = layer(&store, "later");
     // A record that another boot rewrites is good again, but only with layers that are.
@@ -74,7 +83,10 @@ fn no_hit_on_what_a_power_loss_may_have_torn() {
     next.records().put(&lost).unwrap();
     assert_eq!(miss(&next, &lost.key), Miss::LayerMissing(later.clone()));
     layer(&next, "later");
-    assert!(next.records().get(&lost.key).unwrap().is_some(), "the commit replaced the untrusted layer");
+    assert!(
+        next.records().get(&lost.key).unwrap().is_some(),
+        "the commit replaced the untrusted layer"
+    );
 }
 
 #[test]
@@ -86,9 +98,16 @@ fn damage_is_a_miss_and_set_aside() {
     let good = std::fs::read(&path).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
-    for bad in [vec![], good[..good.len() - 1].to_vec(), vec![0; good.len()], flipped] {
+    for bad in [
+        vec![],
+        good[..good.len() - 1].to_vec(),
+        vec![0; good.len()],
+        flipped,
+    ] {
         std::fs::write(&path, &bad).unwrap();
-        let Miss::Damaged(warning) = miss(&store, &record.key) else { panic!("{}", bad.len()) };
+        let Miss::Damaged(warning) = miss(&store, &record.key) else {
+            panic!("{}", bad.len())
+        };
         assert_eq!(std::fs::read(warning.moved_to.unwrap()).unwrap(), bad);
         assert!(!path.exists());
     }
@@ -108,7 +127,10 @@ fn damage_is_a_miss_and_set_aside() {
 #[test]
 fn fields_of_later_programs_are_ignored() {
     let record = record(vec![]);
-    let stamp = Stamp { boot: "aa".parse().unwrap(), epoch: 1 };
+    let stamp = Stamp {
+        boot: "aa".parse().unwrap(),
+        epoch: 1,
+    };
     let bytes = encode(&record, &stamp).unwrap();
     let body = sealed::open_bytes(KIND, VERSION, &bytes).unwrap();
     let mut value: serde_json::Value = serde_json::from_slice(body).unwrap();

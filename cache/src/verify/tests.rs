@@ -44,7 +44,11 @@ fn full() -> Full {
     let image = ImageRecord {
         id: config,
         config,
-        layers: vec![ImageLayer { layer: layer.id().clone(), diff_id: Digest::sha256_of(b"tar"), blob: None }],
+        layers: vec![ImageLayer {
+            layer: layer.id().clone(),
+            diff_id: Digest::sha256_of(b"tar"),
+            blob: None,
+        }],
         manifests: vec![],
         repo_digests: vec![],
         platform: serde_json::from_str("{}").unwrap(),
@@ -54,7 +58,13 @@ fn full() -> Full {
     };
     store.images().put(&image, &[NAME.to_owned()]).unwrap();
     store.builds().put(&crate::BuildId::new(), &1).unwrap();
-    Full { dir, store, layer, key, config }
+    Full {
+        dir,
+        store,
+        layer,
+        key,
+        config,
+    }
 }
 
 fn check(store: &Store) -> Vec<Damage> {
@@ -67,7 +77,14 @@ fn a_whole_store_is_whole() {
     let steps = std::cell::Cell::new(0);
     let report = run(&full.store, Options::default(), &|_| steps.set(steps.get() + 1)).unwrap();
     assert_eq!(report.damage, []);
-    let counts = (report.layers, report.entries, report.records, report.blobs, report.blob_bytes, report.images);
+    let counts = (
+        report.layers,
+        report.entries,
+        report.records,
+        report.blobs,
+        report.blob_bytes,
+        report.images,
+    );
     assert_eq!(counts, (1, 2, 1, 1, 6, 1));
     assert!(steps.get() >= 8);
     assert_eq!(repair(&full.store, &report).unwrap(), []);
@@ -81,52 +98,84 @@ fn a_whole_store_is_whole() {
 type Case = (&'static str, fn(&Full), fn(&Damage, &Full) -> bool);
 
 const CASES: &[Case] = &[
-    ("a file in a layer", |full| write(&full.layer.diff_path().join("etc/file"), "TEXT"), |damage, full| {
-        matches!(damage, Damage::LayerContent { id, path, .. } if id == full.layer.id() && path.as_bytes() == b"etc/file")
-    }),
-    ("a file missing in a layer", |full| remove_file(&full.layer.diff_path().join("etc/file")), |damage, _| {
-        matches!(damage, Damage::LayerContent { reason, .. } if reason == "is missing")
-    }),
-    ("a file too many in a layer", |full| write(&full.layer.diff_path().join("a"), ""), |damage, _| {
-        matches!(damage, Damage::LayerContent { reason, .. } if reason == "should not be there")
-    }),
-    ("a mode in a layer", |full| mode(&full.layer.diff_path().join("etc/file"), 0o600), |damage, _| {
-        matches!(damage, Damage::LayerContent { reason, .. } if reason.contains("0600"))
-    }),
-    ("a listing", |full| write(&full.layer.path().join("listing"), ""), |damage, full| {
-        matches!(damage, Damage::Layer { id, .. } if id == full.layer.id())
-    }),
-    ("a layer's meta data", |full| write(&full.layer.path().join("meta.json"), "{}"), |damage, _| {
-        matches!(damage, Damage::Layer { .. })
-    }),
-    ("a whole layer", |full| std::fs::remove_dir_all(full.layer.path()).unwrap(), |damage, full| {
-        matches!(damage, Damage::RecordLayer { key, .. } if *key == full.key)
-    }),
-    ("a record", |full| write(&full.store.records().path(&full.key), "x"), |damage, full| {
-        matches!(damage, Damage::Record { key, .. } if *key == full.key)
-    }),
-    ("a blob", |full| write(&full.store.blobs().path(&full.config), "cONFIG"), |damage, full| {
-        matches!(damage, Damage::Blob { digest, .. } if *digest == full.config)
-    }),
-    ("a config", |full| remove_file(&full.store.blobs().path(&full.config)), |damage, full| {
-        matches!(damage, Damage::Image { id, .. } if *id == full.config)
-    }),
-    ("an image", |full| write(&full.store.images().id_path(&full.config), ""), |damage, _| {
-        matches!(damage, Damage::Image { .. })
-    }),
-    ("an image gone", |full| remove_file(&full.store.images().id_path(&full.config)), |damage, _| {
-        matches!(damage, Damage::Name { name, .. } if name == NAME)
-    }),
-    ("a name", |full| write(&full.store.images().name_path(NAME), "?"), |damage, _| {
-        matches!(damage, Damage::File { .. })
-    }),
-    ("a memory of hashes", |full| write(&full.dir.path().join("hashes/x"), "?"), |damage, _| {
-        matches!(damage, Damage::File { .. })
-    }),
-    ("a build", |full| {
-        let id = &full.store.builds().list().unwrap()[0];
-        write(&full.store.builds().path(id), "");
-    }, |damage, _| matches!(damage, Damage::File { .. })),
+    (
+        "a file in a layer",
+        |full| write(&full.layer.diff_path().join("etc/file"), "TEXT"),
+        |damage, full| matches!(damage, Damage::LayerContent { id, path, .. } if id == full.layer.id() && path.as_bytes() == b"etc/file"),
+    ),
+    (
+        "a file missing in a layer",
+        |full| remove_file(&full.layer.diff_path().join("etc/file")),
+        |damage, _| matches!(damage, Damage::LayerContent { reason, .. } if reason == "is missing"),
+    ),
+    (
+        "a file too many in a layer",
+        |full| write(&full.layer.diff_path().join("a"), ""),
+        |damage, _| matches!(damage, Damage::LayerContent { reason, .. } if reason == "should not be there"),
+    ),
+    (
+        "a mode in a layer",
+        |full| mode(&full.layer.diff_path().join("etc/file"), 0o600),
+        |damage, _| matches!(damage, Damage::LayerContent { reason, .. } if reason.contains("0600")),
+    ),
+    (
+        "a listing",
+        |full| write(&full.layer.path().join("listing"), ""),
+        |damage, full| matches!(damage, Damage::Layer { id, .. } if id == full.layer.id()),
+    ),
+    (
+        "a layer's meta data",
+        |full| write(&full.layer.path().join("meta.json"), "{}"),
+        |damage, _| matches!(damage, Damage::Layer { .. }),
+    ),
+    (
+        "a whole layer",
+        |full| std::fs::remove_dir_all(full.layer.path()).unwrap(),
+        |damage, full| matches!(damage, Damage::RecordLayer { key, .. } if *key == full.key),
+    ),
+    (
+        "a record",
+        |full| write(&full.store.records().path(&full.key), "x"),
+        |damage, full| matches!(damage, Damage::Record { key, .. } if *key == full.key),
+    ),
+    (
+        "a blob",
+        |full| write(&full.store.blobs().path(&full.config), "cONFIG"),
+        |damage, full| matches!(damage, Damage::Blob { digest, .. } if *digest == full.config),
+    ),
+    (
+        "a config",
+        |full| remove_file(&full.store.blobs().path(&full.config)),
+        |damage, full| matches!(damage, Damage::Image { id, .. } if *id == full.config),
+    ),
+    (
+        "an image",
+        |full| write(&full.store.images().id_path(&full.config), ""),
+        |damage, _| matches!(damage, Damage::Image { .. }),
+    ),
+    (
+        "an image gone",
+        |full| remove_file(&full.store.images().id_path(&full.config)),
+        |damage, _| matches!(damage, Damage::Name { name, .. } if name == NAME),
+    ),
+    (
+        "a name",
+        |full| write(&full.store.images().name_path(NAME), "?"),
+        |damage, _| matches!(damage, Damage::File { .. }),
+    ),
+    (
+        "a memory of hashes",
+        |full| write(&full.dir.path().join("hashes/x"), "?"),
+        |damage, _| matches!(damage, Damage::File { .. }),
+    ),
+    (
+        "a build",
+        |full| {
+            let id = &full.store.builds().list().unwrap()[0];
+            write(&full.store.builds().path(id), "");
+        },
+        |damage, _| matches!(damage, Damage::File { .. }),
+    ),
 ];
 
 fn write(path: &Path, text: &str) {
@@ -147,20 +196,30 @@ fn every_damage_is_told_and_repaired() {
         let full = full();
         damage(&full);
         let mut found = check(&full.store);
-        assert!(found.iter().any(|damage| told(damage, &full)), "{what}: {found:?}");
+        assert!(
+            found.iter().any(|damage| told(damage, &full)),
+            "{what}: {found:?}"
+        );
         // What hangs on the damaged thing may only come to light when that is gone.
         for round in 0.. {
             if found.is_empty() {
                 break;
             }
             assert!(round < 4, "{what}: {found:?}");
-            let report = Report { damage: found, ..Report::default() };
+            let report = Report {
+                damage: found,
+                ..Report::default()
+            };
             repair(&full.store, &report).unwrap();
             found = check(&full.store);
         }
         let again = layer(&full.store);
         assert_eq!(check(&full.store), [], "{what}");
-        assert_eq!(std::fs::read_to_string(again.diff_path().join("etc/file")).unwrap(), "text", "{what}");
+        assert_eq!(
+            std::fs::read_to_string(again.diff_path().join("etc/file")).unwrap(),
+            "text",
+            "{what}"
+        );
     }
 }
 
@@ -168,7 +227,10 @@ fn every_damage_is_told_and_repaired() {
 fn repair_waits_for_nobody() {
     let full = full();
     let other = testing::open(full.dir.path(), "aaaa");
-    assert!(matches!(repair(&full.store, &Report::default()), Err(Error::Busy { .. })));
+    assert!(matches!(
+        repair(&full.store, &Report::default()),
+        Err(Error::Busy { .. })
+    ));
     drop(other);
     repair(&full.store, &Report::default()).unwrap();
 }
