@@ -1,0 +1,289 @@
+//! The build graph: vertices that carry operations, edges that say whose output goes where.
+//!
+//! The operations are shaped like BuildKit's LLB (source, exec, file, merge, diff) so that other frontends
+//! fit on the same engine. Nothing here names a Dockerfile keyword, and nothing here holds a path of the
+//! host: an operation is plain data that could be sent to another machine.
+
+use std::fmt;
+
+use kiln_image::{Descriptor, Digest, Platform};
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+use serde::{Deserialize, Serialize};
+
+/// Names a vertex within one [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VertexId(NodeIndex<u32>);
+
+impl VertexId {
+    /// A small number that is unique within the graph, in order of creation.
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
+
+impl fmt::Display for VertexId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0.index())
+    }
+}
+
+/// The place in a source text that a vertex came from, as byte offsets into that text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSpan {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// One node of the graph.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Vertex {
+    /// What is to be done.
+    pub op: Op,
+    /// The platform that it is done for.
+    pub platform: Platform,
+    /// What a person sees, for example `[build 2/4] RUN make`.
+    pub name: String,
+    /// Where it came from.
+    pub span: Option<SourceSpan>,
+    /// Run it even when the cache has its result.
+    pub ignore_cache: bool,
+}
+
+/// An operation. Its inputs are the vertex's incoming edges, by slot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Op {
+    /// Brings something in from outside; it has no inputs.
+    Source(Source),
+    /// Runs a process; slot 0 is its root file system.
+    Exec(Exec),
+    /// Changes files without running a process; slot 0 is the base.
+    File(FileOp),
+}
+
+/// Where outside content comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Source {
+    /// Nothing at all: an empty root file system (`FROM scratch`).
+    Scratch,
+    /// An image whose manifest was resolved beforehand.
+    Image(ImageSource),
+    /// A local directory that the request of the build names.
+    Local(LocalSource),
+}
+
+/// A resolved image: everything that is needed to have its layers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// Canonical reference as asked for, such as `docker.io/library/busybox:latest`.
+    pub reference: String,
+    /// Digest of the platform's manifest, or of the configuration for an image that was built or imported
+    /// here and has no manifest yet.
+    pub digest: Digest,
+    /// The layers, bottom first.
+    pub layers: Vec<SourceLayer>,
+}
+
+/// A layer of an [`ImageSource`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SourceLayer {
+    /// Identity in the store.
+    pub layer: kiln_cache::LayerId,
+    /// Digest of the uncompressed layer tar.
+    pub diff_id: Digest,
+    /// The compressed blob in the registry, when there is one.
+    pub blob: Option<Descriptor>,
+}
+
+/// A local directory, by the name under which the request lists it (`context` is the main one).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalSource {
+    /// The context's name.
+    pub name: String,
+}
+
+/// A process in a sandbox; what it changes in its root becomes a layer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Exec {
+    /// The command and its arguments.
+    pub args: Vec<String>,
+    /// The environment as `NAME=value`, in order. All of it is part of the key.
+    pub env: Vec<String>,
+    /// Environment that is given to the process but is no part of the key (proxy settings).
+    pub unkeyed_env: Vec<String>,
+    /// Absolute working directory.
+    pub cwd: String,
+    /// `user[:group]`, names or numbers; empty means root. Resolved against the root's own files.
+    pub user: String,
+    /// Which network the process sees.
+    pub network: NetworkMode,
+    /// Files put into the sandbox read-only for this process alone; they never reach the layer.
+    pub files: Vec<SandboxFile>,
+}
+
+/// The network of an [`Exec`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// What the request chose for the whole build.
+    #[default]
+    Default,
+    /// The host's network.
+    Host,
+    /// Loopback alone.
+    None,
+}
+
+/// A file that a sandbox sees read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxFile {
+    /// Absolute path inside the sandbox.
+    pub path: String,
+    /// Its bytes.
+    pub data: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A chain of file actions, applied in order to the base in slot 0; together they make one layer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FileOp {
+    /// The actions.
+    pub actions: Vec<FileAction>,
+}
+
+/// One change of files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FileAction {
+    /// Copies from another input.
+    Copy(Copy),
+    /// Makes a directory and its missing parents; an existing one is left alone.
+    MakeDirectory(MakeDirectory),
+    /// Writes a file.
+    MakeFile(MakeFile),
+}
+
+/// Copies files into the base. Semantics: Docker's `COPY` and `ADD`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Copy {
+    /// The input slot that is copied from (never 0).
+    pub from: usize,
+    /// What to copy, in order.
+    pub sources: Vec<CopySource>,
+    /// Absolute destination; a trailing slash means a directory.
+    pub destination: String,
+    /// The new owner as written (`user[:group]`), resolved against the base's own files.
+    pub owner: Option<String>,
+    /// The new mode as written, octal or symbolic.
+    pub mode: Option<String>,
+    /// Local tar archives are unpacked (`ADD`).
+    pub unpack: bool,
+}
+
+/// One source of a [`Copy`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopySource {
+    /// Path below the input's root; with wildcards as in Go's `filepath.Match`.
+    pub pattern: String,
+    /// Where this source was written, for messages.
+    pub span: Option<SourceSpan>,
+}
+
+/// Makes a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeDirectory {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits of each directory that is made.
+    pub mode: u32,
+    /// Owner as `user[:group]`, resolved against the base's own files; empty means root.
+    pub owner: String,
+}
+
+/// Writes a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeFile {
+    /// Absolute path; a trailing slash or an existing directory takes `name` below it.
+    pub destination: String,
+    /// The file's name when the destination is a directory.
+    pub name: String,
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// New mode as written, octal or symbolic; 0644 when absent.
+    pub mode: Option<String>,
+    /// The new owner as written, resolved against the base's own files; root when absent.
+    pub owner: Option<String>,
+}
+
+/// The graph of a build.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// Edges run from producer to consumer and carry the consumer's input slot.
+    dag: StableDiGraph<Vertex, usize, u32>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a vertex whose inputs, by slot, are `inputs`. Inputs exist already, so no cycle can arise.
+    pub fn add(&mut self, vertex: Vertex, inputs: &[VertexId]) -> VertexId {
+        let node = self.dag.add_node(vertex);
+        for (slot, input) in inputs.iter().enumerate() {
+            self.dag.add_edge(input.0, node, slot);
+        }
+        VertexId(node)
+    }
+
+    /// The vertex `id`, or `None` when it is not of this graph.
+    pub fn get(&self, id: VertexId) -> Option<&Vertex> {
+        self.dag.node_weight(id.0)
+    }
+
+    /// The inputs of `id`, ordered by slot.
+    pub fn inputs(&self, id: VertexId) -> Vec<VertexId> {
+        let mut inputs: Vec<(usize, VertexId)> = self
+            .dag
+            .edges_directed(id.0, Direction::Incoming)
+            .map(|edge| (*edge.weight(), VertexId(edge.source())))
+            .collect();
+        inputs.sort_unstable();
+        inputs.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Everything that `targets` need, each vertex after its inputs. What no target needs is left out.
+    pub fn order(&self, targets: &[VertexId]) -> Vec<VertexId> {
+        let mut order = Vec::new();
+        let mut seen = vec![false; self.dag.node_indices().map(|node| node.index() + 1).max().unwrap_or(0)];
+        // An explicit stack: graphs of 100,000 steps in a row must not exhaust the call stack.
+        let mut stack: Vec<(VertexId, bool)> = targets.iter().rev().map(|&id| (id, false)).collect();
+        while let Some((id, expanded)) = stack.pop() {
+            if expanded {
+                order.push(id);
+                continue;
+            }
+            match seen.get_mut(id.index()) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            stack.push((id, true));
+            stack.extend(self.inputs(id).into_iter().rev().map(|input| (input, false)));
+        }
+        order
+    }
+
+    /// The number of vertices.
+    pub fn len(&self) -> usize {
+        self.dag.node_count()
+    }
+
+    /// Whether there is no vertex.
+    pub fn is_empty(&self) -> bool {
+        self.dag.node_count() == 0
+    }
+}
