@@ -1,1 +1,30 @@
-//! tree.
+//! Directory trees as data: what a layer, a build context or a merged root file system holds, and
+//! safe operations on real directories.
+//!
+//! A [`Listing`] is a sorted list of [`Entry`]s: every path of a tree with its type, mode, owner, extended
+//! attributes and, for files, the [`ContentHash`] of the bytes. It is made once when a layer is made
+//! ([`walk::layer`]) or from a build context ([`walk::plain`]), kept on disk beside the layer, and from then on
+//! answers questions about the tree without touching it: its content hash (the identity in cache keys),
+//! what a path is, what two layers look like when merged ([`Listing::merge`]).
+//!
+//! A [`Root`] is an open directory in which every path is resolved as if it were `/`: neither symbolic links nor
+//! `..` lead out of it, whatever the tree holds. All writes into a root file system go through it, and so does the
+//! copy engine [`copy`], which brings entries of one tree into another.
+
+pub mod copy;
+mod entry;
+mod error;
+mod hash;
+pub mod listing;
+mod path;
+pub mod root;
+#[cfg(test)]
+mod testing;
+pub mod walk;
+
+pub use entry::{Entry, EntryKind, Timestamp};
+pub use error::{Error, Result};
+pub use hash::{ContentHash, ContentHasher, ParseHashError};
+pub use listing::{FormatError, Listing};
+pub use path::{PathError, TreePath};
+pub use root::Root;
