@@ -23,6 +23,9 @@
 //! - a flag that this release does not carry out is an error at its place (`unsupported`), never ignored.
 
 mod config;
+mod display;
+mod environment;
+mod expansion;
 mod history;
 mod images;
 mod instruction;
@@ -32,15 +35,20 @@ mod options;
 mod path;
 mod resolve;
 mod scope;
+mod settle;
 mod stage;
 mod state;
 mod step;
-mod suggest;
 mod unsupported;
 
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::LowerOptions;
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod testing;
 
 /// Name of the main local context, as in `Source::Local`.
 pub const MAIN_CONTEXT: &str = "context";

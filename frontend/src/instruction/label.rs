@@ -1,0 +1,41 @@
+//! `LABEL key=value …`: labels of the image; and what ENV has in common with it.
+
+use kiln_parser::Diagnostic;
+use kiln_parser::ast::{KeyValue, Label};
+
+use super::Context;
+use crate::state::StageState;
+
+pub(super) fn lower(label: &Label, stage: &mut StageState, context: Context<'_>) -> Result<(), Diagnostic> {
+    let pairs = expand(&label.pairs, "LABEL", stage, context)?;
+    let created_by = created_by("LABEL", &pairs);
+    stage.config.config.labels.extend(pairs);
+    stage.record(created_by);
+    Ok(())
+}
+
+/// The keys and values of ENV and LABEL, all expanded in the environment from before the instruction.
+pub(super) fn expand(
+    pairs: &[KeyValue],
+    keyword: &str,
+    stage: &StageState,
+    context: Context<'_>,
+) -> Result<Vec<(String, String)>, Diagnostic> {
+    let expand = |pair: &KeyValue| {
+        let key = context.expander.word(&pair.key, &stage.environment)?;
+        if key.is_empty() {
+            return Err(Diagnostic::error(pair.key.span, format!("{keyword} names can not be blank")));
+        }
+        Ok((key, context.expander.word(&pair.value, &stage.environment)?))
+    };
+    pairs.iter().map(expand).collect()
+}
+
+/// Docker writes the expanded pairs without quotes: `LABEL one=1 two words=x y`.
+pub(super) fn created_by(keyword: &str, pairs: &[(String, String)]) -> String {
+    let mut text = keyword.to_owned();
+    for (key, value) in pairs {
+        text.push_str(&format!(" {key}={value}"));
+    }
+    text
+}
