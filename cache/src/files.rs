@@ -1,0 +1,142 @@
+//! Small file operations that the whole store is made of: locks, whole-file reads, publishing by rename.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+
+use crate::{Result, error};
+
+/// Opens (and makes, if need be) a lock file. The file is never removed while others may wait for it.
+pub(crate) fn open_lock(path: &Path) -> Result<File> {
+    rustix::fs::open(
+        path,
+        OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o644),
+    )
+    .map(File::from)
+    .map_err(error::errno("open", path))
+}
+
+/// `flock`, going on after signals.
+pub(crate) fn flock(file: &File, operation: FlockOperation, path: &Path) -> Result<()> {
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(error::errno("lock", path)(errno)),
+        }
+    }
+}
+
+/// `flock` without waiting: whether the lock was got.
+pub(crate) fn try_flock(file: &File, operation: FlockOperation, path: &Path) -> Result<bool> {
+    match rustix::fs::flock(file, operation) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
+        Err(errno) => Err(error::errno("lock", path)(errno)),
+    }
+}
+
+/// The whole file, or `None` if it is not there.
+pub(crate) fn read_opt(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(source) => Err(error::io("read", path)(source)),
+    }
+}
+
+/// Renames `from` to `to`; makes the folder of `to` if it is not there yet.
+pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::rename(from, to)
+        }
+        done => done,
+    }
+}
+
+/// Fsyncs a folder, so that the renames into it are on disk.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    let folder = File::open(path).map_err(error::io("open", path))?;
+    folder.sync_all().map_err(error::io("sync", path))
+}
+
+/// Writes a file durably: a new file beside it, fsync, rename, fsync of the folder. The caller holds a lock that
+/// makes it the only writer; a leftover of a killed one is overwritten.
+pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let parent = path.parent().unwrap_or(path);
+    let mut file = match File::create(&beside) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(parent).map_err(error::io("create", parent))?;
+            File::create(&beside)
+        }
+        made => made,
+    }
+    .map_err(error::io("create", &beside))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(error::io("write", &beside))?;
+    std::fs::rename(&beside, path).map_err(error::io("publish", path))?;
+    sync_folder(parent)
+}
+
+/// The names in a folder, sorted; none if it is not there. Names that are no UTF-8 are not the store's and left out.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(error::io("list", path)(source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(error::io("list", path))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// 16 hex digits that nobody else has: the kernel's random bytes.
+pub(crate) fn random_name() -> String {
+    static FALLBACK: AtomicU64 = AtomicU64::new(0);
+    let mut bytes = [0_u8; 8];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if got != Ok(bytes.len()) {
+        // Not random, but still unlike any other name that this process makes; the callers' names hold the pid.
+        bytes = FALLBACK.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+    }
+    bytes.iter().fold(String::with_capacity(16), |mut name, byte| {
+        name.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
+        name.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
+        name
+    })
+}
+
+/// Milliseconds since 1970 by the system's clock.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,448 @@
+//! Images and their names.
+//!
+//! `images/ids/<hex of the config's digest>` (kind `image`, version 1) is an [`ImageRecord`];
+//! `images/names/<escaped name>` (kind `name`, version 1) points to one. Names are canonical
+//! (`docker.io/library/python:3.11-slim`). An image may have any number of names, or none (*dangling*).
+//!
+//! These files are fsynced, because a name is what a user was promised; and a name is only written after its
+//! layers and blobs are on disk ([`Images::put`] sees to that). Changes take turns under `locks/images`; readers
+//! take no lock. Damaged files are set aside and reported, files of a newer version are left alone and not seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use kiln_image::{Descriptor, Digest, Platform, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Blobs, Error, LayerId, Layers, Result, error, files, lease,
+    sealed::{self, Flaw},
+    store::Shared,
+};
+
+const KIND: &str = "image";
+const VERSION: u32 = 1;
+const NAME: &str = "name";
+const NAME_VERSION: u32 = 1;
+
+/// One layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// The unpacked layer in the store.
+    pub layer: LayerId,
+    /// The sha256 of its tar, as the config names it.
+    pub diff_id: Digest,
+    /// The compressed tar, where one is known; its blob need not be in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Descriptor>,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Its id: the digest of its config.
+    pub id: Digest,
+    /// The blob with its config.
+    pub config: Digest,
+    /// Its layers, the lowest first.
+    pub layers: Vec<ImageLayer>,
+    /// Manifests (and indexes) by which it is known to registries; blobs of the store.
+    #[serde(default)]
+    pub manifests: Vec<Descriptor>,
+    /// `name@digest` in canonical form, as pulled or pushed.
+    #[serde(default)]
+    pub repo_digests: Vec<String>,
+    /// For which platform it is.
+    pub platform: Platform,
+    /// When it was created, as its config says (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Size of its unpacked layers.
+    pub size: u64,
+    /// Its names. Not in the file of the image: filled in from the names.
+    #[serde(skip)]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NameFile {
+    name: String,
+    image: Digest,
+}
+
+/// What [`Images::remove`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that were taken away.
+    pub untagged: Vec<String>,
+    /// The image, if it went with its last name.
+    pub deleted: Option<Digest>,
+}
+
+/// Parses the bytes of an image's file. Never panics, whatever the bytes are; for fuzzing and for tools.
+pub fn parse(bytes: &[u8]) -> Result<ImageRecord, Flaw> {
+    let record: ImageRecord = sealed::open(KIND, VERSION, bytes)?;
+    if record.id == record.config {
+        Ok(record)
+    } else {
+        Err(Flaw::Damaged("id and config differ".to_owned()))
+    }
+}
+
+/// Parses the bytes of a name's file called `file`: the name and its image. Never panics, whatever the bytes are.
+pub fn parse_name(bytes: &[u8], file: &str) -> Result<(String, Digest), Flaw> {
+    let read: NameFile = sealed::open(NAME, NAME_VERSION, bytes)?;
+    if escape(&read.name) == file {
+        return Ok((read.name, read.image));
+    }
+    Err(Flaw::Damaged(format!("is the file of the name {:?}", read.name)))
+}
+
+/// The images.
+#[derive(Debug, Clone, Copy)]
+pub struct Images<'a> {
+    shared: &'a Arc<Shared>,
+    layers: &'a Layers,
+}
+
+impl<'a> Images<'a> {
+    pub(crate) fn new(shared: &'a Arc<Shared>, layers: &'a Layers) -> Self {
+        Self { shared, layers }
+    }
+
+    /// Finds an image by name (familiar or canonical), `name@digest`, id, or beginning of an id.
+    pub fn get(&self, text: &str) -> Result<Option<ImageRecord>> {
+        let names = self.names()?;
+        let id = self.resolve(text, &names)?;
+        Ok(id
+            .and_then(|id| self.read(&id).transpose())
+            .transpose()?
+            .map(|record| with_names(record, &names)))
+    }
+
+    /// [`Images::get`], or an error that names what was asked for.
+    pub fn require(&self, text: &str) -> Result<ImageRecord> {
+        self.get(text)?
+            .ok_or_else(|| Error::ImageNotFound(text.to_owned()))
+    }
+
+    /// The id behind a name in canonical form: one small file read, for a build that looks at nothing else.
+    pub fn id_of_name(&self, canonical: &str) -> Result<Option<Digest>> {
+        let path = self.name_path(canonical);
+        let Some(bytes) = files::read_opt(&path)? else {
+            return Ok(None);
+        };
+        match parse_name(&bytes, &escape(canonical)) {
+            Ok((name, image)) => Ok((name == canonical).then_some(image)),
+            Err(flaw) => {
+                self.flawed(&path, flaw);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The image with this id, without its names.
+    pub fn by_id(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        self.read(id)
+    }
+
+    /// All images, dangling ones too, sorted by id.
+    pub fn list(&self) -> Result<Vec<ImageRecord>> {
+        let names = self.names()?;
+        let mut images = Vec::new();
+        for id in self.ids()? {
+            images.extend(self.read(&id)?.map(|record| with_names(record, &names)));
+        }
+        Ok(images)
+    }
+
+    /// Keeps an image and gives it names (canonical). Its layers must be in the store. A name that another image had
+    /// moves here. If all is as it should be already, nothing is written.
+    pub fn put(&self, record: &ImageRecord, names: &[String]) -> Result<()> {
+        self.settle(record)?;
+        let _turn = lease::short(&self.shared.root, "images")?;
+        let there = self.read(&record.id)?;
+        let merged = merge(there.as_ref(), record);
+        if there.as_ref() != Some(&merged) {
+            let bytes = sealed::seal(KIND, VERSION, &merged)?;
+            self.shared
+                .temp
+                .publish(&bytes, &self.id_path(&record.id), true)?;
+        }
+        names
+            .iter()
+            .try_for_each(|name| self.write_name(name, &record.id))
+    }
+
+    /// Gives an image one more name (canonical). A name that another image had moves here.
+    pub fn tag(&self, id: &Digest, name: &str) -> Result<()> {
+        let _turn = lease::short(&self.shared.root, "images")?;
+        if self.read(id)?.is_none() {
+            return Err(Error::ImageNotFound(id.to_string()));
+        }
+        self.write_name(name, id)
+    }
+
+    /// `rmi`: by a name, takes the name away, and the image too if that was its last one. By an id, takes the image
+    /// with its one name away; with more names only if `force`. Layers stay: they are the cache.
+    pub fn remove(&self, text: &str, force: bool) -> Result<Removed> {
+        let _turn = lease::short(&self.shared.root, "images")?;
+        let names = self.names()?;
+        let not_found = || Error::ImageNotFound(text.to_owned());
+        let by_name = canonical(text).filter(|name| names.contains_key(name));
+        let id = match &by_name {
+            Some(name) => names.get(name).copied(),
+            None => self.resolve(text, &names)?,
+        }
+        .ok_or_else(not_found)?;
+        let all: Vec<String> = names
+            .iter()
+            .filter(|(_, of)| **of == id)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let untagged = match by_name {
+            Some(name) => vec![name],
+            None if all.len() > 1 && !force => return Err(Error::ImageHasNames { id, names: all }),
+            None => all.clone(),
+        };
+        let last = untagged.len() == all.len();
+        for name in &untagged {
+            self.delete(self.name_path(name))?;
+        }
+        if last {
+            self.delete(self.id_path(&id))?;
+        }
+        files::sync_folder(&self.shared.root.join("images/names"))?;
+        Ok(Removed {
+            untagged,
+            deleted: last.then_some(id),
+        })
+    }
+
+    /// All names and the images that they point to.
+    pub fn names(&self) -> Result<BTreeMap<String, Digest>> {
+        let folder = self.shared.root.join("images/names");
+        let mut names = BTreeMap::new();
+        for file in files::names(&folder)? {
+            let path = folder.join(&file);
+            let Some(bytes) = files::read_opt(&path)? else {
+                continue;
+            };
+            match parse_name(&bytes, &file) {
+                Ok((name, image)) => drop(names.insert(name, image)),
+                Err(flaw) => self.flawed(&path, flaw),
+            }
+        }
+        Ok(names)
+    }
+
+    /// The ids of all images, as far as the files' names go.
+    pub fn ids(&self) -> Result<Vec<Digest>> {
+        let names = files::names(&self.shared.root.join("images/ids"))?;
+        Ok(names
+            .iter()
+            .filter_map(|hex| Digest::from_hex(hex).ok())
+            .collect())
+    }
+
+    pub(crate) fn id_path(&self, id: &Digest) -> PathBuf {
+        self.shared.root.join("images/ids").join(id.hex())
+    }
+
+    pub(crate) fn name_path(&self, name: &str) -> PathBuf {
+        self.shared.root.join("images/names").join(escape(name))
+    }
+
+    fn resolve(&self, text: &str, names: &BTreeMap<String, Digest>) -> Result<Option<Digest>> {
+        if let Ok(id) = text.parse::<Digest>() {
+            return Ok(Some(id));
+        }
+        if let Ok(reference) = Reference::parse(text) {
+            if let Some(digest) = reference.digest {
+                return self.by_repo_digest(&format!("{}@{digest}", reference.name()));
+            }
+            if let Some(id) = names.get(&reference.to_string()) {
+                return Ok(Some(*id));
+            }
+        }
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        if prefix.is_empty()
+            || !prefix
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Ok(None);
+        }
+        let fits: Vec<Digest> = self
+            .ids()?
+            .into_iter()
+            .filter(|id| id.hex().starts_with(prefix))
+            .collect();
+        match fits.as_slice() {
+            [] => Ok(None),
+            [id] => Ok(Some(*id)),
+            _ => Err(Error::AmbiguousImage {
+                prefix: prefix.to_owned(),
+                ids: fits,
+            }),
+        }
+    }
+
+    fn by_repo_digest(&self, wanted: &str) -> Result<Option<Digest>> {
+        for id in self.ids()? {
+            if self
+                .read(&id)?
+                .is_some_and(|record| record.repo_digests.iter().any(|known| known == wanted))
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts what the image is made of on disk before a name promises it.
+    fn settle(&self, record: &ImageRecord) -> Result<()> {
+        let blobs = Blobs::new(self.shared);
+        let mut settled = true;
+        for layer in &record.layers {
+            settled &= self.layers.require(&layer.layer)?.on_disk();
+        }
+        let documents =
+            std::iter::once(record.config).chain(record.manifests.iter().map(|manifest| manifest.digest));
+        if !settled {
+            return self.shared.durability.sync();
+        }
+        for digest in documents {
+            let path = blobs.path(&digest);
+            match File::open(&path) {
+                Ok(file) => file.sync_all().map_err(error::io("sync", path))?,
+                // A manifest that is known but not kept.
+                Err(source) if source.kind() == std::io::ErrorKind::NotFound && digest != record.config => {}
+                Err(source) => return Err(error::io("open", path)(source)),
+            }
+        }
+        files::sync_folder(&self.shared.root.join("blobs/sha256"))
+    }
+
+    fn write_name(&self, name: &str, id: &Digest) -> Result<()> {
+        if self.id_of_name(name)? == Some(*id) {
+            return Ok(());
+        }
+        let bytes = sealed::seal(
+            NAME,
+            NAME_VERSION,
+            &NameFile {
+                name: name.to_owned(),
+                image: *id,
+            },
+        )?;
+        self.shared.temp.publish(&bytes, &self.name_path(name), true)
+    }
+
+    fn read(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        let path = self.id_path(id);
+        let Some(bytes) = files::read_opt(&path)? else {
+            return Ok(None);
+        };
+        let flaw = match parse(&bytes) {
+            Ok(record) if record.id == *id => return Ok(Some(record)),
+            Ok(record) => Flaw::Damaged(format!("is the record of image {}", record.id)),
+            Err(flaw) => flaw,
+        };
+        self.flawed(&path, flaw);
+        Ok(None)
+    }
+
+    fn flawed(&self, path: &std::path::Path, flaw: Flaw) {
+        if let Flaw::Damaged(reason) = flaw {
+            let warning = self.shared.set_aside(path, reason);
+            self.shared.warn(warning);
+        }
+    }
+
+    fn delete(&self, path: PathBuf) -> Result<()> {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(error::io("delete", path)(source))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn canonical(text: &str) -> Option<String> {
+    let reference = Reference::parse(text).ok()?;
+    reference.digest.is_none().then(|| reference.to_string())
+}
+
+fn with_names(mut record: ImageRecord, names: &BTreeMap<String, Digest>) -> ImageRecord {
+    record.names = names
+        .iter()
+        .filter(|(_, id)| **id == record.id)
+        .map(|(name, _)| name.clone())
+        .collect();
+    record
+}
+
+/// The new record, with what only the old one knew: where else the image is known.
+fn merge(old: Option<&ImageRecord>, new: &ImageRecord) -> ImageRecord {
+    let mut merged = ImageRecord {
+        names: Vec::new(),
+        ..new.clone()
+    };
+    let Some(old) = old else { return merged };
+    let digests: BTreeSet<String> = old
+        .repo_digests
+        .iter()
+        .chain(&new.repo_digests)
+        .cloned()
+        .collect();
+    merged.repo_digests = digests.into_iter().collect();
+    for manifest in &old.manifests {
+        if !merged
+            .manifests
+            .iter()
+            .any(|known| known.digest == manifest.digest)
+        {
+            merged.manifests.push(manifest.clone());
+        }
+    }
+    for layer in &mut merged.layers {
+        let known = || {
+            old.layers
+                .iter()
+                .find(|other| other.diff_id == layer.diff_id)?
+                .blob
+                .clone()
+        };
+        layer.blob = layer.blob.take().or_else(known);
+    }
+    merged
+}
+
+/// A name as a file name: all but `[A-Za-z0-9._-]` as `%XX`; of a very long one, a hash.
+fn escape(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 8);
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || (matches!(byte, b'.' | b'_' | b'-') && !out.is_empty()) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for nibble in [byte >> 4, byte & 15] {
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
+            }
+        }
+    }
+    if out.len() > 240 {
+        format!("%%{}", blake3::hash(name.as_bytes()).to_hex())
+    } else {
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

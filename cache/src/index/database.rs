@@ -1,0 +1,366 @@
+//! sled behind the [`Index`] trait.
+//!
+//! One tree. Keys and values, integers big-endian in keys and little-endian in values:
+//!
+//! ```text
+//! "u" item          last use u64, check 4 bytes
+//! "s" identity 32   time u64, record key 32 bytes, check 4 bytes
+//! "m" "count"       number of all other keys u64, check 4 bytes
+//! ```
+//!
+//! `check` is the beginning of the blake3 of key and value: sled's own checksums do not cover what a power loss
+//! does. The count is written in the same atomic batch as what it counts, so it tells whether a tree that was not
+//! closed cleanly is whole.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Index, Item, journal};
+use crate::{Key, LayerId, Stamp, files, layers, records, remove, sealed, store::Shared};
+
+const KIND: &str = "index";
+const VERSION: u32 = 1;
+const COUNT: &[u8] = b"mcount";
+/// sled never gives space back. A tree this many times larger than its content is built anew.
+const BLOAT: u64 = 8;
+const BLOAT_FREE: u64 = 16 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StateFile {
+    clean: bool,
+    stamp: Stamp,
+}
+
+/// The database, held by this process.
+#[derive(Debug)]
+pub(super) struct Sled {
+    db: sled::Db,
+    count: u64,
+    root: PathBuf,
+    stamp: Stamp,
+    _lock: File,
+}
+
+impl Sled {
+    /// Opens it, or makes it from the files of the store. `None` if another process has it.
+    pub(super) fn open(shared: &Shared, stop: &dyn Fn() -> bool) -> Result<Option<Self>, String> {
+        let folder = shared.root.join("index");
+        std::fs::create_dir_all(&folder).map_err(text)?;
+        let path = folder.join("lock");
+        let lock = files::open_lock(&path).map_err(text)?;
+        if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &path).map_err(text)? {
+            return Ok(None);
+        }
+        let clean =
+            read_state(&folder).is_some_and(|state| state.clean && shared.durability.trusted(&state.stamp));
+        let doubt = folder.join("doubt");
+        let stamp = shared
+            .durability
+            .publish(|stamp| Ok(stamp.clone()))
+            .map_err(text)?;
+        write_state(&folder, false, &stamp)?;
+        let there = folder.join("sled").exists() && !doubt.exists();
+        if there && let Ok(mut sled) = open_sled(&folder, shared, &stamp, &lock) {
+            let whole = super::guarded(|| sled.whole(clean)).unwrap_or(false);
+            if whole && !sled.bloated() {
+                return Ok(Some(sled));
+            }
+        }
+        // Away with it, by rename first: a half-deleted one must not be opened.
+        discard(&folder, shared)?;
+        let mut sled = open_sled(&folder, shared, &stamp, &lock)?;
+        sled.set_count()?;
+        rebuild(shared, &mut sled, stop)?;
+        match std::fs::remove_file(&doubt) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(text(error)),
+            _ => Ok(Some(sled)),
+        }
+    }
+
+    /// Whether everything in it can be believed. After a clean end only the count is read.
+    fn whole(&mut self, clean: bool) -> Result<bool, String> {
+        let Some(value) = self.db.get(COUNT).map_err(text)? else {
+            return Ok(false);
+        };
+        let Some(count) = open_value(COUNT, &value).and_then(|value| value.try_into().ok()) else {
+            return Ok(false);
+        };
+        self.count = u64::from_le_bytes(count);
+        if clean {
+            return Ok(true);
+        }
+        let mut found = 0;
+        for pair in self.db.iter() {
+            let (key, value) = pair.map_err(text)?;
+            if open_value(&key, &value).is_none() {
+                return Ok(false);
+            }
+            found += u64::from(&*key != COUNT);
+        }
+        Ok(found == self.count)
+    }
+
+    fn bloated(&self) -> bool {
+        // A key and its value are about 100 bytes.
+        let logical = self.count.saturating_mul(100);
+        let size = folder_size(&self.root.join("index/sled"));
+        size > BLOAT_FREE.saturating_add(logical.saturating_mul(BLOAT))
+    }
+
+    fn set_count(&self) -> Result<(), String> {
+        self.db
+            .insert(COUNT, seal_value(COUNT, &self.count.to_le_bytes()))
+            .map(|_| ())
+            .map_err(text)
+    }
+
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let Some(value) = self.db.get(key).map_err(text)? else {
+            return Ok(None);
+        };
+        open_value(key, &value)
+            .map(|value| Some(value.to_vec()))
+            .ok_or_else(|| "a value is damaged".to_owned())
+    }
+}
+
+impl Index for Sled {
+    fn apply(&mut self, entries: &[Entry]) -> Result<(), String> {
+        // What the batch will hold, so that several entries of one key are judged in order.
+        let mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        for entry in entries {
+            let (key, value, at_ms) = match entry {
+                Entry::Used { item, at_ms } => (item_key(item), Some(at_ms.to_le_bytes().to_vec()), *at_ms),
+                Entry::Forget { item, at_ms } => (item_key(item), None, *at_ms),
+                Entry::Step {
+                    identity,
+                    record,
+                    at_ms,
+                } => {
+                    let mut value = at_ms.to_le_bytes().to_vec();
+                    value.extend_from_slice(record.as_bytes());
+                    (step_key(identity), Some(value), *at_ms)
+                }
+            };
+            let there = match changes.get(&key) {
+                Some(change) => change.clone(),
+                None => self.read(&key)?,
+            };
+            if there.as_deref().is_none_or(|there| time_of(there) <= at_ms) {
+                changes.insert(key, value);
+            }
+        }
+        let mut count = self.count;
+        let mut batch = sled::Batch::default();
+        for (key, change) in changes {
+            let there = self.db.contains_key(&key).map_err(text)?;
+            match change {
+                Some(value) => {
+                    count += u64::from(!there);
+                    let value = seal_value(&key, &value);
+                    batch.insert(key, value);
+                }
+                None => {
+                    count -= u64::from(there);
+                    batch.remove(key);
+                }
+            }
+        }
+        batch.insert(COUNT, seal_value(COUNT, &count.to_le_bytes()));
+        self.db.apply_batch(batch).map_err(text)?;
+        self.db.flush().map_err(text)?;
+        self.count = count;
+        Ok(())
+    }
+
+    fn last_use(&self, item: &Item) -> Result<Option<u64>, String> {
+        Ok(self.read(&item_key(item))?.map(|value| time_of(&value)))
+    }
+
+    fn nearest(&self, identity: &Key) -> Result<Option<Key>, String> {
+        let value = self.read(&step_key(identity))?;
+        Ok(value.and_then(|value| value.get(8..)?.try_into().ok()).map(Key))
+    }
+
+    fn oldest(&self) -> Result<Vec<(Item, u64)>, String> {
+        let mut items = Vec::new();
+        for pair in self.db.scan_prefix(b"u") {
+            let (key, value) = pair.map_err(text)?;
+            let value = open_value(&key, &value).ok_or("a value is damaged")?;
+            items.extend(journal::decode_item(&key[1..]).map(|item| (item, time_of(value))));
+        }
+        items.sort_by_key(|(_, at)| *at);
+        Ok(items)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), String> {
+        self.db.flush().map_err(text)?;
+        let Self {
+            db,
+            root,
+            stamp,
+            _lock,
+            ..
+        } = *self;
+        drop(db);
+        // Only now: the database's own writes end with its drop.
+        write_state(&root.join("index"), true, &stamp)
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn item_key(item: &Item) -> Vec<u8> {
+    let mut key = vec![b'u'];
+    journal::encode_item(item, &mut key);
+    key
+}
+
+fn step_key(identity: &Key) -> Vec<u8> {
+    let mut key = vec![b's'];
+    key.extend_from_slice(identity.as_bytes());
+    key
+}
+
+fn time_of(value: &[u8]) -> u64 {
+    value
+        .first_chunk::<8>()
+        .map_or(0, |time| u64::from_le_bytes(*time))
+}
+
+fn check(key: &[u8], value: &[u8]) -> [u8; 4] {
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update(&(key.len() as u64).to_le_bytes())
+        .update(key)
+        .update(value);
+    let hash = hasher.finalize();
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    [a, b, c, d]
+}
+
+fn seal_value(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut out = value.to_vec();
+    out.extend_from_slice(&check(key, value));
+    out
+}
+
+fn open_value<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (value, sum) = sealed.split_last_chunk::<4>()?;
+    (check(key, value) == *sum && value.len() >= 8).then_some(value)
+}
+
+fn read_state(folder: &Path) -> Option<StateFile> {
+    sealed::open(KIND, VERSION, &std::fs::read(folder.join("state")).ok()?).ok()
+}
+
+fn write_state(folder: &Path, clean: bool, stamp: &Stamp) -> Result<(), String> {
+    let bytes = sealed::seal(
+        KIND,
+        VERSION,
+        &StateFile {
+            clean,
+            stamp: stamp.clone(),
+        },
+    )
+    .map_err(text)?;
+    let beside = folder.join("state.new");
+    std::fs::write(&beside, bytes).map_err(text)?;
+    std::fs::rename(&beside, folder.join("state")).map_err(text)
+}
+
+fn open_sled(folder: &Path, shared: &Shared, stamp: &Stamp, lock: &File) -> Result<Sled, String> {
+    let lock = lock.try_clone().map_err(text)?;
+    super::guarded(|| {
+        let db = sled::Config::new()
+            .path(folder.join("sled"))
+            .cache_capacity(16 << 20)
+            .flush_every_ms(None)
+            .open()
+            .map_err(text)?;
+        Ok(Sled {
+            db,
+            count: 0,
+            root: shared.root.clone(),
+            stamp: stamp.clone(),
+            _lock: lock,
+        })
+    })
+}
+
+fn discard(folder: &Path, shared: &Shared) -> Result<(), String> {
+    let away = shared.temp.path().map_err(text)?;
+    match std::fs::rename(folder.join("sled"), &away) {
+        // What is left of it is swept later.
+        Ok(()) => drop(remove::tree(&away)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(text(error)),
+    }
+    Ok(())
+}
+
+fn folder_size(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            Some(if meta.is_dir() {
+                folder_size(&entry.path())
+            } else {
+                meta.len()
+            })
+        })
+        .sum()
+}
+
+/// Fills an empty database from the files: layers and records, as last used when they were made.
+fn rebuild(shared: &Shared, sled: &mut Sled, stop: &dyn Fn() -> bool) -> Result<(), String> {
+    let mut entries = Vec::new();
+    for name in files::names(&shared.root.join("layers")).map_err(text)? {
+        let Ok(id) = name.parse::<LayerId>() else { continue };
+        if let Ok(layers::MetaRead::Good(meta)) =
+            layers::read_meta(&shared.root.join("layers").join(&name), &id)
+        {
+            entries.push(Entry::Used {
+                item: Item::Layer(id),
+                at_ms: meta.created_ms,
+            });
+        }
+    }
+    let folder = shared.root.join("records");
+    for shard in files::names(&folder).map_err(text)? {
+        for name in files::names(&folder.join(&shard)).map_err(text)? {
+            let Ok(bytes) = std::fs::read(folder.join(&shard).join(name)) else {
+                continue;
+            };
+            let Ok((record, _)) = records::parse(&bytes) else {
+                continue;
+            };
+            let at_ms = record.created_ms;
+            entries.push(Entry::Used {
+                item: Item::Record(record.key),
+                at_ms,
+            });
+            entries.extend(record.identity.map(|identity| Entry::Step {
+                identity,
+                record: record.key,
+                at_ms,
+            }));
+        }
+        if stop() {
+            return Err("stopped".to_owned());
+        }
+    }
+    entries.chunks(4096).try_for_each(|chunk| sled.apply(chunk))
+}

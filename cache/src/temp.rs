@@ -1,0 +1,235 @@
+//! Work in progress: `tmp/<pid>-<random>/`, one folder a process, gone when its owner is.
+//!
+//! The folder holds a file `lock` that the owner keeps `flock`ed for its life; the kernel lets go of it however
+//! the owner ends. A sweeper that gets the lock has proof that nobody works there. The folder gets its final
+//! name only when it is locked already; before, it is called `new-<random>` and is left alone for a day.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::FlockOperation;
+
+use crate::{Result, error, files, remove};
+
+/// Folders without a proof of death are swept when they are as old as this.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
+/// Half-fetched blobs are kept this long for a resume.
+const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The temporary area of the store. Its own folder is made when first needed.
+#[derive(Debug)]
+pub struct Temp {
+    area: PathBuf,
+    owner: Mutex<Option<Owner>>,
+    counter: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Owner {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Temp {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self {
+            area: root.join("tmp"),
+            owner: Mutex::new(None),
+            counter: AtomicU64::new(0),
+        }
+    }
+
+    /// The folder of half-fetched blobs.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.area.join("partial")
+    }
+
+    /// A new path in this process's folder; nothing is there yet.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = match &*owner {
+            Some(owner) => owner.path.clone(),
+            None => owner.insert(self.settle()?).path.clone(),
+        };
+        Ok(folder.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string()))
+    }
+
+    /// A new empty folder (mode 0700), deleted with the returned value.
+    pub fn dir(&self) -> Result<TempDir> {
+        let path = self.path()?;
+        rustix::fs::mkdir(&path, 0o700.into()).map_err(error::errno("create", &path))?;
+        Ok(TempDir { path })
+    }
+
+    /// Writes a new file; the caller renames it to where it belongs.
+    pub(crate) fn write(&self, bytes: &[u8], sync: bool) -> Result<PathBuf> {
+        let path = self.path()?;
+        let written = File::create_new(&path).and_then(|mut file| {
+            file.write_all(bytes)?;
+            if sync { file.sync_all() } else { Ok(()) }
+        });
+        if let Err(source) = written {
+            // Best effort: the sweep gets it otherwise. The first error is the one to tell.
+            let _ = std::fs::remove_file(&path);
+            return Err(error::io("write", path)(source));
+        }
+        Ok(path)
+    }
+
+    /// Writes a file and renames it to `target`.
+    pub(crate) fn publish(&self, bytes: &[u8], target: &Path, sync: bool) -> Result<()> {
+        let temp = self.write(bytes, sync)?;
+        if let Err(source) = files::publish(&temp, target) {
+            let _ = std::fs::remove_file(&temp);
+            return Err(error::io("publish", target)(source));
+        }
+        match target.parent() {
+            Some(parent) if sync => files::sync_folder(parent),
+            _ => Ok(()),
+        }
+    }
+
+    fn settle(&self) -> Result<Owner> {
+        let new = self.area.join(format!("new-{}", files::random_name()));
+        rustix::fs::mkdir(&new, 0o700.into()).map_err(error::errno("create", &new))?;
+        let lock_path = new.join("lock");
+        let lock = files::open_lock(&lock_path)?;
+        files::flock(&lock, FlockOperation::LockExclusive, &lock_path)?;
+        let path = self
+            .area
+            .join(format!("{}-{}", std::process::id(), files::random_name()));
+        std::fs::rename(&new, &path).map_err(error::io("publish", &path))?;
+        Ok(Owner { path, _lock: lock })
+    }
+
+    /// Deletes the folders whose owners are gone, until `stop` says so. Returns how many.
+    pub(crate) fn sweep(&self, stop: &dyn Fn() -> bool) -> Result<usize> {
+        let mut swept = 0;
+        for name in files::names(&self.area)? {
+            if stop() {
+                break;
+            }
+            let path = self.area.join(&name);
+            if name == "partial" {
+                swept += sweep_partial(&path)?;
+            } else if name.starts_with("new-") {
+                if older_than(&path, FORGOTTEN) && remove::tree(&path).is_ok() {
+                    swept += 1;
+                }
+            } else if sweep_owned(&path)? {
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let owner = self
+            .owner
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(owner) = owner {
+            // What cannot be deleted now, the next sweep deletes.
+            let _ = remove::tree(&owner.path);
+        }
+    }
+}
+
+fn older_than(path: &Path, age: Duration) -> bool {
+    std::fs::symlink_metadata(path)
+        .and_then(|meta| meta.modified())
+        .is_ok_and(|time| {
+            SystemTime::now()
+                .duration_since(time)
+                .is_ok_and(|passed| passed > age)
+        })
+}
+
+/// Deletes a process's folder if its lock can be had.
+fn sweep_owned(path: &Path) -> Result<bool> {
+    let lock_path = path.join("lock");
+    let lock = match File::open(&lock_path) {
+        Ok(lock) => lock,
+        Err(_) => return Ok(older_than(path, FORGOTTEN) && remove::tree(path).is_ok()),
+    };
+    if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &lock_path)? {
+        return Ok(false);
+    }
+    // The lock file goes with the rest; holding it keeps other sweepers out.
+    remove::tree(path).map_err(error::io("delete", path))?;
+    Ok(true)
+}
+
+fn sweep_partial(folder: &Path) -> Result<usize> {
+    let mut swept = 0;
+    for name in files::names(folder)? {
+        let path = folder.join(name);
+        let Ok(file) = File::open(&path) else { continue };
+        if older_than(&path, PARTIAL_KEPT)
+            && files::try_flock(&file, FlockOperation::NonBlockingLockExclusive, &path)?
+            && std::fs::remove_file(&path).is_ok()
+        {
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// A temporary folder, deleted with all in it when dropped.
+#[derive(Debug)]
+pub struct TempDir {
+    path: PathBuf,
+}
+
+impl TempDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // What cannot be deleted now, the next sweep deletes.
+        let _ = remove::tree(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Scratch;
+
+    #[test]
+    fn sweeps_the_dead_and_spares_the_living() {
+        let scratch = Scratch::new();
+        std::fs::create_dir(scratch.path().join("tmp")).unwrap();
+        let living = Temp::new(scratch.path());
+        let kept = living.dir().unwrap();
+        std::fs::create_dir_all(scratch.path().join("tmp/99-dead/0/deep")).unwrap();
+        std::fs::write(scratch.path().join("tmp/99-dead/lock"), "").unwrap();
+        std::fs::create_dir(scratch.path().join("tmp/new-beginning")).unwrap();
+        let other = Temp::new(scratch.path());
+        assert_eq!(other.sweep(&|| false).unwrap(), 1);
+        assert!(kept.path().exists());
+        assert!(scratch.path().join("tmp/new-beginning").exists());
+        assert!(!scratch.path().join("tmp/99-dead").exists());
+        drop(kept);
+        drop(living);
+        assert_eq!(
+            files::names(&scratch.path().join("tmp")).unwrap(),
+            ["new-beginning"]
+        );
+    }
+}

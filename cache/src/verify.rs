@@ -1,0 +1,492 @@
+//! Checks everything in the store against everything else, and sets aside what is damaged.
+//!
+//! [`run`] reads every record, listing, file, and blob. It changes nothing, and may run beside builds: what they
+//! publish meanwhile is either seen whole or not seen. [`repair`] moves what the report names to `damaged/`; it
+//! needs the store for itself, since a layer could be mounted. After a repair every step whose result is gone
+//! runs again; nothing else is lost.
+//!
+//! What an earlier boot left unsynced is not damage: nothing believes it. It is counted and not looked at.
+
+use std::{collections::BTreeSet, fmt, fs::File, os::fd::AsFd, path::PathBuf};
+
+use kiln_image::Digest;
+use kiln_tree::{Entry, EntryKind, Listing, TreePath, walk};
+
+use crate::{
+    Error, Key, LayerId, Result, Store, Warning, error, files, hashes, images,
+    layers::{self, MetaRead},
+    records,
+    sealed::{self, Flaw},
+};
+
+/// What to check.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Compare owners and device files. To be switched off where a layer cannot be unpacked exactly: inside a user
+    /// namespace with a single id, all files are of one owner and devices cannot be made.
+    pub owners_and_devices: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            owners_and_devices: true,
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being checked: `layers`, `records`, `blobs`, …
+    pub what: &'static str,
+    /// How many of them are done.
+    pub done: usize,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// One damaged thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// A record's file is damaged.
+    Record {
+        /// Its key.
+        key: Key,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A record names a layer that is not there. Counts as a miss.
+    RecordLayer {
+        /// The record's key.
+        key: Key,
+        /// The layer.
+        layer: LayerId,
+    },
+    /// A layer's meta data or listing is damaged.
+    Layer {
+        /// The layer.
+        id: LayerId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A layer's files are not what its listing says.
+    LayerContent {
+        /// The layer.
+        id: LayerId,
+        /// The first path that differs.
+        path: TreePath,
+        /// What differs.
+        reason: String,
+    },
+    /// A blob's bytes are not those of its digest.
+    Blob {
+        /// The digest that it should have.
+        digest: Digest,
+        /// The digest that it has.
+        found: Digest,
+    },
+    /// An image's file is damaged, or what it is made of is not there.
+    Image {
+        /// The image.
+        id: Digest,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name points to no image.
+    Name {
+        /// The name.
+        name: String,
+        /// The missing image.
+        image: Digest,
+    },
+    /// Another file of the store is damaged: a file-hash memory, a build, a name.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { key, reason } => write!(f, "record {key}: {reason}"),
+            Self::RecordLayer { key, layer } => write!(f, "record {key}: layer {layer} is missing"),
+            Self::Layer { id, reason } => write!(f, "layer {id}: {reason}"),
+            Self::LayerContent { id, path, reason } => write!(f, "layer {id}: /{path}: {reason}"),
+            Self::Blob { digest, found } => write!(f, "blob {digest}: the bytes have digest {found}"),
+            Self::Image { id, reason } => write!(f, "image {id}: {reason}"),
+            Self::Name { name, image } => write!(f, "name {name}: image {image} is missing"),
+            Self::File { path, reason } => write!(f, "{}: {reason}", path.display()),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Records looked at.
+    pub records: usize,
+    /// Layers looked at.
+    pub layers: usize,
+    /// Files and folders in those layers.
+    pub entries: usize,
+    /// Blobs looked at.
+    pub blobs: usize,
+    /// Bytes of those blobs.
+    pub blob_bytes: u64,
+    /// Images looked at.
+    pub images: usize,
+    /// Layers and records that an earlier boot left unsynced: ignored by everything, and soon deleted.
+    pub unsynced: usize,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+}
+
+/// Checks the whole store.
+pub fn run(store: &Store, options: Options, progress: &dyn Fn(Progress)) -> Result<Report> {
+    let mut check = Check {
+        store,
+        options,
+        progress,
+        report: Report::default(),
+        good: BTreeSet::new(),
+    };
+    check.layers()?;
+    check.records()?;
+    check.blobs()?;
+    check.images()?;
+    check.small_files()?;
+    Ok(check.report)
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    options: Options,
+    progress: &'a dyn Fn(Progress),
+    report: Report,
+    good: BTreeSet<LayerId>,
+}
+
+impl Check<'_> {
+    fn each<T>(
+        &mut self,
+        what: &'static str,
+        all: Vec<T>,
+        mut one: impl FnMut(&mut Self, T) -> Result<()>,
+    ) -> Result<()> {
+        let total = all.len();
+        for (done, item) in all.into_iter().enumerate() {
+            (self.progress)(Progress { what, done, total });
+            one(self, item)?;
+        }
+        (self.progress)(Progress {
+            what,
+            done: total,
+            total,
+        });
+        Ok(())
+    }
+
+    fn layers(&mut self) -> Result<()> {
+        let folder = self.store.root().join("layers");
+        for name in files::names(&folder)? {
+            if name.parse::<LayerId>().is_err() {
+                let reason = "not the name of a layer".to_owned();
+                self.report.damage.push(Damage::File {
+                    path: folder.join(name),
+                    reason,
+                });
+            }
+        }
+        self.each("layers", self.store.layers().list()?, Self::layer)
+    }
+
+    fn layer(&mut self, id: LayerId) -> Result<()> {
+        self.report.layers += 1;
+        let folder = self.store.layers().path(&id);
+        let meta = match layers::read_meta(&folder, &id)? {
+            MetaRead::Absent | MetaRead::Newer => return Ok(()),
+            MetaRead::Damaged(reason) => {
+                self.report.damage.push(Damage::Layer { id, reason });
+                return Ok(());
+            }
+            MetaRead::Good(meta) => meta,
+        };
+        if !self.store.shared.durability.trusted(&meta.stamp) {
+            self.report.unsynced += 1;
+            return Ok(());
+        }
+        match check_layer(&folder, &meta, self.options) {
+            Ok(entries) => {
+                self.report.entries += entries;
+                self.good.insert(id);
+            }
+            Err(LayerFlaw::Whole(reason)) => self.report.damage.push(Damage::Layer { id, reason }),
+            Err(LayerFlaw::At(path, reason)) => {
+                self.report.damage.push(Damage::LayerContent { id, path, reason })
+            }
+        }
+        Ok(())
+    }
+
+    fn records(&mut self) -> Result<()> {
+        self.each("records", self.store.records().list()?, |check, key| {
+            check.report.records += 1;
+            let Some(bytes) = files::read_opt(&check.store.records().path(&key))? else {
+                return Ok(());
+            };
+            let damage = match records::parse(&bytes) {
+                Ok((record, _)) if record.key != key => Some(Damage::Record {
+                    key,
+                    reason: format!("is the record of key {}", record.key),
+                }),
+                Ok((_, stamp)) if !check.store.shared.durability.trusted(&stamp) => {
+                    check.report.unsynced += 1;
+                    None
+                }
+                Ok((record, _)) => {
+                    let missing = |layer: &LayerId| !check.good.contains(layer) && check.missing(layer);
+                    record
+                        .output
+                        .into_iter()
+                        .find(missing)
+                        .map(|layer| Damage::RecordLayer { key, layer })
+                }
+                Err(Flaw::Newer(_)) => None,
+                Err(Flaw::Damaged(reason)) => Some(Damage::Record { key, reason }),
+            };
+            check.report.damage.extend(damage);
+            Ok(())
+        })
+    }
+
+    /// Not there, not trusted, or damaged. Layers published since the layers were checked are there.
+    fn missing(&self, layer: &LayerId) -> bool {
+        let damaged = self.report.damage.iter().any(|damage| match damage {
+            Damage::Layer { id, .. } | Damage::LayerContent { id, .. } => id == layer,
+            _ => false,
+        });
+        damaged || !matches!(self.store.layers().read(layer), Ok(Some(_)))
+    }
+
+    fn blobs(&mut self) -> Result<()> {
+        self.each("blobs", self.store.blobs().list()?, |check, digest| {
+            let path = check.store.blobs().path(&digest);
+            let mut file = match File::open(&path) {
+                Ok(file) => file,
+                Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(source) => return Err(error::io("open", path)(source)),
+            };
+            let (found, size) = crate::blobs::hash(&mut file).map_err(error::io("read", &path))?;
+            check.report.blobs += 1;
+            check.report.blob_bytes += size;
+            if found != digest {
+                check.report.damage.push(Damage::Blob { digest, found });
+            }
+            Ok(())
+        })
+    }
+
+    fn images(&mut self) -> Result<()> {
+        self.each("images", self.store.images().ids()?, |check, id| {
+            check.report.images += 1;
+            let images = check.store.images();
+            let Some(bytes) = files::read_opt(&images.id_path(&id))? else {
+                return Ok(());
+            };
+            let reason = match images::parse(&bytes) {
+                Ok(record) if record.id != id => Some(format!("is the record of image {}", record.id)),
+                Ok(record) => check.image_parts(&record),
+                Err(Flaw::Newer(_)) => None,
+                Err(Flaw::Damaged(reason)) => Some(reason),
+            };
+            check
+                .report
+                .damage
+                .extend(reason.map(|reason| Damage::Image { id, reason }));
+            Ok(())
+        })?;
+        let folder = self.store.root().join("images/names");
+        for file in files::names(&folder)? {
+            let path = folder.join(&file);
+            let Some(bytes) = files::read_opt(&path)? else {
+                continue;
+            };
+            match images::parse_name(&bytes, &file) {
+                Ok((name, image)) if !self.store.images().id_path(&image).exists() => {
+                    self.report.damage.push(Damage::Name { name, image });
+                }
+                Ok(_) | Err(Flaw::Newer(_)) => {}
+                Err(Flaw::Damaged(reason)) => self.report.damage.push(Damage::File { path, reason }),
+            }
+        }
+        Ok(())
+    }
+
+    fn image_parts(&self, record: &images::ImageRecord) -> Option<String> {
+        let layer = record
+            .layers
+            .iter()
+            .find(|layer| !self.good.contains(&layer.layer) && self.missing(&layer.layer));
+        if let Some(layer) = layer {
+            return Some(format!("layer {} is missing", layer.layer));
+        }
+        let bad = |digest: &Digest| {
+            self.report
+                .damage
+                .iter()
+                .any(|damage| matches!(damage, Damage::Blob { digest: bad, .. } if bad == digest))
+        };
+        let config = &record.config;
+        (bad(config) || !self.store.blobs().path(config).exists())
+            .then(|| format!("config {config} is missing"))
+    }
+
+    fn small_files(&mut self) -> Result<()> {
+        let folder = self.store.root().join("hashes");
+        for name in files::names(&folder)? {
+            let path = folder.join(name);
+            let Some(bytes) = files::read_opt(&path)? else {
+                continue;
+            };
+            if let Err(Flaw::Damaged(reason)) = hashes::parse(bytes) {
+                self.report.damage.push(Damage::File { path, reason });
+            }
+        }
+        for id in self.store.builds().list()? {
+            let path = self.store.builds().path(&id);
+            let Some(bytes) = files::read_opt(&path)? else {
+                continue;
+            };
+            if let Err(Flaw::Damaged(reason)) =
+                sealed::open_bytes(crate::builds::KIND, crate::builds::VERSION, &bytes)
+            {
+                self.report.damage.push(Damage::File { path, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+enum LayerFlaw {
+    Whole(String),
+    At(TreePath, String),
+}
+
+fn check_layer(
+    folder: &std::path::Path,
+    meta: &layers::LayerMeta,
+    options: Options,
+) -> Result<usize, LayerFlaw> {
+    let whole = |reason: String| LayerFlaw::Whole(reason);
+    let bytes = std::fs::read(folder.join("listing")).map_err(|error| whole(format!("listing: {error}")))?;
+    let listing = Listing::from_bytes(&bytes).map_err(|error| whole(format!("listing: {error}")))?;
+    if listing.content_hash() != meta.content {
+        return Err(whole("listing is not the one of this layer".to_owned()));
+    }
+    let diff = File::open(folder.join("diff")).map_err(|error| whole(format!("diff: {error}")))?;
+    let found = walk::layer(diff.as_fd()).map_err(|error| whole(format!("diff: {error}")))?;
+    compare(&listing, &found, options).map_or(Ok(listing.len()), |(path, reason)| {
+        Err(LayerFlaw::At(path, reason))
+    })
+}
+
+/// The first difference between what should be and what is. Times do not count: they are no content.
+fn compare(wanted: &Listing, found: &Listing, options: Options) -> Option<(TreePath, String)> {
+    let device = |entry: &&Entry| {
+        matches!(
+            entry.kind,
+            EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. }
+        )
+    };
+    let counts = |entry: &&Entry| options.owners_and_devices || !device(entry);
+    let mut wanted = wanted.entries().iter().filter(counts).peekable();
+    let mut found = found.entries().iter().filter(counts).peekable();
+    loop {
+        match (wanted.peek(), found.peek()) {
+            (None, None) => return None,
+            (Some(wanted), None) => return Some((wanted.path.clone(), "is missing".to_owned())),
+            (None, Some(found)) => return Some((found.path.clone(), "should not be there".to_owned())),
+            (Some(wanted), Some(found)) if wanted.path < found.path => {
+                return Some((wanted.path.clone(), "is missing".to_owned()));
+            }
+            (Some(wanted), Some(found)) if wanted.path > found.path => {
+                return Some((found.path.clone(), "should not be there".to_owned()));
+            }
+            (Some(wanted), Some(found)) => {
+                if let Some(reason) = difference(wanted, found, options) {
+                    return Some((wanted.path.clone(), reason));
+                }
+            }
+        }
+        wanted.next();
+        found.next();
+    }
+}
+
+fn difference(wanted: &Entry, found: &Entry, options: Options) -> Option<String> {
+    if wanted.kind != found.kind {
+        return Some(match (&wanted.kind, &found.kind) {
+            (EntryKind::File { size: wanted, .. }, EntryKind::File { size: found, .. })
+                if wanted != found =>
+            {
+                format!("has {found} bytes instead of {wanted}")
+            }
+            (EntryKind::File { .. }, EntryKind::File { .. }) => "has other bytes".to_owned(),
+            (wanted, found) => format!("is {found:?} instead of {wanted:?}"),
+        });
+    }
+    if matches!(wanted.kind, EntryKind::Whiteout) {
+        return None;
+    }
+    if wanted.mode != found.mode && !matches!(wanted.kind, EntryKind::Symlink { .. }) {
+        return Some(format!(
+            "has mode {:04o} instead of {:04o}",
+            found.mode, wanted.mode
+        ));
+    }
+    if options.owners_and_devices && (wanted.uid, wanted.gid) != (found.uid, found.gid) {
+        return Some(format!(
+            "is of {}:{} instead of {}:{}",
+            found.uid, found.gid, wanted.uid, wanted.gid
+        ));
+    }
+    (wanted.xattrs != found.xattrs).then(|| "has other extended attributes".to_owned())
+}
+
+/// Moves what the report names to `damaged/`. [`Error::Busy`] while any other process has the store open. Returns
+/// what was moved.
+pub fn repair(store: &Store, report: &Report) -> Result<Vec<Warning>> {
+    let shared = &store.shared;
+    shared.lease.exclusively(|| {
+        let mut moved = Vec::new();
+        for damage in &report.damage {
+            let path = match damage {
+                Damage::Record { key, .. } | Damage::RecordLayer { key, .. } => store.records().path(key),
+                Damage::Layer { id, .. } | Damage::LayerContent { id, .. } => store.layers().path(id),
+                Damage::Blob { digest, .. } => store.blobs().path(digest),
+                Damage::Image { id, .. } => store.images().id_path(id),
+                Damage::Name { name, .. } => store.images().name_path(name),
+                Damage::File { path, .. } => path.clone(),
+            };
+            if std::fs::symlink_metadata(&path).is_ok() {
+                moved.push(shared.set_aside(&path, damage.to_string()));
+            }
+        }
+        store.layers().forget_seen();
+        match moved.iter().find(|warning| warning.moved_to.is_none()) {
+            None => Ok(moved),
+            Some(stuck) => Err(Error::Damaged {
+                path: stuck.path.clone(),
+                reason: "cannot be set aside".to_owned(),
+            }),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
