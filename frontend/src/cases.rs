@@ -32,9 +32,14 @@ struct CaseOptions {
 impl CaseOptions {
     fn lower_options(&self) -> LowerOptions {
         let mut lower = options();
-        let given = self.build_args.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+        let given = self
+            .build_args
+            .iter()
+            .map(|(name, value)| (name.clone(), Some(value.clone())));
         lower.build_args = given.collect();
-        lower.build_args.extend(self.valueless_build_args.iter().map(|name| (name.clone(), None)));
+        lower
+            .build_args
+            .extend(self.valueless_build_args.iter().map(|name| (name.clone(), None)));
         lower.target.clone_from(&self.target);
         if let Some(platform) = &self.platform {
             lower.target_platform = platform.parse().unwrap();
@@ -70,7 +75,10 @@ fn run(case: &Path) -> String {
 #[test]
 fn cases_lower_as_expected() {
     let update = std::env::var_os("KILN_BLESS").is_some();
-    let mut cases: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut cases: Vec<PathBuf> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     cases.sort();
     assert!(cases.len() > 10, "the cases are in {}", folder().display());
     let mut wrong = Vec::new();
@@ -83,5 +91,9 @@ fn cases_lower_as_expected() {
             wrong.push(format!("=== {}\n{actual}", case.display()));
         }
     }
-    assert!(wrong.is_empty(), "these are not as expected.txt says:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "these are not as expected.txt says:\n{}",
+        wrong.join("\n")
+    );
 }

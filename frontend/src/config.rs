@@ -38,7 +38,12 @@ pub(crate) fn inherit_stage(base: &ImageConfig) -> ImageConfig {
 
 /// Settles the target's configuration.
 pub(crate) fn finish(config: &mut ImageConfig, options: &LowerOptions) {
-    config.config.labels.extend(options.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
+    config.config.labels.extend(
+        options
+            .labels
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
     if options.platform_requested {
         set_platform(config, &options.target_platform);
     }
@@ -60,7 +65,13 @@ fn set_platform(config: &mut ImageConfig, platform: &Platform) {
 }
 
 fn ensure_path(config: &mut ImageConfig) {
-    if config.os != "windows" && !config.config.env.iter().any(|variable| variable.starts_with("PATH=")) {
+    if config.os != "windows"
+        && !config
+            .config
+            .env
+            .iter()
+            .any(|variable| variable.starts_with("PATH="))
+    {
         config.config.env.push(DEFAULT_PATH.to_owned());
     }
 }

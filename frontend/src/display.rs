@@ -12,7 +12,10 @@ pub(crate) fn expanded(line: &Line<'_>, environment: &Environment, expander: Exp
 /// The text of a RUN. The build does not expand it, but a reader wants to see what the shell will: variables that
 /// have a value are replaced, all else stays as it is written.
 pub(crate) fn command(line: &Line<'_>, environment: &Environment) -> String {
-    with_keyword(line, &replace_variables(line.statement.text.as_str(), environment))
+    with_keyword(
+        line,
+        &replace_variables(line.statement.text.as_str(), environment),
+    )
 }
 
 /// The first line of a script, for the step name of a RUN with a lone here-document.
@@ -25,7 +28,11 @@ pub(crate) fn summary(script: &str) -> String {
 
 /// The keyword in capitals, and `ONBUILD` before a trigger.
 fn with_keyword(line: &Line<'_>, text: &str) -> String {
-    let trigger = if line.place == Place::Stage { "" } else { "ONBUILD " };
+    let trigger = if line.place == Place::Stage {
+        ""
+    } else {
+        "ONBUILD "
+    };
     let (keyword, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
     format!("{trigger}{}{rest}", keyword.to_uppercase())
 }
@@ -88,7 +95,10 @@ mod tests {
         for (text, expected) in [
             ("RUN echo $A ${B}", "RUN echo 1 b c"),
             ("RUN echo '$A' \"it's $A\" \\$A", "RUN echo '$A' \"it's 1\" \\$A"),
-            ("RUN echo $UNSET ${UNSET:-x} ${A:-x} $", "RUN echo $UNSET ${UNSET:-x} ${A:-x} $"),
+            (
+                "RUN echo $UNSET ${UNSET:-x} ${A:-x} $",
+                "RUN echo $UNSET ${UNSET:-x} ${A:-x} $",
+            ),
             ("RUN find . -exec rm {} \\;", "RUN find . -exec rm {} \\;"),
             ("RUN é $A\\", "RUN é 1\\"),
         ] {

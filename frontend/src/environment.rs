@@ -27,7 +27,9 @@ impl Environment {
 
     /// The value of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.positions.get(name).map(|&position| self.variables[position].1.as_str())
+        self.positions
+            .get(name)
+            .map(|&position| self.variables[position].1.as_str())
     }
 
     /// Sets a variable; one that exists keeps its position.
@@ -47,7 +49,10 @@ impl Environment {
 
     /// The variables as `NAME=value`.
     pub(crate) fn to_strings(&self) -> Vec<String> {
-        self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
     }
 }
 
@@ -57,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_variable_set_again_keeps_its_position() {
-        let mut environment = Environment::from_strings(&["A=1".to_owned(), "B=2=3".to_owned(), "C".to_owned()]);
+        let mut environment =
+            Environment::from_strings(&["A=1".to_owned(), "B=2=3".to_owned(), "C".to_owned()]);
         environment.set("A", "4");
         assert_eq!(environment.to_strings(), ["A=4", "B=2=3", "C="]);
         assert_eq!((environment.get("B"), environment.get("D")), (Some("2=3"), None));

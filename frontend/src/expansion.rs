@@ -41,18 +41,19 @@ impl Expander {
     }
 
     /// The text of a here-document that becomes a file.
-    pub(crate) fn heredoc(
-        self,
-        heredoc: &Heredoc,
-        environment: &Environment,
-    ) -> Result<String, Diagnostic> {
+    pub(crate) fn heredoc(self, heredoc: &Heredoc, environment: &Environment) -> Result<String, Diagnostic> {
         let content = heredoc.content();
         if !heredoc.expand {
             return Ok(content);
         }
-        expand_heredoc(&content, environment).map(|expansion| expansion.value).map_err(|error| {
-            Diagnostic::error(heredoc.body.span, format!("in the here-document {}: {error}", heredoc.name))
-        })
+        expand_heredoc(&content, environment)
+            .map(|expansion| expansion.value)
+            .map_err(|error| {
+                Diagnostic::error(
+                    heredoc.body.span,
+                    format!("in the here-document {}: {error}", heredoc.name),
+                )
+            })
     }
 
     /// The variables of a word that have no value.
@@ -64,8 +65,7 @@ impl Expander {
 
     /// A line of text for people, with its variables expanded. Text that cannot be expanded stays as it is.
     pub(crate) fn text(self, text: &str, environment: &Environment) -> String {
-        expand(text, environment, self.escape)
-            .map_or_else(|_| text.to_owned(), |expansion| expansion.value)
+        expand(text, environment, self.escape).map_or_else(|_| text.to_owned(), |expansion| expansion.value)
     }
 }
 

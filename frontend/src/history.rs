@@ -12,12 +12,19 @@ const COMMENT: &str = "buildkit.dockerfile.v0";
 
 /// The entry of an instruction that changes the configuration only.
 pub(crate) fn metadata(created_by: impl Into<String>) -> History {
-    History { empty_layer: true, ..layer(created_by) }
+    History {
+        empty_layer: true,
+        ..layer(created_by)
+    }
 }
 
 /// The entry of an instruction that makes a layer.
 pub(crate) fn layer(created_by: impl Into<String>) -> History {
-    History { created_by: Some(created_by.into()), comment: Some(COMMENT.to_owned()), ..History::default() }
+    History {
+        created_by: Some(created_by.into()),
+        comment: Some(COMMENT.to_owned()),
+        ..History::default()
+    }
 }
 
 /// Words in brackets, as Go prints a list with `%v`.
@@ -153,7 +160,13 @@ mod tests {
 
     #[test]
     fn numbers_are_quoted_as_characters() {
-        for (number, expected) in [(0, "'\\x00'"), (3, "'\\x03'"), (10, "'\\n'"), (39, "'\\''"), (65, "'A'")] {
+        for (number, expected) in [
+            (0, "'\\x00'"),
+            (3, "'\\x03'"),
+            (10, "'\\n'"),
+            (39, "'\\''"),
+            (65, "'A'"),
+        ] {
             assert_eq!(quote_number(number), expected);
         }
     }

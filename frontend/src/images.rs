@@ -22,7 +22,10 @@ pub(crate) struct ImageKey {
 impl ImageKey {
     /// The key of `reference` for `platform`.
     pub(crate) fn new(reference: &Reference, platform: &Platform) -> Self {
-        Self { reference: reference.to_string(), platform: platform.to_string() }
+        Self {
+            reference: reference.to_string(),
+            platform: platform.to_string(),
+        }
     }
 }
 
@@ -99,7 +102,13 @@ impl Images {
             for ((key, request), result) in batch.iter().zip(resolve_batch(batch, resolver)) {
                 match result {
                     Ok(image) => {
-                        self.found.insert(key.clone(), Found { request: request.clone(), image });
+                        self.found.insert(
+                            key.clone(),
+                            Found {
+                                request: request.clone(),
+                                image,
+                            },
+                        );
                     }
                     Err(error) => errors.push(diagnostic(request, &error, stages)),
                 }
@@ -118,14 +127,20 @@ fn resolve_batch(
     resolver: &dyn ImageResolver,
 ) -> Vec<Result<ResolvedImage, ResolveError>> {
     let resolve = |request: &ImageRequest| {
-        resolver.resolve(&request.reference, &request.platform, Some(source_span(request.span)))
+        resolver.resolve(
+            &request.reference,
+            &request.platform,
+            Some(source_span(request.span)),
+        )
     };
     if let [(_, only)] = batch {
         return vec![resolve(only)];
     }
     thread::scope(|scope| {
-        let threads: Vec<_> =
-            batch.iter().map(|(_, request)| scope.spawn(move || resolve(request))).collect();
+        let threads: Vec<_> = batch
+            .iter()
+            .map(|(_, request)| scope.spawn(move || resolve(request)))
+            .collect();
         threads
             .into_iter()
             .map(|thread| match thread.join() {
@@ -147,7 +162,9 @@ fn diagnostic(request: &ImageRequest, error: &ResolveError, stages: &[&str]) -> 
             let message = format!("image {reference} not found for {platform}: {cause}");
             let hint = match nearest {
                 Some(stage) => format!("did you mean the stage {stage}?"),
-                None => "check the name and tag, or log in to the registry if the image is private".to_owned(),
+                None => {
+                    "check the name and tag, or log in to the registry if the image is private".to_owned()
+                }
             };
             Diagnostic::error(request.span, message).hint(hint)
         }
@@ -160,13 +177,15 @@ fn diagnostic(request: &ImageRequest, error: &ResolveError, stages: &[&str]) -> 
             }
             diagnostic.hint(format!("it exists for {}", available.join(", ")))
         }
-        ResolveErrorKind::Unauthorized => {
-            Diagnostic::error(request.span, format!("access to image {reference} denied: {cause}"))
-                .hint("log in to the registry, or check that the name is right")
-        }
-        ResolveErrorKind::Unreachable | ResolveErrorKind::Other => {
-            Diagnostic::error(request.span, format!("failed to resolve image {reference}: {cause}"))
-        }
+        ResolveErrorKind::Unauthorized => Diagnostic::error(
+            request.span,
+            format!("access to image {reference} denied: {cause}"),
+        )
+        .hint("log in to the registry, or check that the name is right"),
+        ResolveErrorKind::Unreachable | ResolveErrorKind::Other => Diagnostic::error(
+            request.span,
+            format!("failed to resolve image {reference}: {cause}"),
+        ),
     }
 }
 

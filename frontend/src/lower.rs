@@ -7,6 +7,7 @@ use kiln_parser::ast::Instruction;
 use kiln_parser::{Diagnostic, Dockerfile, suggest};
 use kiln_solver::graph::{Graph, VertexId};
 
+use crate::config;
 use crate::expansion::Expander;
 use crate::images::{ImageRequest, Images};
 use crate::instruction::{self, Context};
@@ -17,7 +18,6 @@ use crate::settle::settle;
 use crate::stage::{Origin, Plan, Table};
 use crate::state::StageState;
 use crate::step::{Emitter, Ground, Layout};
-use crate::config;
 
 /// What a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -57,7 +57,11 @@ pub fn lower(
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let expander = Expander::new(dockerfile.escape());
     let globals = GlobalScope::evaluate(dockerfile, options, expander)?;
-    let context = Context { options, globals: &globals, expander };
+    let context = Context {
+        options,
+        globals: &globals,
+        expander,
+    };
     let mut table = Table::new(dockerfile, context);
     let target = table.target(options).map_err(|error| vec![error])?;
     let mut images = Images::default();
@@ -69,7 +73,10 @@ pub fn lower(
     let Some(Built { state, vertex, .. }) = built.remove(&target) else {
         // Stages are lowered in file order, and each needs earlier ones only.
         let span = table.plans[target].span;
-        return Err(vec![Diagnostic::error(span, "the target needs a stage that was not built")]);
+        return Err(vec![Diagnostic::error(
+            span,
+            "the target needs a stage that was not built",
+        )]);
     };
     let mut config = state.config;
     config::finish(&mut config, options);
@@ -104,7 +111,9 @@ fn lower_stages(
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for plan in needed.iter().filter_map(|number| table.plans.get(*number)) {
-        let Some((ground, mut state, platform)) = begin(plan, &built, images, context.options) else { continue };
+        let Some((ground, mut state, platform)) = begin(plan, &built, images, context.options) else {
+            continue;
+        };
         let before = errors.len();
         for line in &plan.lines {
             if let Err(error) = instruction::lower(line, &mut state, context) {
@@ -125,7 +134,14 @@ fn lower_stages(
             ignore_cache: context.options.ignores_cache(plan.number, plan.name),
         };
         if let Some(vertex) = emitter.stage(&layout, &steps) {
-            built.insert(plan.number, Built { state, vertex, platform });
+            built.insert(
+                plan.number,
+                Built {
+                    state,
+                    vertex,
+                    platform,
+                },
+            );
         }
     }
     if errors.is_empty() { Ok(built) } else { Err(errors) }
@@ -142,17 +158,29 @@ fn begin(
         Origin::Scratch => {
             // Docker gives scratch the target's platform whatever FROM says.
             let platform = options.target_platform.clone();
-            Some((Ground::Scratch, StageState::from_image(config::scratch(&platform)), platform))
+            Some((
+                Ground::Scratch,
+                StageState::from_image(config::scratch(&platform)),
+                platform,
+            ))
         }
         Origin::Stage(base) => {
             let parent = built.get(base)?;
-            Some((Ground::Stage(*base), parent.state.child(), parent.platform.clone()))
+            Some((
+                Ground::Stage(*base),
+                parent.state.child(),
+                parent.platform.clone(),
+            ))
         }
         Origin::Image(request) => {
             let key = request.key();
             let image = images.get(&key)?;
             let state = StageState::from_image(config::inherit_image(&image.config));
-            let ground = if images.is_empty_image(&key) { Ground::Scratch } else { Ground::Image(key) };
+            let ground = if images.is_empty_image(&key) {
+                Ground::Scratch
+            } else {
+                Ground::Image(key)
+            };
             Some((ground, state, image.platform.clone()))
         }
     }
@@ -160,7 +188,12 @@ fn begin(
 
 fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
     let warning = |(request, actual): (&ImageRequest, &Platform)| {
-        let ImageRequest { written, platform, span, .. } = request;
+        let ImageRequest {
+            written,
+            platform,
+            span,
+            ..
+        } = request;
         let message = format!(
             "Base image {written} was pulled with platform \"{actual}\", expected \"{platform}\" for current build"
         );
@@ -172,8 +205,16 @@ fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
 }
 
 /// The build arguments that no ARG of the file, nor of a trigger, declares.
-fn unused_build_args(dockerfile: &Dockerfile, table: &Table<'_>, context: Context<'_>) -> Vec<UnusedBuildArg> {
-    let lines = table.plans.iter().flat_map(|plan| &plan.lines).map(|line| line.statement.as_ref());
+fn unused_build_args(
+    dockerfile: &Dockerfile,
+    table: &Table<'_>,
+    context: Context<'_>,
+) -> Vec<UnusedBuildArg> {
+    let lines = table
+        .plans
+        .iter()
+        .flat_map(|plan| &plan.lines)
+        .map(|line| line.statement.as_ref());
     let declared: BTreeSet<&str> = dockerfile
         .global()
         .iter()

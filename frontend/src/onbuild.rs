@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kiln_parser::ast::Instruction;
+use kiln_parser::ast::{Instruction, Statement};
 use kiln_parser::{Diagnostic, Span};
 
 use crate::stage::{Line, Place};
@@ -27,20 +27,18 @@ pub(crate) fn image_triggers(triggers: &[String], from: Span) -> Result<Vec<Line
     if errors.is_empty() { Ok(lines) } else { Err(errors) }
 }
 
-/// Reads a trigger. It stands in no file, so it is given a FROM to be the stage of.
-fn parse(trigger: &str) -> Result<kiln_parser::ast::Statement, String> {
-    let parsed = kiln_parser::parse(format!("FROM scratch\n{trigger}\n").as_bytes());
+/// Reads a trigger. It comes from another file, so the escape character is the default one.
+fn parse(trigger: &str) -> Result<Statement, String> {
+    let parsed = kiln_parser::parse_instruction(trigger, '\\');
     if let Some(error) = parsed.diagnostics.iter().find(|diagnostic| diagnostic.is_error()) {
         return Err(error.message.clone());
     }
-    let mut statements = parsed.dockerfile.instructions.into_iter().skip(1);
-    match (statements.next(), statements.next()) {
-        (Some(statement), None) => match statement.instruction {
-            Instruction::From(_) | Instruction::Onbuild(_) | Instruction::Maintainer(_) => {
-                Err(format!("{} is not allowed as a trigger", statement.keyword_text.to_uppercase()))
-            }
-            _ => Ok(statement),
-        },
-        _ => Err("a trigger is a single instruction".to_owned()),
+    let statement = parsed.statement.ok_or("it is empty")?;
+    match statement.instruction {
+        Instruction::From(_) | Instruction::Onbuild(_) | Instruction::Maintainer(_) => Err(format!(
+            "{} is not allowed as a trigger",
+            statement.keyword_text.to_uppercase()
+        )),
+        _ => Ok(statement),
     }
 }

@@ -77,9 +77,15 @@ mod tests {
 
     #[test]
     fn source_patterns_are_clamped_to_their_root() {
-        for (path, expected) in
-            [("a", "a"), ("/a", "a"), ("../../a", "a"), ("dir/", "dir"), (".", ""), ("/", ""), ("a/*/b?", "a/*/b?")]
-        {
+        for (path, expected) in [
+            ("a", "a"),
+            ("/a", "a"),
+            ("../../a", "a"),
+            ("dir/", "dir"),
+            (".", ""),
+            ("/", ""),
+            ("a/*/b?", "a/*/b?"),
+        ] {
             assert_eq!(source_pattern(path), expected, "{path}");
         }
     }

@@ -41,7 +41,10 @@ pub struct ResolveError {
 impl ResolveError {
     /// A failure of the given kind.
     pub fn new(kind: ResolveErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, source: source.into() }
+        Self {
+            kind,
+            source: source.into(),
+        }
     }
 }
 

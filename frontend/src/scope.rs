@@ -54,12 +54,18 @@ impl GlobalScope {
         let predefined = values.names().map(str::to_owned).collect();
         let mut errors = Vec::new();
         for statement in dockerfile.global() {
-            let Instruction::Arg(arg) = &statement.instruction else { continue };
+            let Instruction::Arg(arg) = &statement.instruction else {
+                continue;
+            };
             if let Err(error) = evaluate_global(arg, &mut values, options, expander) {
                 errors.push(error);
             }
         }
-        if errors.is_empty() { Ok(Self { values, predefined }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self { values, predefined })
+        } else {
+            Err(errors)
+        }
     }
 
     /// Whether a build argument of this name needs no declaration.
@@ -89,7 +95,10 @@ fn evaluate_global(
 /// The platform arguments and `TARGETSTAGE`; all can be overridden by build arguments.
 fn predefined(dockerfile: &Dockerfile, options: &LowerOptions) -> Environment {
     let mut values = Environment::default();
-    for (prefix, platform) in [("BUILD", &options.build_platform), ("TARGET", &options.target_platform)] {
+    for (prefix, platform) in [
+        ("BUILD", &options.build_platform),
+        ("TARGET", &options.target_platform),
+    ] {
         for (suffix, value) in platform_arguments(platform) {
             values.set(&format!("{prefix}{suffix}"), value);
         }
@@ -143,7 +152,10 @@ impl DeclaredArgs {
         let mut words: Vec<String> = self
             .names()
             .map(|name| {
-                let value = environment.get(name).or(self.declared.get(name)).unwrap_or_default();
+                let value = environment
+                    .get(name)
+                    .or(self.declared.get(name))
+                    .unwrap_or_default();
                 format!("{name}={value}")
             })
             .collect();
@@ -166,7 +178,10 @@ mod tests {
         args.declare("A", Some("a"));
         args.declare("http_proxy", None);
         environment.set("A", "fromenv");
-        assert_eq!(args.history_words(&environment), ["|2", "A=fromenv", "http_proxy="]);
+        assert_eq!(
+            args.history_words(&environment),
+            ["|2", "A=fromenv", "http_proxy="]
+        );
     }
 
     #[test]

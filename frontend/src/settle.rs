@@ -40,7 +40,11 @@ fn bind_reachable(
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
     let mut bound = BTreeSet::new();
     let mut errors = Vec::new();
-    while let Some(number) = table.reachable(target).into_iter().rfind(|number| !bound.contains(number)) {
+    while let Some(number) = table
+        .reachable(target)
+        .into_iter()
+        .rfind(|number| !bound.contains(number))
+    {
         bound.insert(number);
         let plan = &table.plans[number];
         errors.extend(plan.base.as_ref().err().map(|error| error.as_ref().clone()));
@@ -52,12 +56,19 @@ fn bind_reachable(
             errors.extend(more);
         }
     }
-    if errors.is_empty() { Ok(bound) } else { Err(errors) }
+    if errors.is_empty() {
+        return Ok(bound);
+    }
+    errors.sort_by_key(|error| error.span.start);
+    Err(errors)
 }
 
 fn request_images(table: &Table<'_>, reachable: &BTreeSet<usize>, images: &mut Images) {
     for plan in reachable.iter().filter_map(|number| table.plans.get(*number)) {
-        let origins = plan.base.iter().chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
+        let origins = plan
+            .base
+            .iter()
+            .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
         for origin in origins {
             if let Origin::Image(request) = origin {
                 images.request(request.as_ref().clone());

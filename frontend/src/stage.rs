@@ -42,7 +42,8 @@ pub(crate) struct Plan<'a> {
 impl Plan<'_> {
     /// What the stage is called in step names.
     pub(crate) fn label(&self) -> String {
-        self.name.map_or_else(|| format!("stage-{}", self.number), str::to_owned)
+        self.name
+            .map_or_else(|| format!("stage-{}", self.number), str::to_owned)
     }
 }
 
@@ -85,8 +86,11 @@ impl Line<'_> {
     /// A diagnostic about the instruction, put in its place in this file.
     pub(crate) fn relocate(&self, mut diagnostic: Diagnostic) -> Diagnostic {
         if let Place::ImageTrigger(from) = self.place {
-            diagnostic.message =
-                format!("in the ONBUILD trigger {:?}: {}", self.statement.text.as_str(), diagnostic.message);
+            diagnostic.message = format!(
+                "in the ONBUILD trigger {:?}: {}",
+                self.statement.text.as_str(),
+                diagnostic.message
+            );
             diagnostic.span = from;
             diagnostic.related.clear();
         }
@@ -104,13 +108,21 @@ pub(crate) struct Table<'a> {
 impl<'a> Table<'a> {
     /// Makes the table.
     pub(crate) fn new(dockerfile: &'a Dockerfile, context: Context<'_>) -> Self {
-        let mut table = Self { plans: Vec::with_capacity(dockerfile.stages.len()) };
+        let mut table = Self {
+            plans: Vec::with_capacity(dockerfile.stages.len()),
+        };
         for (number, stage) in dockerfile.stages.iter().enumerate() {
-            let Some((statement, from)) = dockerfile.from(stage) else { continue };
+            let Some((statement, from)) = dockerfile.from(stage) else {
+                continue;
+            };
             let mut plan = table.plan(number, statement, from, context);
             let lines = dockerfile.body(stage).iter();
             plan.lines = lines
-                .map(|statement| Line { statement: Cow::Borrowed(statement), place: Place::Stage, from: None })
+                .map(|statement| Line {
+                    statement: Cow::Borrowed(statement),
+                    place: Place::Stage,
+                    from: None,
+                })
                 .collect();
             table.plans.push(plan);
         }
@@ -125,7 +137,9 @@ impl<'a> Table<'a> {
         context: Context<'_>,
     ) -> Plan<'a> {
         let base = from::platform(from, context).and_then(|platform| {
-            from::base(from, platform.as_ref(), context, |name| self.earlier(name, number))
+            from::base(from, platform.as_ref(), context, |name| {
+                self.earlier(name, number)
+            })
         });
         Plan {
             number,
@@ -139,7 +153,10 @@ impl<'a> Table<'a> {
 
     /// The last stage before `number` that is called exactly `name`.
     fn earlier(&self, name: &str, number: usize) -> Option<usize> {
-        self.plans.iter().take(number).rposition(|plan| plan.name == Some(name))
+        self.plans
+            .iter()
+            .take(number)
+            .rposition(|plan| plan.name == Some(name))
     }
 
     /// The names of all stages.
@@ -159,7 +176,10 @@ impl<'a> Table<'a> {
     pub(crate) fn target(&self, options: &LowerOptions) -> Result<usize, Diagnostic> {
         let Some(target) = &options.target else {
             return match self.plans.len() {
-                0 => Err(Diagnostic::error(Span::default(), "the Dockerfile has no stage: FROM is missing")),
+                0 => Err(Diagnostic::error(
+                    Span::default(),
+                    "the Dockerfile has no stage: FROM is missing",
+                )),
                 count => Ok(count - 1),
             };
         };
@@ -171,8 +191,10 @@ impl<'a> Table<'a> {
             return Ok(number);
         }
         let names = self.names();
-        let error =
-            Diagnostic::error(Span::default(), format!("target stage {target:?} could not be found"));
+        let error = Diagnostic::error(
+            Span::default(),
+            format!("target stage {target:?} could not be found"),
+        );
         Err(match suggest::hint(target, names.iter().copied()) {
             Some(hint) => error.hint(hint),
             None if names.is_empty() => error.hint("no stage of this file has a name"),
@@ -185,11 +207,16 @@ impl<'a> Table<'a> {
         let mut reachable = BTreeSet::new();
         let mut waiting = vec![target];
         while let Some(number) = waiting.pop() {
-            let Some(plan) = self.plans.get(number) else { continue };
+            let Some(plan) = self.plans.get(number) else {
+                continue;
+            };
             if !reachable.insert(number) {
                 continue;
             }
-            let origins = plan.base.iter().chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
+            let origins = plan
+                .base
+                .iter()
+                .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
             waiting.extend(origins.filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(*number),
                 Origin::Scratch | Origin::Image(_) => None,
@@ -198,7 +225,8 @@ impl<'a> Table<'a> {
         reachable
     }
 
-    /// What the `--from` of a COPY in stage `number` names: an earlier stage by name or number, or an image.
+    /// What the `--from` of a COPY in stage `number` names: an earlier stage by name or number, or an image. The
+    /// parser has refused variables in it.
     pub(crate) fn copy_origin(
         &self,
         from: &Spanned<String>,
@@ -206,13 +234,6 @@ impl<'a> Table<'a> {
         platform: &Platform,
     ) -> Result<Origin, Diagnostic> {
         let name = from.value.as_str();
-        if name.contains('$') {
-            let error = Diagnostic::error(from.span, "variables are not expanded in --from");
-            return Err(error.hint(format!(
-                "name the image in a stage of its own before this one, FROM {name} AS <name>, with the ARG before \
-                 the first FROM, and copy from that stage"
-            )));
-        }
         if let Ok(index) = name.parse::<usize>() {
             return self.copy_from_number(from.span, index, number);
         }
@@ -227,15 +248,22 @@ impl<'a> Table<'a> {
             return Ok(Origin::Scratch);
         }
         let reference = Reference::parse(name).map_err(|error| {
-            let diagnostic =
-                Diagnostic::error(from.span, format!("{name:?} is neither a stage nor an image name: {error}"));
+            let diagnostic = Diagnostic::error(
+                from.span,
+                format!("{name:?} is neither a stage nor an image name: {error}"),
+            );
             match suggest::hint(name, self.names()) {
                 Some(hint) => diagnostic.hint(hint),
                 None => diagnostic,
             }
         })?;
         let written = name.to_owned();
-        Ok(Origin::Image(Box::new(ImageRequest { reference, platform: platform.clone(), written, span: from.span })))
+        Ok(Origin::Image(Box::new(ImageRequest {
+            reference,
+            platform: platform.clone(),
+            written,
+            span: from.span,
+        })))
     }
 
     fn copy_from_number(&self, span: Span, index: usize, number: usize) -> Result<Origin, Diagnostic> {
@@ -258,10 +286,13 @@ impl<'a> Table<'a> {
             return Diagnostic::error(span, format!("{current} cannot copy from itself"))
                 .related(wanted_span, format!("{current} starts here"));
         }
-        Diagnostic::error(span, format!("cannot copy from {wanted_name}: it comes after {current}"))
-            .related(wanted_span, format!("{wanted_name} starts here"))
-            .related(self.plans[number].span, format!("{current} starts here"))
-            .hint(format!("move {wanted_name} before {current}"))
+        Diagnostic::error(
+            span,
+            format!("cannot copy from {wanted_name}: it comes after {current}"),
+        )
+        .related(wanted_span, format!("{wanted_name} starts here"))
+        .related(self.plans[number].span, format!("{current} starts here"))
+        .hint(format!("move {wanted_name} before {current}"))
     }
 
     /// Finds out what the `--from`s of a stage's instructions name. Those done already stay as they are.
@@ -269,8 +300,12 @@ impl<'a> Table<'a> {
         let mut origins = Vec::new();
         let mut errors = Vec::new();
         for (position, line) in self.plans[number].lines.iter().enumerate() {
-            let Instruction::Copy(copy) = &line.statement.instruction else { continue };
-            let (Some(from), None) = (&copy.from, &line.from) else { continue };
+            let Instruction::Copy(copy) = &line.statement.instruction else {
+                continue;
+            };
+            let (Some(from), None) = (&copy.from, &line.from) else {
+                continue;
+            };
             match self.copy_origin(from, number, platform) {
                 Ok(Origin::Image(mut request)) => {
                     request.span = line.locate(request.span);
@@ -288,7 +323,10 @@ impl<'a> Table<'a> {
 
     /// The ONBUILD statements of a stage, as lines of a stage that is built from it.
     pub(crate) fn stage_triggers(&self, number: usize) -> Vec<Line<'a>> {
-        let onbuilds = self.plans[number].lines.iter().filter(|line| line.place == Place::Stage);
+        let onbuilds = self.plans[number]
+            .lines
+            .iter()
+            .filter(|line| line.place == Place::Stage);
         onbuilds
             .filter_map(|line| match &line.statement {
                 Cow::Borrowed(statement) => Some(*statement),
@@ -312,13 +350,19 @@ impl<'a> Table<'a> {
         let copies_from_image = |line: &Line<'_>| match &line.statement.instruction {
             Instruction::Copy(copy) => {
                 let stage = |from: &Spanned<String>| {
-                    self.names().iter().any(|name| name.eq_ignore_ascii_case(&from.value))
+                    self.names()
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(&from.value))
                         || from.value.parse::<usize>().is_ok()
                 };
                 copy.from.as_ref().is_some_and(|from| !stage(from))
             }
             _ => false,
         };
-        self.plans.len() > 1 || self.plans.iter().any(|plan| plan.lines.iter().any(copies_from_image))
+        self.plans.len() > 1
+            || self
+                .plans
+                .iter()
+                .any(|plan| plan.lines.iter().any(copies_from_image))
     }
 }

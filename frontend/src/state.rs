@@ -27,7 +27,13 @@ impl StageState {
     /// The state after FROM an image with this configuration.
     pub(crate) fn from_image(config: ImageConfig) -> Self {
         let environment = Environment::from_strings(&config.config.env);
-        Self { config, environment, args: DeclaredArgs::default(), has_cmd: false, steps: Vec::new() }
+        Self {
+            config,
+            environment,
+            args: DeclaredArgs::default(),
+            has_cmd: false,
+            steps: Vec::new(),
+        }
     }
 
     /// The state after FROM this stage. The ARGs stay declared and keep their values, except where the config
@@ -36,7 +42,13 @@ impl StageState {
         let config = config::inherit_stage(&self.config);
         let mut environment = self.environment.clone();
         environment.extend_from_strings(&config.config.env);
-        Self { config, environment, args: self.args.clone(), has_cmd: false, steps: Vec::new() }
+        Self {
+            config,
+            environment,
+            args: self.args.clone(),
+            has_cmd: false,
+            steps: Vec::new(),
+        }
     }
 
     /// Appends the history entry of an instruction that makes no layer.

@@ -71,6 +71,7 @@ pub(crate) struct Emitter<'a> {
     graph: Graph,
     images: &'a Images,
     context: Option<VertexId>,
+    scratch: BTreeMap<String, VertexId>,
     image_vertices: BTreeMap<ImageKey, VertexId>,
     stages: BTreeMap<usize, VertexId>,
     platform: &'a Platform,
@@ -83,6 +84,7 @@ impl<'a> Emitter<'a> {
             graph: Graph::new(),
             images,
             context: None,
+            scratch: BTreeMap::new(),
             image_vertices: BTreeMap::new(),
             stages: BTreeMap::new(),
             platform,
@@ -91,7 +93,11 @@ impl<'a> Emitter<'a> {
 
     /// The graph and the local contexts that it reads.
     pub(crate) fn finish(self) -> (Graph, BTreeSet<String>) {
-        let contexts = self.context.map(|_| MAIN_CONTEXT.to_owned()).into_iter().collect();
+        let contexts = self
+            .context
+            .map(|_| MAIN_CONTEXT.to_owned())
+            .into_iter()
+            .collect();
         (self.graph, contexts)
     }
 
@@ -109,7 +115,11 @@ impl<'a> Emitter<'a> {
             let vertex = Vertex {
                 op: step.op.clone(),
                 platform: layout.platform.clone(),
-                name: format!("{}{}", position(layout.label, from_counts + index + 1, total), step.text),
+                name: format!(
+                    "{}{}",
+                    position(layout.label, from_counts + index + 1, total),
+                    step.text
+                ),
                 span: Some(source_span(step.span)),
                 ignore_cache: layout.ignore_cache,
             };
@@ -121,7 +131,7 @@ impl<'a> Emitter<'a> {
 
     fn ground(&mut self, layout: &Layout<'_>, total: usize) -> Option<VertexId> {
         match &layout.ground {
-            Ground::Scratch => Some(self.scratch(layout.platform, layout.from)),
+            Ground::Scratch => Some(self.scratch(layout.platform)),
             Ground::Stage(number) => self.stages.get(number).copied(),
             Ground::Image(key) => self.image(key, &position(layout.label, 1, total), layout.from),
         }
@@ -131,15 +141,22 @@ impl<'a> Emitter<'a> {
         match input {
             Input::Context => Some(self.context()),
             Input::Stage(number) => self.stages.get(number).copied(),
-            Input::Scratch => Some(self.scratch(layout.platform, span)),
-            Input::Image(key) if self.images.is_empty_image(key) => Some(self.scratch(layout.platform, span)),
+            Input::Scratch => Some(self.scratch(layout.platform)),
+            Input::Image(key) if self.images.is_empty_image(key) => Some(self.scratch(layout.platform)),
             Input::Image(key) => self.image(key, "", span),
         }
     }
 
-    fn scratch(&mut self, platform: &Platform, span: Span) -> VertexId {
+    fn scratch(&mut self, platform: &Platform) -> VertexId {
+        let key = platform.to_string();
+        if let Some(vertex) = self.scratch.get(&key) {
+            return *vertex;
+        }
         let op = Op::Source(Source::Scratch);
-        self.source(op, platform.clone(), "[internal] empty root file system".to_owned(), Some(span))
+        let name = "[internal] empty root file system".to_owned();
+        let vertex = self.source(op, platform.clone(), name, None);
+        self.scratch.insert(key, vertex);
+        vertex
     }
 
     /// The vertex of an image; one for all its uses, named after the first.
@@ -148,7 +165,10 @@ impl<'a> Emitter<'a> {
             return Some(*vertex);
         }
         let image = self.images.get(key)?;
-        let name = format!("{position}FROM {}", display_reference(&image.source.reference, &image.source.digest));
+        let name = format!(
+            "{position}FROM {}",
+            display_reference(&image.source.reference, &image.source.digest)
+        );
         let op = Op::Source(Source::Image(image.source.clone()));
         let vertex = self.source(op, image.platform.clone(), name, Some(span));
         self.image_vertices.insert(key.clone(), vertex);
@@ -159,20 +179,40 @@ impl<'a> Emitter<'a> {
         if let Some(vertex) = self.context {
             return vertex;
         }
-        let op = Op::Source(Source::Local(LocalSource { name: MAIN_CONTEXT.to_owned() }));
-        let vertex = self.source(op, self.platform.clone(), "[internal] load build context".to_owned(), None);
+        let op = Op::Source(Source::Local(LocalSource {
+            name: MAIN_CONTEXT.to_owned(),
+        }));
+        let vertex = self.source(
+            op,
+            self.platform.clone(),
+            "[internal] load build context".to_owned(),
+            None,
+        );
         *self.context.insert(vertex)
     }
 
     fn source(&mut self, op: Op, platform: Platform, name: String, span: Option<Span>) -> VertexId {
         let span = span.map(source_span);
-        self.graph.add(Vertex { op, platform, name, span, ignore_cache: false }, &[])
+        self.graph.add(
+            Vertex {
+                op,
+                platform,
+                name,
+                span,
+                ignore_cache: false,
+            },
+            &[],
+        )
     }
 }
 
 /// `docker.io/library/busybox:latest@sha256:…`.
 fn display_reference(reference: &str, digest: &kiln_image::Digest) -> String {
-    if reference.contains('@') { reference.to_owned() } else { format!("{reference}@{digest}") }
+    if reference.contains('@') {
+        reference.to_owned()
+    } else {
+        format!("{reference}@{digest}")
+    }
 }
 
 /// `[build  3/12] `: all numbers of a stage have the same width.
@@ -184,7 +224,10 @@ fn position(label: &str, number: usize, total: usize) -> String {
 
 /// A parser's span as the graph has it.
 pub(crate) fn source_span(span: Span) -> SourceSpan {
-    SourceSpan { start: span.start, end: span.end }
+    SourceSpan {
+        start: span.start,
+        end: span.end,
+    }
 }
 
 #[cfg(test)]

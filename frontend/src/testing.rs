@@ -59,7 +59,10 @@ impl FakeResolver {
             .into_iter()
             .map(|(name, image)| (Reference::parse(&name).unwrap().to_string(), image))
             .collect();
-        Self { images, asked: Mutex::default() }
+        Self {
+            images,
+            asked: Mutex::default(),
+        }
     }
 
     /// The images that were asked for, sorted, each as often as it was.
@@ -78,11 +81,21 @@ impl ImageResolver for FakeResolver {
         _span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
         let name = reference.to_string();
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name.clone());
         let fake = self.images.get(&name).ok_or_else(|| {
-            ResolveError::new(ResolveErrorKind::NotFound, "manifest unknown (asked as anonymous)")
+            ResolveError::new(
+                ResolveErrorKind::NotFound,
+                "manifest unknown (asked as anonymous)",
+            )
         })?;
-        let platform = if fake.platform.is_empty() { platform.clone() } else { fake.platform.parse().unwrap() };
+        let platform = if fake.platform.is_empty() {
+            platform.clone()
+        } else {
+            fake.platform.parse().unwrap()
+        };
         Ok(resolved(name, fake, platform))
     }
 }
@@ -91,7 +104,11 @@ fn resolved(name: String, fake: &FakeImage, platform: Platform) -> ResolvedImage
     let digest = |what: &str| Digest::sha256_of(format!("{name} {what}").as_bytes());
     let layer = |number: usize| {
         let diff_id = digest(&format!("layer {number}"));
-        SourceLayer { layer: LayerId::from_diff_id(&diff_id), diff_id, blob: None }
+        SourceLayer {
+            layer: LayerId::from_diff_id(&diff_id),
+            diff_id,
+            blob: None,
+        }
     };
     let layers: Vec<SourceLayer> = (0..fake.layers).map(layer).collect();
     let mut config = ImageConfig {
@@ -107,13 +124,27 @@ fn resolved(name: String, fake: &FakeImage, platform: Platform) -> ResolvedImage
             labels: fake.labels.clone(),
             ..Config::default()
         },
-        history: vec![History { created_by: Some(format!("base {name}")), ..History::default() }; fake.layers],
+        history: vec![
+            History {
+                created_by: Some(format!("base {name}")),
+                ..History::default()
+            };
+            fake.layers
+        ],
         ..ImageConfig::default()
     };
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     config.set_platform(&platform);
     let digest = digest("manifest");
-    ResolvedImage { source: ImageSource { reference: name, digest, layers }, config, platform }
+    ResolvedImage {
+        source: ImageSource {
+            reference: name,
+            digest,
+            layers,
+        },
+        config,
+        platform,
+    }
 }
 
 /// Options for linux/amd64.
@@ -133,7 +164,11 @@ pub(crate) fn lower_with(
     resolver: &FakeResolver,
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let parsed = kiln_parser::parse(text.as_bytes());
-    let errors: Vec<_> = parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect();
+    let errors: Vec<_> = parsed
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .collect();
     assert!(errors.is_empty(), "{errors:#?}");
     lower(&parsed.dockerfile, options, resolver)
 }
@@ -151,7 +186,11 @@ pub(crate) fn messages(text: &str) -> Vec<String> {
 
 /// The history that the file itself made, each entry with `-` before it when it has no layer.
 pub(crate) fn history(lowered: &Lowered) -> Vec<String> {
-    let own = lowered.config.history.iter().filter(|entry| entry.comment.is_some());
+    let own = lowered
+        .config
+        .history
+        .iter()
+        .filter(|entry| entry.comment.is_some());
     own.map(|entry| {
         let mark = if entry.empty_layer { "- " } else { "" };
         format!("{mark}{}", entry.created_by.as_deref().unwrap_or_default())
@@ -167,12 +206,19 @@ pub(crate) fn vertices(lowered: &Lowered) -> Vec<&Vertex> {
 
 /// The names of the vertices of what the target needs, digests shortened.
 pub(crate) fn names(lowered: &Lowered) -> Vec<String> {
-    vertices(lowered).into_iter().map(|vertex| shorten_digests(&vertex.name)).collect()
+    vertices(lowered)
+        .into_iter()
+        .map(|vertex| shorten_digests(&vertex.name))
+        .collect()
 }
 
 /// The last vertex's operation.
 pub(crate) fn last_op(lowered: &Lowered) -> &Op {
-    &lowered.graph.get(lowered.target).expect("the target is in the graph").op
+    &lowered
+        .graph
+        .get(lowered.target)
+        .expect("the target is in the graph")
+        .op
 }
 
 /// Everything that came out, as text.
@@ -189,7 +235,16 @@ pub(crate) fn dump(lowered: &Lowered) -> String {
         let number = order.iter().position(|other| other == id).unwrap();
         write!(out, "\n#{number} {}", vertex.name).unwrap();
         write!(out, "\n   {} <- [{}]", vertex.platform, inputs.join(" ")).unwrap();
-        writeln!(out, "{}", if vertex.ignore_cache { ", ignoring the cache" } else { "" }).unwrap();
+        writeln!(
+            out,
+            "{}",
+            if vertex.ignore_cache {
+                ", ignoring the cache"
+            } else {
+                ""
+            }
+        )
+        .unwrap();
         dump_op(&mut out, &vertex.op);
     }
     let mut config = lowered.config.clone();
@@ -200,7 +255,12 @@ pub(crate) fn dump(lowered: &Lowered) -> String {
         writeln!(out, "{kind} {:?}", entry.created_by.unwrap_or_default()).unwrap();
     }
     for unused in &lowered.unused_build_args {
-        writeln!(out, "unused build argument {} ({:?})", unused.name, unused.suggestion).unwrap();
+        writeln!(
+            out,
+            "unused build argument {} ({:?})",
+            unused.name, unused.suggestion
+        )
+        .unwrap();
     }
     shorten_digests(&out)
 }
@@ -209,7 +269,13 @@ fn dump_op(out: &mut String, op: &Op) {
     match op {
         Op::Source(Source::Scratch) => writeln!(out, "   scratch"),
         Op::Source(Source::Image(image)) => {
-            writeln!(out, "   image {}@{}, {} layers", image.reference, image.digest, image.layers.len())
+            writeln!(
+                out,
+                "   image {}@{}, {} layers",
+                image.reference,
+                image.digest,
+                image.layers.len()
+            )
         }
         Op::Source(Source::Local(local)) => writeln!(out, "   local {}", local.name),
         Op::Exec(exec) => writeln!(
@@ -231,7 +297,10 @@ fn dump_op(out: &mut String, op: &Op) {
                 ))
                 .collect::<String>(),
         ),
-        Op::File(file) => file.actions.iter().try_for_each(|action| dump_action(out, action)),
+        Op::File(file) => file
+            .actions
+            .iter()
+            .try_for_each(|action| dump_action(out, action)),
     }
     .unwrap();
 }
@@ -239,13 +308,24 @@ fn dump_op(out: &mut String, op: &Op) {
 fn dump_action(out: &mut String, action: &FileAction) -> std::fmt::Result {
     match action {
         FileAction::Copy(copy) => {
-            let sources: Vec<&str> = copy.sources.iter().map(|source| source.pattern.as_str()).collect();
+            let sources: Vec<&str> = copy
+                .sources
+                .iter()
+                .map(|source| source.pattern.as_str())
+                .collect();
             let unpack = if copy.unpack { ", unpacking" } else { "" };
             let (from, to, owner, mode) = (copy.from, &copy.destination, &copy.owner, &copy.mode);
-            writeln!(out, "   copy {from}:{sources:?} to {to:?}, owner {owner:?}, mode {mode:?}{unpack}")
+            writeln!(
+                out,
+                "   copy {from}:{sources:?} to {to:?}, owner {owner:?}, mode {mode:?}{unpack}"
+            )
         }
         FileAction::MakeDirectory(make) => {
-            writeln!(out, "   mkdir {:?} {:o}, owner {:?}", make.path, make.mode, make.owner)
+            writeln!(
+                out,
+                "   mkdir {:?} {:o}, owner {:?}",
+                make.path, make.mode, make.owner
+            )
         }
         FileAction::MakeFile(make) => writeln!(
             out,
@@ -264,12 +344,23 @@ pub(crate) fn dump_diagnostics(text: &str, diagnostics: &[Diagnostic]) -> String
     let index = LineIndex::new(text.as_bytes());
     let place = |span: kiln_parser::Span| {
         let at = index.position(text.as_bytes(), span.start);
-        format!("{}:{} {:?}", at.line, at.column, text.get(span.start..span.end).unwrap_or("?"))
+        format!(
+            "{}:{} {:?}",
+            at.line,
+            at.column,
+            text.get(span.start..span.end).unwrap_or("?")
+        )
     };
     let mut out = String::new();
     for diagnostic in diagnostics {
         let severity = diagnostic.rule.unwrap_or("error");
-        writeln!(out, "{severity}: {}\n  at {}", diagnostic.message, place(diagnostic.span)).unwrap();
+        writeln!(
+            out,
+            "{severity}: {}\n  at {}",
+            diagnostic.message,
+            place(diagnostic.span)
+        )
+        .unwrap();
         for related in &diagnostic.related {
             writeln!(out, "  {}: {}", place(related.span), related.message).unwrap();
         }
@@ -286,7 +377,10 @@ fn shorten_digests(text: &str) -> String {
     let mut rest = text;
     while let Some(start) = rest.find("sha256:") {
         let (before, digest) = rest.split_at(start);
-        let hex = digest["sha256:".len()..].bytes().take_while(u8::is_ascii_hexdigit).count();
+        let hex = digest["sha256:".len()..]
+            .bytes()
+            .take_while(u8::is_ascii_hexdigit)
+            .count();
         out.push_str(before);
         out.push_str(&digest[.."sha256:".len() + hex.min(6)]);
         rest = &digest["sha256:".len() + hex..];

@@ -34,3 +34,36 @@ fn refuse(source: &str) -> Option<&'static str> {
     }
     transfer::is_url(source).then_some("ADD of a URL is not supported yet")
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_solver::graph::{FileAction, Op};
+
+    use crate::testing::{last_op, lowered, messages};
+
+    #[test]
+    fn archives_are_unpacked_unless_told_otherwise() {
+        for (flag, expected) in [("", true), ("--unpack=true", true), ("--unpack=false", false)] {
+            let lowered = lowered(&format!("FROM busybox\nADD {flag} a.tar /\n"));
+            let Op::File(file) = last_op(&lowered) else {
+                panic!("an ADD makes files")
+            };
+            let [FileAction::Copy(copy)] = file.actions.as_slice() else {
+                panic!("it is one copy")
+            };
+            assert_eq!(copy.unpack, expected, "{flag}");
+        }
+    }
+
+    #[test]
+    fn remote_sources_are_refused_even_from_variables() {
+        let text = "FROM busybox\nENV U=https://h/f\nADD $U /\nADD git@h:r /\n";
+        assert_eq!(
+            messages(text),
+            [
+                "ADD of a URL is not supported yet",
+                "ADD of a git repository is not supported yet"
+            ]
+        );
+    }
+}

@@ -31,3 +31,39 @@ pub(super) fn lower(arg: &Arg, stage: &mut StageState, context: Context<'_>) -> 
     stage.record(words.join(" "));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{FakeResolver, history, lower_with, lowered, options};
+
+    #[test]
+    fn each_declaration_sees_those_before_it() {
+        // Docker prints "ARG A=1 B=1" for it.
+        let lowered = lowered("FROM busybox\nARG A=1 B=$A\nARG C\nARG D=\nRUN x\n");
+        let expected = [
+            "- ARG A=1 B=1",
+            "- ARG C",
+            "- ARG D=",
+            "RUN |4 A=1 B=1 C= D= /bin/sh -c x # buildkit",
+        ];
+        assert_eq!(history(&lowered), expected);
+    }
+
+    #[test]
+    fn supplied_values_win_and_are_not_expanded() {
+        let mut options = options();
+        options.build_args.insert("A".to_owned(), Some("$B".to_owned()));
+        options.build_args.insert("G".to_owned(), Some(String::new()));
+        options.build_args.insert("N".to_owned(), None);
+        let text = "ARG G=global\nARG H=h$G\nFROM busybox\nARG A=default\nARG G=x H N=n\n";
+        let lowered = lower_with(text, &options, &FakeResolver::new([])).unwrap();
+        assert_eq!(history(&lowered), ["- ARG A=$B", "- ARG G= H=h N=n"]);
+        assert!(lowered.unused_build_args.is_empty());
+    }
+
+    #[test]
+    fn a_stage_default_wins_over_the_global_value() {
+        let lowered = lowered("ARG A=global\nFROM busybox\nARG A=stage\nARG A\n");
+        assert_eq!(history(&lowered), ["- ARG A=stage", "- ARG A=global"]);
+    }
+}

@@ -23,3 +23,24 @@ pub(super) fn arguments(command: &CommandLine, stage: &StageState) -> Vec<String
         CommandLine::Exec(words) => words.iter().map(|word| word.value.clone()).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{history, lowered};
+
+    #[test]
+    fn the_shell_form_takes_the_shell_of_its_place() {
+        let lowered = lowered("FROM busybox\nSHELL [\"/bin/ash\", \"-ec\"]\nCMD echo \"q\" 'é' $X\n");
+        assert_eq!(
+            lowered.config.config.cmd,
+            ["/bin/ash", "-ec", "echo \"q\" 'é' $X"]
+        );
+        assert!(lowered.config.config.args_escaped);
+        // Docker prints SHELL without quotes and CMD with them.
+        let expected = [
+            "- SHELL [/bin/ash -ec]",
+            "- CMD [\"/bin/ash\" \"-ec\" \"echo \\\"q\\\" 'é' $X\"]",
+        ];
+        assert_eq!(history(&lowered), expected);
+    }
+}

@@ -20,3 +20,21 @@ pub(super) fn lower(env: &Env, stage: &mut StageState, context: Context<'_>) -> 
     stage.record(label::created_by("ENV", &pairs));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{history, lowered};
+
+    #[test]
+    fn all_values_see_the_environment_from_before() {
+        let lowered = lowered("FROM busybox\nENV A=1\nENV A=2 B=$A\nENV PATH=$PATH:/x legacy=\"a b\"\n");
+        assert_eq!(
+            lowered.config.config.env,
+            ["PATH=/bin:/x", "A=2", "B=1", "legacy=a b"]
+        );
+        assert_eq!(
+            history(&lowered),
+            ["- ENV A=1", "- ENV A=2 B=1", "- ENV PATH=/bin:/x legacy=a b"]
+        );
+    }
+}

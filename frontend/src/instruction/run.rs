@@ -39,7 +39,12 @@ pub(super) fn lower(
         network: network(run, context),
         files,
     };
-    let step = Step { op: Op::Exec(exec), inputs: Vec::new(), text, span: line.span() };
+    let step = Step {
+        op: Op::Exec(exec),
+        inputs: Vec::new(),
+        text,
+        span: line.span(),
+    };
     stage.push_step(step, created_by);
     Ok(())
 }
@@ -52,7 +57,14 @@ fn command(run: &Run, stage: &StageState) -> (Vec<String>, Vec<SandboxFile>) {
         RunScript::File { name, content } => {
             let path = format!("{SCRIPTS}/{name}");
             let args = stage.shell_command(&path);
-            (args, vec![SandboxFile { path, data: content.into_bytes(), mode: 0o755 }])
+            (
+                args,
+                vec![SandboxFile {
+                    path,
+                    data: content.into_bytes(),
+                    mode: 0o755,
+                }],
+            )
         }
     }
 }
@@ -78,7 +90,9 @@ fn network(run: &Run, context: Context<'_>) -> NetworkMode {
 fn proxies(stage: &StageState, context: Context<'_>) -> Vec<String> {
     let mut variables = Vec::new();
     for (name, value) in &context.options.build_args {
-        let Some(value) = value.as_ref().filter(|_| scope::is_proxy(name)) else { continue };
+        let Some(value) = value.as_ref().filter(|_| scope::is_proxy(name)) else {
+            continue;
+        };
         for spelling in [name.to_lowercase(), name.to_uppercase()] {
             let variable = format!("{spelling}={value}");
             if stage.environment.get(&spelling).is_none() && !variables.contains(&variable) {
@@ -94,4 +108,64 @@ fn created_by(args: &[String], stage: &StageState) -> String {
     let mut words = stage.args.history_words(&stage.environment);
     words.extend_from_slice(args);
     format!("RUN {} # buildkit", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_solver::graph::{Exec, Op};
+
+    use crate::testing::{history, last_op, lowered, names};
+
+    fn exec(text: &str) -> Exec {
+        match last_op(&lowered(text)) {
+            Op::Exec(exec) => exec.clone(),
+            other => panic!("{other:?} is no process"),
+        }
+    }
+
+    #[test]
+    fn the_command_is_not_expanded() {
+        let text = "FROM busybox\nARG A=1\nRUN echo $A   \\\n  && echo two\nRUN [\"echo\", \"$A\"]\n";
+        let lowered = lowered(text);
+        // Docker prints these, the ARG as `|1 A=1`.
+        let expected = [
+            "- ARG A=1",
+            "RUN |1 A=1 /bin/sh -c echo $A     && echo two # buildkit",
+            "RUN |1 A=1 echo $A # buildkit",
+        ];
+        assert_eq!(history(&lowered), expected);
+        assert_eq!(names(&lowered)[2], "[3/3] RUN [\"echo\", \"1\"]");
+    }
+
+    #[test]
+    fn arg_and_env_win_by_order_and_env_again_in_a_child() {
+        let text = "FROM busybox AS a\nENV X=env\nARG X=arg\nRUN x\n";
+        assert_eq!(exec(text).env, ["PATH=/bin", "X=arg"]);
+        // Docker's child stage begins with the variables of the config again.
+        assert_eq!(
+            exec(&format!("{text}FROM a\nRUN y\n")).env,
+            ["PATH=/bin", "X=env"]
+        );
+    }
+
+    #[test]
+    fn a_lone_heredoc_is_the_script_and_one_with_an_interpreter_a_file() {
+        assert_eq!(
+            exec("FROM busybox\nRUN <<E\necho $A\nE\n").args,
+            ["/bin/sh", "-c", "echo $A\n"]
+        );
+        let exec = exec("FROM busybox\nRUN <<E\n#!/usr/bin/python3\nprint()\nE\n");
+        assert_eq!(exec.args, ["/bin/sh", "-c", "/dev/pipes/E"]);
+        let [file] = exec.files.as_slice() else {
+            panic!("one file is needed")
+        };
+        assert_eq!((file.path.as_str(), file.mode), ("/dev/pipes/E", 0o755));
+        assert_eq!(file.data, b"#!/usr/bin/python3\nprint()\n");
+    }
+
+    #[test]
+    fn it_runs_where_and_as_whom_the_stage_is() {
+        let exec = exec("FROM busybox\nWORKDIR /w\nUSER me\nRUN x\n");
+        assert_eq!((exec.cwd.as_str(), exec.user.as_str()), ("/w", "me"));
+    }
 }

@@ -27,3 +27,22 @@ pub(super) fn lower(
     stage.config.config.stop_signal = signal;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{history, lowered};
+
+    #[test]
+    fn the_signal_is_kept_as_written() {
+        for (written, stored) in [
+            ("SIGKILL", "SIGKILL"),
+            ("9", "9"),
+            ("$S", "term"),
+            ("RTMIN+3", "RTMIN+3"),
+        ] {
+            let lowered = lowered(&format!("FROM busybox\nENV S=term\nSTOPSIGNAL {written}\n"));
+            assert_eq!(lowered.config.config.stop_signal, stored);
+            assert_eq!(history(&lowered)[1], format!("- STOPSIGNAL {stored}"));
+        }
+    }
+}

@@ -85,7 +85,10 @@ pub(super) fn lower(
         actions.push(FileAction::MakeFile(MakeFile {
             destination: destination.clone(),
             name: heredoc.name.clone(),
-            data: context.expander.heredoc(heredoc, &stage.environment)?.into_bytes(),
+            data: context
+                .expander
+                .heredoc(heredoc, &stage.environment)?
+                .into_bytes(),
             mode: mode.clone(),
             owner: owner.clone(),
         }));
@@ -93,7 +96,12 @@ pub(super) fn lower(
     created_by.push_str(&format!(" {written_destination} # buildkit"));
 
     let text = display::expanded(line, &stage.environment, context.expander);
-    let step = Step { op: Op::File(FileOp { actions }), inputs, text, span: line.span() };
+    let step = Step {
+        op: Op::File(FileOp { actions }),
+        inputs,
+        text,
+        span: line.span(),
+    };
     stage.push_step(step, created_by);
     Ok(())
 }
@@ -173,12 +181,21 @@ mod tests {
 
     #[test]
     fn remote_sources_are_told_apart() {
-        for git in
-            ["git://h/r", "ssh://git@h/r", "git@github.com:a/b.git", "https://h/r.git", "https://h/r.git#main:sub"]
-        {
+        for git in [
+            "git://h/r",
+            "ssh://git@h/r",
+            "git@github.com:a/b.git",
+            "https://h/r.git",
+            "https://h/r.git#main:sub",
+        ] {
             assert!(is_git(git), "{git}");
         }
-        for local in ["github.com/a/b", "a.git", "https://h/archive.tar.gz", "https://h/r.gitx"] {
+        for local in [
+            "github.com/a/b",
+            "a.git",
+            "https://h/archive.tar.gz",
+            "https://h/r.gitx",
+        ] {
             assert!(!is_git(local), "{local}");
         }
         assert!(is_url("https://h/f") && !is_url("httpx://h/f"));
