@@ -1,7 +1,7 @@
 //! The syntax tree: what was written, typed, with the place of every part.
 //!
 //! Values that are subject to variable expansion are [`Word`]s: raw text with its quotes, escapes and
-//! `$` still in it; `expand` turns them into values. Values that Docker never expands are plain
+//! `$` still in it; [`crate::expand`] turns them into values. Values that Docker never expands are plain
 //! strings or already typed.
 
 use std::ops::Range;
@@ -175,7 +175,26 @@ impl Word {
         Span::new(start, end.clamp(start, self.span.end.max(start)))
     }
 
-    fn offset(&self, at: usize) -> usize {
+    /// A part of the word, with its own place.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let first = self.breaks.partition_point(|(text, _)| *text <= range.start);
+        let last = self
+            .breaks
+            .partition_point(|(text, _)| *text < range.end)
+            .max(first);
+        let breaks = self.breaks[first..last]
+            .iter()
+            .map(|(text, source)| (text - range.start, *source))
+            .collect();
+        Self {
+            span: self.locate(range.clone()),
+            text: self.text[range].to_owned(),
+            breaks,
+        }
+    }
+
+    /// The offset in the source of a byte of `text`.
+    pub(crate) fn offset(&self, at: usize) -> usize {
         let index = self.breaks.partition_point(|(text, _)| *text <= at);
         let (text, source) = match index.checked_sub(1) {
             Some(index) => self.breaks[index],
@@ -253,7 +272,7 @@ pub struct From {
 /// `RUN [flags] command`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// `--mount`s in order; see `Mount::resolve`.
+    /// `--mount`s in order; see [`Mount::resolve`].
     pub mounts: Vec<Mount>,
     /// `--network`.
     pub network: Option<Spanned<NetworkMode>>,
@@ -398,7 +417,7 @@ pub struct Maintainer {
 /// `EXPOSE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expose {
-    /// Port specifications. Each is expanded and then split into words; see `port`.
+    /// Port specifications. Each is expanded and then split into words; see [`crate::value::parse_ports`].
     pub ports: Vec<Word>,
 }
 
@@ -418,7 +437,7 @@ pub struct Copy {
     pub from: Option<Spanned<String>>,
     /// `--chown`, to be expanded.
     pub chown: Option<Word>,
-    /// `--chmod`, to be expanded; see `mode::Chmod`.
+    /// `--chmod`, to be expanded; see [`crate::value::Chmod`].
     pub chmod: Option<Word>,
     /// `--link`.
     pub link: Option<Spanned<bool>>,
@@ -439,7 +458,7 @@ pub struct Copy {
 pub struct Add {
     /// `--chown`, to be expanded.
     pub chown: Option<Word>,
-    /// `--chmod`, to be expanded; see `mode::Chmod`.
+    /// `--chmod`, to be expanded; see [`crate::value::Chmod`].
     pub chmod: Option<Word>,
     /// `--link`.
     pub link: Option<Spanned<bool>>,

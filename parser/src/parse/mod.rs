@@ -1,0 +1,470 @@
+//! From logical lines to the tree.
+
+mod command;
+mod copy;
+mod flags;
+mod health;
+mod pairs;
+mod run;
+mod stage;
+mod words;
+
+use crate::ast::{Dockerfile, Heredoc, Instruction, Onbuild, Stage, Statement, Word};
+use crate::diagnostic::Diagnostic;
+use crate::directive;
+use crate::expand;
+use crate::grammar::{self, HeredocToken, SourceToken};
+use crate::instruction::{ArgumentShape, INSTRUCTIONS, Keyword};
+use crate::line::{Body, LogicalLine, Reader, Source};
+use crate::lint;
+use crate::span::{Span, Spanned};
+use crate::suggest;
+use crate::{Parsed, ParsedInstruction};
+use flags::Flags;
+
+/// How many unterminated here-documents are recovered from; each costs one look at the rest of the file.
+const RECOVERIES: usize = 8;
+
+/// Parses a Dockerfile. Always yields a tree, and every error and warning.
+pub fn parse(text: impl AsRef<[u8]>) -> Parsed {
+    let bytes = text.as_ref();
+    let source = Source::new(bytes);
+    let mut reader = Reader::new(&source.text);
+    let mut diagnostics = Vec::new();
+    let directives = directive::read(&mut reader, &mut diagnostics);
+    let escape = directives.escape.as_ref().map_or('\\', |escape| escape.value);
+    let mut context = Context {
+        escape,
+        source: &source,
+        reader,
+        diagnostics,
+        recoveries: 0,
+    };
+    let mut instructions = Vec::new();
+    let mut lines = 0;
+    // Whether the line holds a FROM, even a wrong one: what follows a wrong FROM is no error of its own.
+    let mut based = false;
+    while let Some(logical) = context.reader.logical_line(escape, Vec::new()) {
+        lines += 1;
+        let Some((keyword, statement)) = context.statement(logical) else {
+            continue;
+        };
+        if keyword.value == Keyword::From {
+            based = true;
+        } else if !based && keyword.value != Keyword::Arg {
+            based = true;
+            let message = format!("{} stands before the first FROM", keyword.value);
+            let error = Diagnostic::error(
+                keyword.span,
+                format!("no build stage in current context: {message}"),
+            );
+            context
+                .diagnostics
+                .push(error.hint("start with FROM; only ARG may come before it"));
+        }
+        instructions.extend(statement);
+    }
+    if lines == 0 {
+        context.empty(bytes);
+    } else if !based && !context.diagnostics.iter().any(Diagnostic::is_error) {
+        let error = Diagnostic::error(
+            Span::new(bytes.len(), bytes.len()),
+            "the Dockerfile has no stages",
+        );
+        context
+            .diagnostics
+            .push(error.hint("add FROM <image> after the ARG instructions"));
+    }
+    let stages = stages(&instructions);
+    let mut diagnostics = context.diagnostics;
+    let dockerfile = Dockerfile {
+        directives,
+        instructions,
+        stages,
+    };
+    lint::check(&dockerfile, &mut diagnostics);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+    Parsed {
+        dockerfile,
+        diagnostics,
+    }
+}
+
+/// Parses a single instruction with its here-documents, as an image's `OnBuild` stores it.
+pub fn parse_instruction(text: &str, escape: char) -> ParsedInstruction {
+    let source = Source::new(text.as_bytes());
+    let reader = Reader::new(text);
+    let mut context = Context {
+        escape,
+        source: &source,
+        reader,
+        diagnostics: Vec::new(),
+        recoveries: 0,
+    };
+    let statement = match context.reader.logical_line(escape, Vec::new()) {
+        Some(logical) => context.statement(logical).and_then(|(_, statement)| statement),
+        None => {
+            context.diagnostics.push(Diagnostic::error(
+                Span::new(0, text.len()),
+                "the instruction is empty",
+            ));
+            None
+        }
+    };
+    if statement.is_some()
+        && let Some(further) = context.reader.logical_line(escape, Vec::new())
+    {
+        context.diagnostics.push(Diagnostic::error(
+            further.line.span,
+            "a second instruction follows the first",
+        ));
+    }
+    ParsedInstruction {
+        statement,
+        diagnostics: context.diagnostics,
+    }
+}
+
+fn stages(instructions: &[Statement]) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = Vec::new();
+    for (index, statement) in instructions.iter().enumerate() {
+        if let Instruction::From(from) = &statement.instruction {
+            let name = from.name.as_ref().map(|name| name.value.clone());
+            stages.push(Stage {
+                name,
+                range: index..instructions.len(),
+            });
+        }
+    }
+    let starts: Vec<usize> = stages.iter().map(|stage| stage.range.start).collect();
+    for (stage, next) in stages.iter_mut().zip(starts.iter().skip(1)) {
+        stage.range.end = *next;
+    }
+    stages
+}
+
+/// What all instructions need while they are parsed.
+struct Context<'a> {
+    escape: char,
+    source: &'a Source<'a>,
+    reader: Reader<'a>,
+    diagnostics: Vec<Diagnostic>,
+    recoveries: usize,
+}
+
+/// An instruction taken apart as far as all instructions are alike.
+struct Parts {
+    keyword: Spanned<Keyword>,
+    flags: Flags,
+    /// Everything after the flags, trimmed.
+    arguments: Word,
+    heredocs: Vec<Heredoc>,
+}
+
+impl Parts {
+    /// The place to point at when something is missing.
+    fn span(&self) -> Span {
+        self.keyword.span.to(self.arguments.span)
+    }
+}
+
+impl Context<'_> {
+    fn empty(&mut self, bytes: &[u8]) {
+        let blank = bytes.iter().all(u8::is_ascii_whitespace) || bytes == b"\xEF\xBB\xBF";
+        let message = if blank {
+            "the Dockerfile is empty"
+        } else {
+            "the Dockerfile has no instructions"
+        };
+        let error = Diagnostic::error(Span::new(0, 0), message);
+        self.diagnostics
+            .push(error.hint("a Dockerfile starts with FROM <image>"));
+    }
+
+    fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(span, message));
+    }
+
+    fn error_hint(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(span, message).hint(hint));
+    }
+
+    /// Reports the syntax errors of a word that will be expanded.
+    fn check(&mut self, word: &Word) {
+        if let Err(error) = expand::check(&word.text, self.escape) {
+            self.error(word.locate(error.range.clone()), error.kind.to_string());
+        }
+    }
+
+    /// Parses a logical line; takes the bodies of its here-documents from the reader.
+    fn statement(&mut self, logical: LogicalLine) -> Option<(Spanned<Keyword>, Option<Statement>)> {
+        if let Some(blank) = logical.blank {
+            let message = "empty continuation line: it will become an error in a future release";
+            self.diagnostics
+                .push(Diagnostic::warning("NoEmptyContinuation", blank, message));
+        }
+        if let Some(at) = self.source.invalid_in(logical.line.span) {
+            self.error(Span::new(at, at + 1), "not valid UTF-8");
+        }
+        let statement = self.line(&logical.line, false);
+        let (keyword, statement) = statement?;
+        let statement = statement.map(|statement| Statement {
+            check: directive::check_comment(&logical.comments),
+            comments: logical.comments,
+            ..statement
+        });
+        Some((keyword, statement))
+    }
+
+    /// Parses a line that holds an instruction; the keyword is known even if the rest is wrong.
+    fn line(&mut self, line: &Word, trigger: bool) -> Option<(Spanned<Keyword>, Option<Statement>)> {
+        let head = grammar::head(&line.text, self.escape);
+        let keyword_text = line.text[head.keyword.clone()].to_owned();
+        let span = line.locate(head.keyword);
+        let Some(keyword) = Keyword::parse(&keyword_text) else {
+            let error = Diagnostic::error(span, format!("unknown instruction: {}", shorten(&keyword_text)));
+            let names = INSTRUCTIONS.iter().map(|info| info.name);
+            let hint = suggest::hint(&keyword_text, names);
+            self.diagnostics.push(Diagnostic { hint, ..error });
+            return None;
+        };
+        let keyword = Spanned::new(keyword, span);
+        let arguments = line.slice(head.arguments..line.text.len());
+        let info = keyword.value.info();
+        if keyword.value == Keyword::Onbuild {
+            let flags = Flags::parse(self, info, line, &head.flags);
+            let parts = Parts {
+                keyword: keyword.clone(),
+                flags,
+                arguments,
+                heredocs: Vec::new(),
+            };
+            let statement = if trigger {
+                self.error(span, "chaining ONBUILD via `ONBUILD ONBUILD` is not allowed");
+                None
+            } else {
+                self.onbuild(&parts)
+            };
+            return Some((
+                keyword.clone(),
+                statement.map(|inner| finish(keyword, keyword_text, line, inner)),
+            ));
+        }
+        let tokens = self.tokens(keyword.value, &arguments);
+        let bodies = self.bodies(&tokens, &arguments);
+        let flags = Flags::parse(self, info, line, &head.flags);
+        // Without all its bodies the instruction would mean something else.
+        let Some((heredocs, end)) = bodies else {
+            return Some((keyword, None));
+        };
+        let parts = Parts {
+            keyword: keyword.clone(),
+            flags,
+            arguments,
+            heredocs,
+        };
+        let instruction = self
+            .instruction(parts)
+            .map(|instruction| Inner { instruction, end });
+        Some((
+            keyword.clone(),
+            instruction.map(|inner| finish(keyword, keyword_text, line, inner)),
+        ))
+    }
+
+    fn instruction(&mut self, mut parts: Parts) -> Option<Instruction> {
+        let shape = parts.keyword.value.info().arguments;
+        if parts.arguments.text.is_empty() {
+            let keyword = parts.keyword.value;
+            let message = match shape {
+                ArgumentShape::Base => "FROM requires either one or three arguments".to_owned(),
+                ArgumentShape::Text => format!("{keyword} requires exactly one argument"),
+                ArgumentShape::List if keyword != Keyword::Volume => {
+                    format!("{keyword} requires at least two arguments")
+                }
+                _ => format!("{keyword} requires at least one argument"),
+            };
+            self.error_hint(parts.span(), message, format!("usage: {}", keyword.info().usage));
+            return None;
+        }
+        match parts.keyword.value {
+            Keyword::From => self.from(&mut parts).map(Instruction::From),
+            Keyword::Run => self.run(&mut parts).map(Instruction::Run),
+            Keyword::Cmd => self.cmd(&parts).map(Instruction::Cmd),
+            Keyword::Entrypoint => self.entrypoint(&parts).map(Instruction::Entrypoint),
+            Keyword::Shell => self.shell(&parts).map(Instruction::Shell),
+            Keyword::Healthcheck => self.healthcheck(&mut parts).map(Instruction::Healthcheck),
+            Keyword::Label => self.label(&parts).map(Instruction::Label),
+            Keyword::Env => self.env(&parts).map(Instruction::Env),
+            Keyword::Arg => self.arg(&parts).map(Instruction::Arg),
+            Keyword::Maintainer => Some(Instruction::Maintainer(self.maintainer(&parts))),
+            Keyword::Expose => self.expose(&parts).map(Instruction::Expose),
+            Keyword::Volume => self.volume(&parts).map(Instruction::Volume),
+            Keyword::User => Some(Instruction::User(self.user(&parts))),
+            Keyword::Workdir => Some(Instruction::Workdir(self.workdir(&parts))),
+            Keyword::Stopsignal => self.stopsignal(&parts).map(Instruction::Stopsignal),
+            Keyword::Add => self.add(&mut parts).map(Instruction::Add),
+            Keyword::Copy => self.copy(&mut parts).map(Instruction::Copy),
+            Keyword::Onbuild => None,
+        }
+    }
+
+    fn onbuild(&mut self, parts: &Parts) -> Option<Inner> {
+        if parts.arguments.text.is_empty() {
+            let usage = Keyword::Onbuild.info().usage;
+            self.error_hint(
+                parts.span(),
+                "ONBUILD requires at least one argument",
+                format!("usage: {usage}"),
+            );
+            return None;
+        }
+        let (keyword, statement) = self.line(&parts.arguments, true)?;
+        if keyword.value != Keyword::Onbuild && !keyword.value.info().onbuild {
+            self.error(
+                keyword.span,
+                format!("{} is not allowed as an ONBUILD trigger", keyword.value),
+            );
+            return None;
+        }
+        let statement = statement?;
+        let mut trigger = statement.text.text.clone();
+        for heredoc in heredocs(&statement.instruction) {
+            trigger.push('\n');
+            trigger.push_str(&heredoc.body.value);
+            trigger.push_str(&heredoc.name);
+        }
+        let end = Some(statement.span.end);
+        Some(Inner {
+            instruction: Instruction::Onbuild(Onbuild {
+                trigger,
+                statement: Box::new(statement),
+            }),
+            end,
+        })
+    }
+
+    fn tokens(&self, keyword: Keyword, arguments: &Word) -> Vec<HeredocToken> {
+        if !keyword.info().heredoc
+            || !arguments.text.contains("<<")
+            || grammar::json_array(&arguments.text).is_some()
+        {
+            return Vec::new();
+        }
+        if keyword == Keyword::Run {
+            return grammar::shell_heredocs(&arguments.text);
+        }
+        let token = |source| match source {
+            SourceToken::Heredoc(token) => Some(token),
+            SourceToken::Word(_) => None,
+        };
+        grammar::sources(&arguments.text)
+            .into_iter()
+            .filter_map(token)
+            .collect()
+    }
+
+    /// The here-documents, and the end of the last terminator. None if one is not terminated.
+    fn bodies(&mut self, tokens: &[HeredocToken], arguments: &Word) -> Option<(Vec<Heredoc>, Option<usize>)> {
+        let mut heredocs = Vec::with_capacity(tokens.len());
+        let mut last = None;
+        for token in tokens {
+            let span = arguments.locate(token.whole.clone());
+            let body = match self.reader.body(&token.name, token.chomp) {
+                Body::Closed(body, end) => {
+                    if let Some(at) = self.source.invalid_in(body) {
+                        self.error(Span::new(at, at + 1), "not valid UTF-8");
+                    }
+                    last = Some(end);
+                    body
+                }
+                Body::Open { near } => {
+                    self.unterminated(token, span, near);
+                    return None;
+                }
+            };
+            let text = &self.source.text[body.start..body.end];
+            heredocs.push(Heredoc {
+                name: token.name.clone(),
+                span,
+                fd: token.fd,
+                chomp: token.chomp,
+                expand: token.expand,
+                body: Spanned::new(text.to_owned(), body),
+            });
+        }
+        Some((heredocs, last))
+    }
+
+    fn unterminated(&mut self, token: &HeredocToken, span: Span, near: Option<Span>) {
+        let mut error = Diagnostic::error(
+            span,
+            format!("unterminated heredoc: no line says {}", shorten(&token.name)),
+        );
+        error = match near {
+            Some(near) => error
+                .related(near, "this line differs only in blanks")
+                .hint(if token.chomp {
+                    "remove the blanks around the terminator; <<- removes only leading tabs"
+                } else {
+                    "remove the blanks around the terminator, or use <<- if they are leading tabs"
+                }),
+            None => error
+                .hint("end the heredoc with its delimiter on a line of its own; quote << if none is meant"),
+        };
+        self.diagnostics.push(error);
+        self.recoveries += 1;
+        match near {
+            // What follows the near miss is most likely meant as instructions.
+            Some(near) if self.recoveries <= RECOVERIES => self.reader.skip_past_line(near.end),
+            _ => self.reader.skip_rest(),
+        }
+    }
+}
+
+/// An instruction, and the end of its last here-document.
+struct Inner {
+    instruction: Instruction,
+    end: Option<usize>,
+}
+
+fn finish(keyword: Spanned<Keyword>, keyword_text: String, line: &Word, inner: Inner) -> Statement {
+    let end = inner.end.unwrap_or(line.span.end).max(line.span.end);
+    Statement {
+        span: Span::new(line.span.start, end),
+        keyword,
+        keyword_text,
+        text: line.clone(),
+        instruction: inner.instruction,
+        check: None,
+        comments: Vec::new(),
+    }
+}
+
+/// The here-documents of an instruction in order.
+pub(crate) fn heredocs(instruction: &Instruction) -> Vec<&Heredoc> {
+    let of_sources = |sources| {
+        <[crate::ast::Source]>::iter(sources)
+            .filter_map(|source| match source {
+                crate::ast::Source::Heredoc(heredoc) => Some(heredoc),
+                crate::ast::Source::Path(_) => None,
+            })
+            .collect()
+    };
+    match instruction {
+        Instruction::Run(run) => run.heredocs.iter().collect(),
+        Instruction::Copy(copy) => of_sources(&copy.sources),
+        Instruction::Add(add) => of_sources(&add.sources),
+        Instruction::Onbuild(onbuild) => heredocs(&onbuild.statement.instruction),
+        _ => Vec::new(),
+    }
+}
+
+/// Foreign text for a message: not longer than a line.
+fn shorten(text: &str) -> String {
+    const LIMIT: usize = 60;
+    match text.char_indices().nth(LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,535 @@
+//! Small typed values inside instructions: booleans, sizes, durations, ports, modes, signals.
+
+use std::time::Duration;
+
+/// A boolean as Go reads it: `1 t T TRUE true True`, `0 f F FALSE false False`.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A size in bytes with an optional unit of 1024 (`64m`, `1.5GiB`, `512`).
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text
+        .find(|character: char| !character.is_ascii_digit() && character != '.')
+        .unwrap_or(text.len());
+    let unit = text[digits..].trim_start().to_ascii_lowercase();
+    let unit = unit
+        .strip_suffix("ib")
+        .or(unit.strip_suffix('b'))
+        .unwrap_or(&unit);
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    let number = &text[..digits];
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift);
+    }
+    let fraction = number.parse::<f64>().ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "the unit is a power of two")]
+    let bytes = fraction * (1_u64 << shift) as f64;
+    (bytes.is_finite() && (0.0..1.8e19).contains(&bytes)).then_some(bytes as u64)
+}
+
+/// Why a duration is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// Not of the form.
+    #[error("invalid duration {0:?}")]
+    Invalid(String),
+    /// A number without a unit.
+    #[error("missing unit in duration {0:?}")]
+    MissingUnit(String),
+    /// Below zero.
+    #[error("duration {0:?} is negative")]
+    Negative(String),
+    /// Too large to count in nanoseconds.
+    #[error("duration {0:?} is too long")]
+    TooLong(String),
+}
+
+/// A Go duration: `1m30s`, `1.5h`, `300ms`, `0`.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let invalid = || DurationError::Invalid(text.to_owned());
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut total: u128 = 0;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|character: char| !character.is_ascii_digit() && character != '.')
+            .unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+            return Err(invalid());
+        }
+        let end = tail
+            .find(|character: char| character.is_ascii_digit() || character == '.')
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let scale: u128 = match unit {
+            "" => return Err(DurationError::MissingUnit(text.to_owned())),
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return Err(invalid()),
+        };
+        let too_long = || DurationError::TooLong(text.to_owned());
+        let whole: u128 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| too_long())?
+        };
+        total = whole
+            .checked_mul(scale)
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(too_long)?;
+        let mut digit_scale = scale;
+        for digit in fraction.bytes() {
+            digit_scale /= 10;
+            total += u128::from(digit - b'0') * digit_scale;
+        }
+        rest = tail;
+    }
+    if negative && total > 0 {
+        return Err(DurationError::Negative(text.to_owned()));
+    }
+    // Go counts nanoseconds in a signed 64-bit number.
+    i64::try_from(total)
+        .map(|nanoseconds| Duration::from_nanos(nanoseconds as u64))
+        .map_err(|_| DurationError::TooLong(text.to_owned()))
+}
+
+/// A port specification of EXPOSE, expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports {
+    /// First port.
+    pub first: u16,
+    /// Last port; the first one unless a range is given.
+    pub last: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'static str,
+    /// The protocol was not written in lower case (check `ExposeProtoCasing`).
+    pub protocol_casing: bool,
+    /// An address or a host port stands in front (check `ExposeInvalidFormat`); it is ignored.
+    pub host_part: bool,
+}
+
+/// Why a port specification is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// No such protocol.
+    #[error("invalid protocol {0:?}: EXPOSE knows tcp, udp and sctp")]
+    Protocol(String),
+    /// No port number.
+    #[error("invalid port {0:?}: ports are numbers from 0 to 65535")]
+    Port(String),
+    /// A range that ends before it starts.
+    #[error("invalid port range {0:?}: it ends before it starts")]
+    Range(String),
+}
+
+/// Parses `[[ip:]host:]port[-port][/protocol]`.
+pub fn parse_ports(text: &str) -> Result<Ports, PortError> {
+    let (ports, protocol) = text
+        .split_once('/')
+        .map_or((text, ""), |(ports, protocol)| (ports, protocol));
+    let known = match protocol.to_ascii_lowercase().as_str() {
+        "" | "tcp" => "tcp",
+        "udp" => "udp",
+        "sctp" => "sctp",
+        _ => return Err(PortError::Protocol(protocol.to_owned())),
+    };
+    let (host, range) = ports
+        .rsplit_once(':')
+        .map_or((None, ports), |(host, range)| (Some(host), range));
+    let number = |port: &str| {
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        digits
+            .then(|| port.parse::<u16>().ok())
+            .flatten()
+            .ok_or_else(|| PortError::Port(port.to_owned()))
+    };
+    let (first, last) = match range.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None => (number(range)?, number(range)?),
+    };
+    if last < first {
+        return Err(PortError::Range(range.to_owned()));
+    }
+    let protocol_casing = !protocol.is_empty() && protocol != known;
+    Ok(Ports {
+        first,
+        last,
+        protocol: known,
+        protocol_casing,
+        host_part: host.is_some(),
+    })
+}
+
+/// A value of `--chmod`, expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chmod {
+    /// `0644`.
+    Octal(u32),
+    /// `u=rwX,go+r`.
+    Symbolic(Vec<ModeClause>),
+}
+
+/// One clause of a symbolic mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModeClause {
+    /// Whose bits: any of owner (4), group (2), others (1); 7 when none is written.
+    pub who: u8,
+    /// The operations in order.
+    pub operations: Vec<ModeOperation>,
+}
+
+/// One operation of a clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModeOperation {
+    /// `+`, `-` or `=`.
+    pub operator: char,
+    /// `r`, `w`, `x` as 4, 2, 1.
+    pub permissions: u8,
+    /// `X`: execute, if it is a directory or anyone may execute it already.
+    pub conditional_execute: bool,
+    /// `s`.
+    pub set_id: bool,
+    /// `t`.
+    pub sticky: bool,
+    /// Copy the bits of `u`, `g` or `o`.
+    pub copy: Option<char>,
+}
+
+/// Why a mode is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChmodError {
+    /// A number, but no octal one up to 7777.
+    #[error(
+        "invalid mode {0:?}: octal modes go from 0 to 7777 (or use the symbolic form, such as u=rwX,go=rX)"
+    )]
+    Octal(String),
+    /// Not of the symbolic form.
+    #[error("invalid mode {0:?}: use an octal mode such as 0644, or a symbolic one such as u=rwX,go=rX")]
+    Symbolic(String),
+}
+
+impl Chmod {
+    /// Parses an octal or symbolic mode.
+    pub fn parse(text: &str) -> Result<Self, ChmodError> {
+        if text.starts_with(|character: char| character.is_ascii_digit()) {
+            let octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+            let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
+            return mode
+                .filter(|mode| *mode <= 0o7777)
+                .map(Self::Octal)
+                .ok_or_else(|| ChmodError::Octal(text.into()));
+        }
+        let clauses = text.split(',').map(parse_clause).collect::<Option<Vec<_>>>();
+        clauses
+            .map(Self::Symbolic)
+            .ok_or_else(|| ChmodError::Symbolic(text.to_owned()))
+    }
+
+    /// The mode that an entry of this mode gets.
+    pub fn apply(&self, mode: u32, directory: bool) -> u32 {
+        match self {
+            Self::Octal(octal) => *octal,
+            Self::Symbolic(clauses) => clauses
+                .iter()
+                .fold(mode, |mode, clause| clause.apply(mode, directory)),
+        }
+    }
+}
+
+impl ModeClause {
+    fn apply(&self, mut mode: u32, directory: bool) -> u32 {
+        for operation in &self.operations {
+            let mut bits = u32::from(operation.permissions);
+            if let Some(source) = operation.copy {
+                bits |= (mode >> shift_of(source)) & 7;
+            }
+            if operation.conditional_execute && (directory || mode & 0o111 != 0) {
+                bits |= 1;
+            }
+            let (mut set, mut clear) = (0, 0);
+            for (flag, shift, id) in [(4, 6, 0o4000), (2, 3, 0o2000), (1, 0, 0)] {
+                if self.who & flag != 0 {
+                    set |= bits << shift;
+                    clear |= 7 << shift;
+                    if operation.set_id {
+                        set |= id;
+                    }
+                    clear |= id;
+                }
+            }
+            if operation.sticky {
+                set |= 0o1000;
+            }
+            if self.who & 1 != 0 {
+                clear |= 0o1000;
+            }
+            mode = match operation.operator {
+                '+' => mode | set,
+                '-' => mode & !set,
+                _ => (mode & !clear) | set,
+            };
+        }
+        mode
+    }
+}
+
+fn shift_of(who: char) -> u32 {
+    match who {
+        'u' => 6,
+        'g' => 3,
+        _ => 0,
+    }
+}
+
+fn parse_clause(text: &str) -> Option<ModeClause> {
+    let end = text.find(['+', '-', '='])?;
+    let mut who = 0;
+    for character in text[..end].chars() {
+        who |= match character {
+            'u' => 4,
+            'g' => 2,
+            'o' => 1,
+            'a' => 7,
+            _ => return None,
+        };
+    }
+    if who == 0 {
+        who = 7;
+    }
+    let mut operations: Vec<ModeOperation> = Vec::new();
+    for character in text[end..].chars() {
+        if matches!(character, '+' | '-' | '=') {
+            operations.push(ModeOperation {
+                operator: character,
+                permissions: 0,
+                conditional_execute: false,
+                set_id: false,
+                sticky: false,
+                copy: None,
+            });
+            continue;
+        }
+        let operation = operations.last_mut()?;
+        match character {
+            'r' => operation.permissions |= 4,
+            'w' => operation.permissions |= 2,
+            'x' => operation.permissions |= 1,
+            'X' => operation.conditional_execute = true,
+            's' => operation.set_id = true,
+            't' => operation.sticky = true,
+            'u' | 'g' | 'o' if operation.copy.is_none() && operation.permissions == 0 => {
+                operation.copy = Some(character);
+            }
+            _ => return None,
+        }
+    }
+    Some(ModeClause { who, operations })
+}
+
+/// The signals of Linux by name, without `SIG`.
+static SIGNALS: &[(&str, u8)] = &[
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
+    ("SYS", 31),
+    ("RTMIN", 34),
+    ("RTMAX", 64),
+];
+
+/// A signal number from a name (`SIGTERM`, `term`, `RTMIN+3`) or a number.
+pub fn parse_signal(text: &str) -> Option<u8> {
+    if let Ok(number) = text.parse::<u8>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some((_, number)) = SIGNALS.iter().find(|(known, _)| *known == name) {
+        return Some(*number);
+    }
+    let number = if let Some(offset) = name.strip_prefix("RTMIN+") {
+        34_u8.checked_add(offset.parse().ok()?)?
+    } else {
+        64_u8.checked_sub(name.strip_prefix("RTMAX-")?.parse().ok()?)?
+    };
+    (34..=64).contains(&number).then_some(number)
+}
+
+/// The names of the signals, for suggestions.
+pub fn signal_names() -> impl Iterator<Item = &'static str> {
+    SIGNALS.iter().map(|(name, _)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64m", 64 << 20),
+            ("1.5GiB", 3 << 29),
+            ("2 kb", 2048),
+            ("1B", 1),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1.2.3", "99999999999999999999p"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("300ms", 300),
+            ("0", 0),
+            ("+2s", 2_000),
+            (".5s", 500),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        assert!(matches!(parse_duration("30"), Err(DurationError::MissingUnit(_))));
+        assert!(matches!(parse_duration("-1s"), Err(DurationError::Negative(_))));
+        assert!(matches!(
+            parse_duration("9999999h"),
+            Err(DurationError::TooLong(_))
+        ));
+        let endless = format!("{}s", "9".repeat(100));
+        assert!(matches!(parse_duration(&endless), Err(DurationError::TooLong(_))));
+        for text in ["", "s", ".s", "1d", "1..5s", "x"] {
+            assert!(
+                matches!(parse_duration(text), Err(DurationError::Invalid(_))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports() {
+        let ports = parse_ports("80").unwrap();
+        assert_eq!(
+            (ports.first, ports.last, ports.protocol, ports.host_part),
+            (80, 80, "tcp", false)
+        );
+        let ports = parse_ports("8000-8010/UDP").unwrap();
+        assert_eq!(
+            (ports.first, ports.last, ports.protocol, ports.protocol_casing),
+            (8000, 8010, "udp", true)
+        );
+        assert!(parse_ports("127.0.0.1:80:8080").unwrap().host_part);
+        for text in ["", "http", "65536", "1-", "-1", "80/", "+80"] {
+            assert_eq!(parse_ports(text).is_ok(), text == "80/", "{text}");
+        }
+        assert!(matches!(parse_ports("80/icmp"), Err(PortError::Protocol(_))));
+        assert!(matches!(parse_ports("90-80"), Err(PortError::Range(_))));
+    }
+
+    #[test]
+    fn modes() {
+        for (text, mode, directory, expected) in [
+            ("644", 0o777, false, 0o644),
+            ("04755", 0, false, 0o4755),
+            ("u=rwX,go=rX", 0o600, false, 0o644),
+            ("u=rwX,go=rX", 0o600, true, 0o755),
+            ("a+x", 0o644, false, 0o755),
+            ("+x", 0o644, false, 0o755),
+            ("g=u", 0o640, false, 0o660),
+            ("go-rwx", 0o777, false, 0o700),
+            ("u+s,g+s,+t", 0o755, false, 0o7755),
+            ("u=", 0o4755, false, 0o055),
+            ("u+r-w", 0o200, false, 0o400),
+        ] {
+            assert_eq!(
+                Chmod::parse(text).unwrap().apply(mode, directory),
+                expected,
+                "{text}"
+            );
+        }
+        for text in ["8", "77777", "0x1", "", "u", "z+x", "u+q", "u=rwx,,g=r"] {
+            assert!(Chmod::parse(text).is_err(), "{text}");
+        }
+        assert!(matches!(Chmod::parse("999"), Err(ChmodError::Octal(_))));
+    }
+
+    #[test]
+    fn signals() {
+        for (text, number) in [
+            ("SIGTERM", 15),
+            ("term", 15),
+            ("9", 9),
+            ("RTMIN+3", 37),
+            ("SIGRTMAX-1", 63),
+        ] {
+            assert_eq!(parse_signal(text), Some(number), "{text}");
+        }
+        for text in ["", "0", "65", "SIGNOPE", "RTMIN+31", "RTMAX-31", "-1"] {
+            assert_eq!(parse_signal(text), None, "{text}");
+        }
+    }
+}
