@@ -1,1 +1,54 @@
-//! frontend.
+//! What each Dockerfile instruction means: from the syntax tree to the build graph and the image config.
+//!
+//! [`lower`] takes a parsed [`kiln_parser::Dockerfile`] and [`LowerOptions`] and yields a [`Lowered`]: the
+//! [`kiln_solver::graph::Graph`] of everything that the target stage needs, the vertex whose snapshot is the
+//! image's root file system, and the image's configuration with its full history.
+//!
+//! The way of a Dockerfile through this crate:
+//!
+//! 1. `scope` evaluates the global ARGs (predefined ones included) under the given build arguments;
+//! 2. `stage` makes the stage table: what each stage starts from and which stages and images its COPYs name,
+//!    and finds out which stages the target needs. Only those are looked at further;
+//! 3. the images of those stages are resolved, in parallel, by the caller's [`ImageResolver`]; ONBUILD
+//!    triggers of base images (and of stages) may bring new dependencies, so this repeats until none come;
+//! 4. each stage is lowered in file order: `instruction` has one file an instruction; it changes the stage's
+//!    `state` and appends steps, and `step` gives the steps their names and puts them into the graph.
+//!
+//! Invariants:
+//!
+//! - nothing here reads a file, an environment variable or a network: images come from the resolver, all else
+//!   from the arguments;
+//! - the target's snapshot is the base image's layers plus exactly one layer for each history entry added here
+//!   that is not marked empty, in order;
+//! - a flag that this release does not carry out is an error at its place (`unsupported`), never ignored.
+
+mod config;
+mod display;
+mod environment;
+mod expansion;
+mod history;
+mod images;
+mod instruction;
+mod lower;
+mod onbuild;
+mod options;
+mod path;
+mod resolve;
+mod scope;
+mod settle;
+mod stage;
+mod state;
+mod step;
+mod unsupported;
+
+pub use lower::{Lowered, UnusedBuildArg, lower};
+pub use options::LowerOptions;
+pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod testing;
+
+/// Name of the main local context, as in `Source::Local`.
+pub const MAIN_CONTEXT: &str = "context";

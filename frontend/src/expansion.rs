@@ -1,0 +1,78 @@
+//! Words get their values: the parser's expansion with an [`Environment`] and errors at their places.
+
+use std::borrow::Cow;
+
+use kiln_parser::Diagnostic;
+use kiln_parser::ast::{Heredoc, Word};
+use kiln_parser::expand::{ExpandError, ExpandErrorKind, Lookup, expand, expand_heredoc, expand_words};
+
+use crate::environment::Environment;
+
+impl Lookup for Environment {
+    fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        Environment::get(self, name).map(Cow::Borrowed)
+    }
+}
+
+/// Expands words with the escape character of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expander {
+    escape: char,
+}
+
+impl Expander {
+    /// An expander for a file with this escape character.
+    pub(crate) fn new(escape: char) -> Self {
+        Self { escape }
+    }
+
+    /// The value of a word.
+    pub(crate) fn word(self, word: &Word, environment: &Environment) -> Result<String, Diagnostic> {
+        expand(word.as_str(), environment, self.escape)
+            .map(|expansion| expansion.value)
+            .map_err(|error| diagnostic(word, error))
+    }
+
+    /// The value of a word, split at white space.
+    pub(crate) fn words(self, word: &Word, environment: &Environment) -> Result<Vec<String>, Diagnostic> {
+        expand_words(word.as_str(), environment, self.escape)
+            .map(|expansion| expansion.words)
+            .map_err(|error| diagnostic(word, error))
+    }
+
+    /// The text of a here-document that becomes a file.
+    pub(crate) fn heredoc(self, heredoc: &Heredoc, environment: &Environment) -> Result<String, Diagnostic> {
+        let content = heredoc.content();
+        if !heredoc.expand {
+            return Ok(content);
+        }
+        expand_heredoc(&content, environment)
+            .map(|expansion| expansion.value)
+            .map_err(|error| {
+                Diagnostic::error(
+                    heredoc.body.span,
+                    format!("in the here-document {}: {error}", heredoc.name),
+                )
+            })
+    }
+
+    /// The variables of a word that have no value.
+    pub(crate) fn undefined(self, word: &Word, environment: &Environment) -> Vec<String> {
+        expand(word.as_str(), environment, self.escape)
+            .map(|expansion| expansion.undefined.into_iter().collect())
+            .unwrap_or_default()
+    }
+
+    /// A line of text for people, with its variables expanded. Text that cannot be expanded stays as it is.
+    pub(crate) fn text(self, text: &str, environment: &Environment) -> String {
+        expand(text, environment, self.escape).map_or_else(|_| text.to_owned(), |expansion| expansion.value)
+    }
+}
+
+fn diagnostic(word: &Word, error: ExpandError) -> Diagnostic {
+    let message = match &error.kind {
+        ExpandErrorKind::Required { .. } => error.to_string(),
+        _ => format!("failed to expand {}: {error}", word.as_str()),
+    };
+    Diagnostic::error(word.locate(error.range), message)
+}

@@ -1,0 +1,68 @@
+//! `COPY [--from=…] source … destination`: files of the build context, of a stage or of an image.
+
+use kiln_parser::Diagnostic;
+use kiln_parser::ast::Copy;
+
+use super::Context;
+use super::transfer::{self, Transfer};
+use crate::stage::{Line, Origin};
+use crate::state::StageState;
+use crate::step::Input;
+
+pub(super) fn lower(
+    copy: &Copy,
+    line: &Line<'_>,
+    stage: &mut StageState,
+    context: Context<'_>,
+) -> Result<(), Diagnostic> {
+    let input = match &line.from {
+        None => Input::Context,
+        Some(Origin::Scratch) => Input::Scratch,
+        Some(Origin::Stage(number)) => Input::Stage(*number),
+        Some(Origin::Image(request)) => Input::Image(request.key()),
+    };
+    let transfer = Transfer {
+        keyword: "COPY",
+        sources: &copy.sources,
+        destination: &copy.destination,
+        chown: copy.chown.as_ref(),
+        chmod: copy.chmod.as_ref(),
+        input,
+        unpack: false,
+        refuse,
+    };
+    transfer::lower(transfer, line, stage, context)
+}
+
+fn refuse(source: &str) -> Option<&'static str> {
+    if transfer::is_git(source) {
+        return Some("a source of COPY cannot be a git repository; ADD can");
+    }
+    transfer::is_url(source).then_some("a source of COPY cannot be a URL; ADD can")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{history, lowered, messages, names};
+
+    #[test]
+    fn the_history_leaves_from_out_and_has_values_for_variables() {
+        let text = "FROM busybox AS s\nFROM busybox\nENV D=/d U=1:2\nCOPY --from=s --chown=$U /a* $D\n";
+        let lowered = lowered(text);
+        // Docker prints these.
+        assert_eq!(history(&lowered)[1], "COPY --chown=1:2 /a* /d # buildkit");
+        assert_eq!(
+            names(&lowered).last().unwrap(),
+            "[stage-1 2/2] COPY --from=s --chown=1:2 /a* /d"
+        );
+    }
+
+    #[test]
+    fn several_sources_need_a_directory() {
+        for good in ["a b ./", "a b .", "a b /x/", "a b /x/.", "a* /x"] {
+            lowered(&format!("FROM busybox\nCOPY {good}\n"));
+        }
+        let message = "COPY with more than one source needs a directory as its destination";
+        assert_eq!(messages("FROM busybox\nCOPY a b /x\n"), [message]);
+    }
+}

@@ -1,0 +1,237 @@
+//! The entry point: a Dockerfile and options in, a build graph and an image config out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_image::{ImageConfig, Platform};
+use kiln_parser::ast::Instruction;
+use kiln_parser::{Diagnostic, Dockerfile, suggest};
+use kiln_solver::graph::{Graph, VertexId};
+
+use crate::config;
+use crate::expansion::Expander;
+use crate::images::{ImageRequest, Images};
+use crate::instruction::{self, Context};
+use crate::options::LowerOptions;
+use crate::resolve::ImageResolver;
+use crate::scope::GlobalScope;
+use crate::settle::settle;
+use crate::stage::{Origin, Plan, Table};
+use crate::state::StageState;
+use crate::step::{Emitter, Ground, Layout};
+
+/// What a Dockerfile lowers to.
+#[derive(Debug, Clone)]
+pub struct Lowered {
+    /// The vertices of the target and of all that it needs.
+    pub graph: Graph,
+    /// The vertex whose snapshot is the image's root file system.
+    pub target: VertexId,
+    /// The image's configuration, complete but for the DiffIDs and the creation times. Its history is that of
+    /// the base image and one entry for each instruction since.
+    pub config: ImageConfig,
+    /// The target stage's name, when it has one.
+    pub target_stage: Option<String>,
+    /// The names of the local contexts that the graph reads.
+    pub contexts: BTreeSet<String>,
+    /// Build arguments that no ARG declares.
+    pub unused_build_args: Vec<UnusedBuildArg>,
+    /// Findings that do not stop the build.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A `--build-arg` that no ARG declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedBuildArg {
+    /// Its name.
+    pub name: String,
+    /// An ARG of the file with a similar name.
+    pub suggestion: Option<String>,
+}
+
+/// Lowers a parsed Dockerfile. Errors come all at once where possible. An error that has no place in the file,
+/// such as an unknown target stage, has an empty span.
+pub fn lower(
+    dockerfile: &Dockerfile,
+    options: &LowerOptions,
+    resolver: &dyn ImageResolver,
+) -> Result<Lowered, Vec<Diagnostic>> {
+    let expander = Expander::new(dockerfile.escape());
+    let globals = GlobalScope::evaluate(dockerfile, options, expander)?;
+    let context = Context {
+        options,
+        globals: &globals,
+        expander,
+    };
+    let mut table = Table::new(dockerfile, context);
+    let target = table.target(options).map_err(|error| vec![error])?;
+    let mut images = Images::default();
+    let needed = settle(&mut table, target, &mut images, options, resolver)?;
+
+    let mut emitter = Emitter::new(&images, &options.target_platform);
+    let mut built = lower_stages(&table, &needed, &images, &mut emitter, context)?;
+    let (graph, contexts) = emitter.finish();
+    let Some(Built { state, vertex, .. }) = built.remove(&target) else {
+        // Stages are lowered in file order, and each needs earlier ones only.
+        let span = table.plans[target].span;
+        return Err(vec![Diagnostic::error(
+            span,
+            "the target needs a stage that was not built",
+        )]);
+    };
+    let mut config = state.config;
+    config::finish(&mut config, options);
+    Ok(Lowered {
+        graph,
+        target: vertex,
+        config,
+        target_stage: table.plans[target].name.map(str::to_owned),
+        contexts,
+        unused_build_args: unused_build_args(dockerfile, &table, context),
+        warnings: platform_warnings(&images),
+    })
+}
+
+/// A stage that is in the graph.
+struct Built {
+    state: StageState,
+    vertex: VertexId,
+    platform: Platform,
+}
+
+/// Lowers the needed stages in file order; all their errors come together. A stage whose base failed is left
+/// out: its own errors would only be consequences.
+fn lower_stages(
+    table: &Table<'_>,
+    needed: &BTreeSet<usize>,
+    images: &Images,
+    emitter: &mut Emitter<'_>,
+    context: Context<'_>,
+) -> Result<BTreeMap<usize, Built>, Vec<Diagnostic>> {
+    let has_labels = table.has_labels();
+    let mut built = BTreeMap::new();
+    let mut errors = Vec::new();
+    for plan in needed.iter().filter_map(|number| table.plans.get(*number)) {
+        let Some((ground, mut state, platform)) = begin(plan, &built, images, context.options) else {
+            continue;
+        };
+        let before = errors.len();
+        for line in &plan.lines {
+            if let Err(error) = instruction::lower(line, &mut state, context) {
+                errors.push(line.relocate(error));
+            }
+        }
+        if errors.len() > before {
+            continue;
+        }
+        let steps = std::mem::take(&mut state.steps);
+        let label = if has_labels { plan.label() } else { String::new() };
+        let layout = Layout {
+            number: plan.number,
+            label: &label,
+            ground,
+            from: plan.span,
+            platform: &platform,
+            ignore_cache: context.options.ignores_cache(plan.number, plan.name),
+        };
+        if let Some(vertex) = emitter.stage(&layout, &steps) {
+            built.insert(
+                plan.number,
+                Built {
+                    state,
+                    vertex,
+                    platform,
+                },
+            );
+        }
+    }
+    if errors.is_empty() { Ok(built) } else { Err(errors) }
+}
+
+/// What a stage begins with; `None` when its base failed.
+fn begin(
+    plan: &Plan<'_>,
+    built: &BTreeMap<usize, Built>,
+    images: &Images,
+    options: &LowerOptions,
+) -> Option<(Ground, StageState, Platform)> {
+    match plan.base.as_ref().ok()? {
+        Origin::Scratch => {
+            // Docker gives scratch the target's platform whatever FROM says.
+            let platform = options.target_platform.clone();
+            Some((
+                Ground::Scratch,
+                StageState::from_image(config::scratch(&platform)),
+                platform,
+            ))
+        }
+        Origin::Stage(base) => {
+            let parent = built.get(base)?;
+            Some((
+                Ground::Stage(*base),
+                parent.state.child(),
+                parent.platform.clone(),
+            ))
+        }
+        Origin::Image(request) => {
+            let key = request.key();
+            let image = images.get(&key)?;
+            let state = StageState::from_image(config::inherit_image(&image.config));
+            let ground = if images.is_empty_image(&key) {
+                Ground::Scratch
+            } else {
+                Ground::Image(key)
+            };
+            Some((ground, state, image.platform.clone()))
+        }
+    }
+}
+
+fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
+    let warning = |(request, actual): (&ImageRequest, &Platform)| {
+        let ImageRequest {
+            written,
+            platform,
+            span,
+            ..
+        } = request;
+        let message = format!(
+            "Base image {written} was pulled with platform \"{actual}\", expected \"{platform}\" for current build"
+        );
+        Diagnostic::warning("InvalidBaseImagePlatform", *span, message)
+    };
+    let mut warnings: Vec<Diagnostic> = images.platform_mismatches().map(warning).collect();
+    warnings.sort_by_key(|warning| warning.span.start);
+    warnings
+}
+
+/// The build arguments that no ARG of the file, nor of a trigger, declares.
+fn unused_build_args(
+    dockerfile: &Dockerfile,
+    table: &Table<'_>,
+    context: Context<'_>,
+) -> Vec<UnusedBuildArg> {
+    let lines = table
+        .plans
+        .iter()
+        .flat_map(|plan| &plan.lines)
+        .map(|line| line.statement.as_ref());
+    let declared: BTreeSet<&str> = dockerfile
+        .global()
+        .iter()
+        .chain(lines)
+        .filter_map(|statement| match &statement.instruction {
+            Instruction::Arg(arg) => Some(&arg.declarations),
+            _ => None,
+        })
+        .flatten()
+        .map(|declaration| declaration.name.as_str())
+        .collect();
+    let given = context.options.build_args.keys();
+    given
+        .filter(|name| !declared.contains(name.as_str()) && !context.globals.is_predefined(name))
+        .map(|name| UnusedBuildArg {
+            name: name.clone(),
+            suggestion: suggest::nearest(name, declared.iter().copied()).map(str::to_owned),
+        })
+        .collect()
+}

@@ -1,0 +1,92 @@
+//! Lexical path arithmetic of WORKDIR, COPY and ADD. Nothing here looks at files.
+
+/// An absolute path from `path` as seen from the absolute directory `base`: `.` and `..` resolved, `..` never
+/// above the root, no slash at the end.
+pub(crate) fn resolve(base: &str, path: &str) -> String {
+    let base = if path.starts_with('/') { "" } else { base };
+    let mut components: Vec<&str> = Vec::new();
+    for component in base.split('/').chain(path.split('/')) {
+        match component {
+            "" | "." => {}
+            ".." => {
+                components.pop();
+            }
+            name => components.push(name),
+        }
+    }
+    format!("/{}", components.join("/"))
+}
+
+/// The absolute destination of a copy. A slash at its end says that it is a directory, and is kept; a path that
+/// ends in `.` names a directory too, and so does an empty one (the working directory).
+pub(crate) fn destination(workdir: &str, path: &str) -> String {
+    let mut resolved = resolve(workdir, path);
+    if names_directory(path) && !resolved.ends_with('/') {
+        resolved.push('/');
+    }
+    resolved
+}
+
+/// Whether a destination as written can only be a directory.
+pub(crate) fn names_directory(path: &str) -> bool {
+    matches!(path, "" | "." | "..") || path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..")
+}
+
+/// The pattern of a source below its root: no leading slash, no `..` above the root, no slash at the end.
+/// The root itself is the empty pattern.
+pub(crate) fn source_pattern(path: &str) -> String {
+    resolve("/", path).trim_start_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{destination, names_directory, resolve, source_pattern};
+
+    #[test]
+    fn paths_resolve_lexically_and_stay_below_the_root() {
+        for (base, path, expected) in [
+            ("/", "app", "/app"),
+            ("/app", "src", "/app/src"),
+            ("/app", "/src", "/src"),
+            ("/app", "../x/./y//z/", "/x/y/z"),
+            ("/app", "../../..", "/"),
+            ("/app", "", "/app"),
+            ("", "rel", "/rel"),
+        ] {
+            assert_eq!(resolve(base, path), expected, "{base} + {path}");
+        }
+    }
+
+    #[test]
+    fn a_destination_keeps_what_says_directory() {
+        for (path, expected) in [
+            (".", "/app/"),
+            ("", "/app/"),
+            ("./", "/app/"),
+            ("x", "/app/x"),
+            ("x/", "/app/x/"),
+            ("x/.", "/app/x/"),
+            ("/", "/"),
+            ("..", "/"),
+            ("/abs", "/abs"),
+        ] {
+            assert_eq!(destination("/app", path), expected, "{path}");
+        }
+        assert!(names_directory("a/.") && !names_directory("a."));
+    }
+
+    #[test]
+    fn source_patterns_are_clamped_to_their_root() {
+        for (path, expected) in [
+            ("a", "a"),
+            ("/a", "a"),
+            ("../../a", "a"),
+            ("dir/", "dir"),
+            (".", ""),
+            ("/", ""),
+            ("a/*/b?", "a/*/b?"),
+        ] {
+            assert_eq!(source_pattern(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The stage table: what each stage starts from, what its COPYs name, and which stages the target needs.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use kiln_image::{Platform, Reference};
+use kiln_parser::ast::{From, Instruction, Keyword, Statement};
+use kiln_parser::{Diagnostic, Dockerfile, Span, Spanned, suggest};
+
+use crate::images::ImageRequest;
+use crate::instruction::{Context, from};
+use crate::options::LowerOptions;
+
+/// What something is taken from: the base of a FROM, or the `--from` of a COPY.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// `scratch`: nothing.
+    Scratch,
+    /// An earlier stage, by number.
+    Stage(usize),
+    /// An image.
+    Image(Box<ImageRequest>),
+}
+
+/// One stage, before anything is resolved.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// Position among the stages, from 0.
+    pub(crate) number: usize,
+    /// Its name in lower case.
+    pub(crate) name: Option<&'a str>,
+    /// The place of its FROM.
+    pub(crate) span: Span,
+    /// What it starts from. Its error counts only if the stage is needed.
+    pub(crate) base: Result<Origin, Box<Diagnostic>>,
+    /// Its instructions after FROM; ONBUILD triggers come to stand before them.
+    pub(crate) lines: Vec<Line<'a>>,
+    /// Whether the triggers of its base are among the lines.
+    pub(crate) triggered: bool,
+}
+
+impl Plan<'_> {
+    /// What the stage is called in step names.
+    pub(crate) fn label(&self) -> String {
+        self.name
+            .map_or_else(|| format!("stage-{}", self.number), str::to_owned)
+    }
+}
+
+/// An instruction of a stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Line<'a> {
+    /// The instruction.
+    pub(crate) statement: Cow<'a, Statement>,
+    /// Where it comes from.
+    pub(crate) place: Place,
+    /// What its `--from` names.
+    pub(crate) from: Option<Origin>,
+}
+
+/// Where an instruction comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The stage itself.
+    Stage,
+    /// An ONBUILD of a stage in the same file that this stage is built from.
+    StageTrigger,
+    /// An ONBUILD of the base image: its own spans mean nothing in this file, so the FROM stands for it.
+    ImageTrigger(Span),
+}
+
+impl Line<'_> {
+    /// Where a place in the instruction is in this file.
+    pub(crate) fn locate(&self, span: Span) -> Span {
+        match self.place {
+            Place::ImageTrigger(from) => from,
+            Place::Stage | Place::StageTrigger => span,
+        }
+    }
+
+    /// The instruction's own place.
+    pub(crate) fn span(&self) -> Span {
+        self.locate(self.statement.span)
+    }
+
+    /// A diagnostic about the instruction, put in its place in this file.
+    pub(crate) fn relocate(&self, mut diagnostic: Diagnostic) -> Diagnostic {
+        if let Place::ImageTrigger(from) = self.place {
+            diagnostic.message = format!(
+                "in the ONBUILD trigger {:?}: {}",
+                self.statement.text.as_str(),
+                diagnostic.message
+            );
+            diagnostic.span = from;
+            diagnostic.related.clear();
+        }
+        diagnostic
+    }
+}
+
+/// All stages of a Dockerfile.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    /// The stages in order.
+    pub(crate) plans: Vec<Plan<'a>>,
+}
+
+impl<'a> Table<'a> {
+    /// Makes the table.
+    pub(crate) fn new(dockerfile: &'a Dockerfile, context: Context<'_>) -> Self {
+        let mut table = Self {
+            plans: Vec::with_capacity(dockerfile.stages.len()),
+        };
+        for (number, stage) in dockerfile.stages.iter().enumerate() {
+            let Some((statement, from)) = dockerfile.from(stage) else {
+                continue;
+            };
+            let mut plan = table.plan(number, statement, from, context);
+            let lines = dockerfile.body(stage).iter();
+            plan.lines = lines
+                .map(|statement| Line {
+                    statement: Cow::Borrowed(statement),
+                    place: Place::Stage,
+                    from: None,
+                })
+                .collect();
+            table.plans.push(plan);
+        }
+        table
+    }
+
+    fn plan(
+        &self,
+        number: usize,
+        statement: &'a Statement,
+        from: &'a From,
+        context: Context<'_>,
+    ) -> Plan<'a> {
+        let base = from::platform(from, context).and_then(|platform| {
+            from::base(from, platform.as_ref(), context, |name| {
+                self.earlier(name, number)
+            })
+        });
+        Plan {
+            number,
+            name: from.name.as_ref().map(|name| name.value.as_str()),
+            span: statement.span,
+            base: base.map_err(Box::new),
+            lines: Vec::new(),
+            triggered: false,
+        }
+    }
+
+    /// The last stage before `number` that is called exactly `name`.
+    fn earlier(&self, name: &str, number: usize) -> Option<usize> {
+        self.plans
+            .iter()
+            .take(number)
+            .rposition(|plan| plan.name == Some(name))
+    }
+
+    /// The names of all stages.
+    pub(crate) fn names(&self) -> Vec<&'a str> {
+        self.plans.iter().filter_map(|plan| plan.name).collect()
+    }
+
+    /// What to call a stage in messages.
+    pub(crate) fn describe(&self, number: usize) -> String {
+        match self.plans.get(number).and_then(|plan| plan.name) {
+            Some(name) => format!("stage {name:?}"),
+            None => format!("stage {number}"),
+        }
+    }
+
+    /// The stage that `--target` names: by name in any case (the last of several), or by number.
+    pub(crate) fn target(&self, options: &LowerOptions) -> Result<usize, Diagnostic> {
+        let Some(target) = &options.target else {
+            return match self.plans.len() {
+                0 => Err(Diagnostic::error(
+                    Span::default(),
+                    "the Dockerfile has no stage: FROM is missing",
+                )),
+                count => Ok(count - 1),
+            };
+        };
+        let named = |plan: &Plan<'_>| plan.name.is_some_and(|name| name.eq_ignore_ascii_case(target));
+        if let Some(number) = self.plans.iter().rposition(named) {
+            return Ok(number);
+        }
+        if let Some(number) = target.parse().ok().filter(|number| *number < self.plans.len()) {
+            return Ok(number);
+        }
+        let names = self.names();
+        let error = Diagnostic::error(
+            Span::default(),
+            format!("target stage {target:?} could not be found"),
+        );
+        Err(match suggest::hint(target, names.iter().copied()) {
+            Some(hint) => error.hint(hint),
+            None if names.is_empty() => error.hint("no stage of this file has a name"),
+            None => error.hint(format!("the stages are: {}", names.join(", "))),
+        })
+    }
+
+    /// The stages that `target` needs, itself included, in order.
+    pub(crate) fn reachable(&self, target: usize) -> BTreeSet<usize> {
+        let mut reachable = BTreeSet::new();
+        let mut waiting = vec![target];
+        while let Some(number) = waiting.pop() {
+            let Some(plan) = self.plans.get(number) else {
+                continue;
+            };
+            if !reachable.insert(number) {
+                continue;
+            }
+            let origins = plan
+                .base
+                .iter()
+                .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
+            waiting.extend(origins.filter_map(|origin| match origin {
+                Origin::Stage(number) => Some(*number),
+                Origin::Scratch | Origin::Image(_) => None,
+            }));
+        }
+        reachable
+    }
+
+    /// What the `--from` of a COPY in stage `number` names: an earlier stage by name or number, or an image. The
+    /// parser has refused variables in it.
+    pub(crate) fn copy_origin(
+        &self,
+        from: &Spanned<String>,
+        number: usize,
+        platform: &Platform,
+    ) -> Result<Origin, Diagnostic> {
+        let name = from.value.as_str();
+        if let Ok(index) = name.parse::<usize>() {
+            return self.copy_from_number(from.span, index, number);
+        }
+        let named = |plan: &&Plan<'_>| plan.name.is_some_and(|stage| stage.eq_ignore_ascii_case(name));
+        if let Some(plan) = self.plans[..number].iter().rfind(named) {
+            return Ok(Origin::Stage(plan.number));
+        }
+        if let Some(plan) = self.plans[number..].iter().find(named) {
+            return Err(self.not_before(from.span, plan.number, number));
+        }
+        if name.eq_ignore_ascii_case("scratch") {
+            return Ok(Origin::Scratch);
+        }
+        let reference = Reference::parse(name).map_err(|error| {
+            let diagnostic = Diagnostic::error(
+                from.span,
+                format!("{name:?} is neither a stage nor an image name: {error}"),
+            );
+            match suggest::hint(name, self.names()) {
+                Some(hint) => diagnostic.hint(hint),
+                None => diagnostic,
+            }
+        })?;
+        let written = name.to_owned();
+        Ok(Origin::Image(Box::new(ImageRequest {
+            reference,
+            platform: platform.clone(),
+            written,
+            span: from.span,
+        })))
+    }
+
+    fn copy_from_number(&self, span: Span, index: usize, number: usize) -> Result<Origin, Diagnostic> {
+        if index < number {
+            return Ok(Origin::Stage(index));
+        }
+        if index < self.plans.len() {
+            return Err(self.not_before(span, index, number));
+        }
+        let last = self.plans.len().saturating_sub(1);
+        let error = Diagnostic::error(span, format!("there is no stage {index}"));
+        Err(error.hint(format!("stages are counted from 0; the last one is {last}")))
+    }
+
+    /// The error of a COPY that names its own stage or a later one.
+    fn not_before(&self, span: Span, wanted: usize, number: usize) -> Diagnostic {
+        let (wanted_name, current) = (self.describe(wanted), self.describe(number));
+        let wanted_span = self.plans[wanted].span;
+        if wanted == number {
+            return Diagnostic::error(span, format!("{current} cannot copy from itself"))
+                .related(wanted_span, format!("{current} starts here"));
+        }
+        Diagnostic::error(
+            span,
+            format!("cannot copy from {wanted_name}: it comes after {current}"),
+        )
+        .related(wanted_span, format!("{wanted_name} starts here"))
+        .related(self.plans[number].span, format!("{current} starts here"))
+        .hint(format!("move {wanted_name} before {current}"))
+    }
+
+    /// Finds out what the `--from`s of a stage's instructions name. Those done already stay as they are.
+    pub(crate) fn bind(&mut self, number: usize, platform: &Platform) -> Result<(), Vec<Diagnostic>> {
+        let mut origins = Vec::new();
+        let mut errors = Vec::new();
+        for (position, line) in self.plans[number].lines.iter().enumerate() {
+            let Instruction::Copy(copy) = &line.statement.instruction else {
+                continue;
+            };
+            let (Some(from), None) = (&copy.from, &line.from) else {
+                continue;
+            };
+            match self.copy_origin(from, number, platform) {
+                Ok(Origin::Image(mut request)) => {
+                    request.span = line.locate(request.span);
+                    origins.push((position, Origin::Image(request)));
+                }
+                Ok(origin) => origins.push((position, origin)),
+                Err(error) => errors.push(line.relocate(error)),
+            }
+        }
+        for (position, origin) in origins {
+            self.plans[number].lines[position].from = Some(origin);
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The ONBUILD statements of a stage, as lines of a stage that is built from it.
+    pub(crate) fn stage_triggers(&self, number: usize) -> Vec<Line<'a>> {
+        let onbuilds = self.plans[number]
+            .lines
+            .iter()
+            .filter(|line| line.place == Place::Stage);
+        onbuilds
+            .filter_map(|line| match &line.statement {
+                Cow::Borrowed(statement) => Some(*statement),
+                Cow::Owned(_) => None,
+            })
+            .filter(|statement| statement.keyword.value == Keyword::Onbuild)
+            .filter_map(|statement| match &statement.instruction {
+                Instruction::Onbuild(onbuild) => Some(onbuild.statement.as_ref()),
+                _ => None,
+            })
+            .map(|statement| Line {
+                statement: Cow::Borrowed(statement),
+                place: Place::StageTrigger,
+                from: None,
+            })
+            .collect()
+    }
+
+    /// Whether step names say which stage they belong to: when there is more than one thing to tell apart.
+    pub(crate) fn has_labels(&self) -> bool {
+        let copies_from_image = |line: &Line<'_>| match &line.statement.instruction {
+            Instruction::Copy(copy) => {
+                let stage = |from: &Spanned<String>| {
+                    self.names()
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(&from.value))
+                        || from.value.parse::<usize>().is_ok()
+                };
+                copy.from.as_ref().is_some_and(|from| !stage(from))
+            }
+            _ => false,
+        };
+        self.plans.len() > 1
+            || self
+                .plans
+                .iter()
+                .any(|plan| plan.lines.iter().any(copies_from_image))
+    }
+}
