@@ -33,9 +33,9 @@ fn start() -> Option<Registry> {
     drop(listener);
     let directory = std::env::temp_dir().join(format!("kiln-registry-test-{}-{port}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    let config = directory.join("config.yml");
+    let (config, log) = (directory.join("config.yml"), directory.join("log"));
     let text = format!(
-        "version: 0.1\nlog:\n  level: fatal\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
          http:\n  addr: 127.0.0.1:{port}\n",
         directory.join("data").display()
     );
@@ -45,8 +45,7 @@ fn start() -> Option<Registry> {
         .arg(&config)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        // Its messages belong to the test's output, so that a failure can be understood.
-        .stderr(Stdio::inherit())
+        .stderr(std::fs::File::create(&log).unwrap())
         .spawn();
     let child = match child {
         Ok(child) => child,
@@ -67,11 +66,8 @@ fn start() -> Option<Registry> {
     };
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(&registry.host).is_err() {
-        assert!(
-            Instant::now() < deadline,
-            "docker-registry does not listen on {}",
-            registry.host
-        );
+        let said = || std::fs::read_to_string(&log).unwrap();
+        assert!(Instant::now() < deadline, "docker-registry does not listen: {}", said());
         std::thread::sleep(Duration::from_millis(20));
     }
     Some(registry)
