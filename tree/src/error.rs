@@ -1,6 +1,8 @@
 //! What can go wrong when a tree is read or changed.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::{FormatError, TreePath};
@@ -27,6 +29,14 @@ pub enum Error {
         /// The file.
         path: TreePath,
     },
+    /// A layer was made with overlayfs features that leave content elsewhere.
+    #[error("{path} has the attribute {attribute}: its content is not in this layer")]
+    ForeignLayer {
+        /// The path.
+        path: TreePath,
+        /// The attribute that says so.
+        attribute: String,
+    },
     /// A path with a NUL byte, which no file system has.
     #[error("path {path:?} has a NUL byte")]
     Nul {
@@ -50,5 +60,17 @@ impl Error {
     /// The kind of the system's error, `Other` for all else.
     pub fn kind(&self) -> io::ErrorKind {
         self.io().map_or(io::ErrorKind::Other, io::Error::kind)
+    }
+}
+
+/// Turns a system's error on `path` into an [`Error`]: for `map_err`.
+pub(crate) fn io_error<'a, E: Into<io::Error>>(
+    operation: &'static str,
+    path: &'a [u8],
+) -> impl FnOnce(E) -> Error + use<'a, E> {
+    move |source| Error::Io {
+        operation,
+        path: PathBuf::from(OsStr::from_bytes(path)),
+        source: source.into(),
     }
 }

@@ -18,11 +18,13 @@ mod hash;
 pub mod listing;
 mod path;
 pub mod root;
+#[cfg(test)]
+mod testing;
 pub mod walk;
 
-pub use entry::{Entry, EntryKind, Timestamp};
+pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use error::{Error, Result};
 pub use hash::{ContentHash, ContentHasher, ParseHashError};
-pub use listing::{FormatError, Listing};
+pub use listing::{FormatError, Listing, ResolveError};
 pub use path::{PathError, TreePath};
 pub use root::Root;

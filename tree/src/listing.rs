@@ -3,9 +3,13 @@
 mod content;
 mod format;
 mod merge;
+mod resolve;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use content::TreeHasher;
 pub use format::FormatError;
+pub use resolve::ResolveError;
 
 use crate::{ContentHash, Entry, TreePath};
 
@@ -91,5 +95,64 @@ impl Listing {
         let mut hasher = TreeHasher::new();
         self.entries.iter().for_each(|entry| hasher.entry(entry));
         hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Listing;
+    use super::samples::{dir, file, link, path};
+
+    fn paths<'a>(entries: impl IntoIterator<Item = &'a crate::Entry>) -> Vec<String> {
+        entries.into_iter().map(|entry| entry.path.to_string()).collect()
+    }
+
+    fn sample() -> Listing {
+        Listing::from_entries(vec![
+            file("a-b", "1"),
+            file("a/x", "old"),
+            dir("a"),
+            file("a.b", "2"),
+            dir("a/d"),
+            file("a/d/deep", "3"),
+            link("z", "a/x"),
+            file("a/x", "new"),
+        ])
+    }
+
+    #[test]
+    fn entries_below_a_directory_directly_follow_it() {
+        assert_eq!(
+            paths(sample().entries()),
+            ["a", "a/d", "a/d/deep", "a/x", "a-b", "a.b", "z"]
+        );
+    }
+
+    #[test]
+    fn the_last_of_equal_paths_counts() {
+        assert_eq!(sample().get(&path("a/x")), Some(&file("a/x", "new")));
+    }
+
+    #[test]
+    fn lookups() {
+        let listing = sample();
+        assert_eq!(listing.get(&path("nope")), None);
+        assert_eq!(listing.get(&path("")), None);
+        assert_eq!(listing.get_linked(&path("z")), Some(&file("a/x", "new")));
+        assert_eq!(
+            paths(listing.subtree(&path("a"))),
+            ["a", "a/d", "a/d/deep", "a/x"]
+        );
+        assert_eq!(paths(listing.below(&path("a"))), ["a/d", "a/d/deep", "a/x"]);
+        assert_eq!(paths(listing.below(&path("a/x"))), [""; 0]);
+        assert_eq!(paths(listing.children(&path("a"))), ["a/d", "a/x"]);
+        assert_eq!(paths(listing.children(&path(""))), ["a", "a-b", "a.b", "z"]);
+        assert_eq!(listing.subtree(&path("")).len(), 7);
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        // 50,000 entries with their paths stay well below 20 MB.
+        assert!(size_of::<crate::Entry>() <= 152, "{}", size_of::<crate::Entry>());
     }
 }

@@ -1,12 +1,25 @@
 //! Reads real directories into listings.
+//!
+//! Both kinds of walk first look at every path in parallel ([`scan`]: names, metadata, link targets; no file is
+//! opened), then hash the regular files in parallel, unless a [`HashMemory`] knows them.
 
+mod file;
 mod memory;
+mod overlay;
+mod policy;
+mod scan;
+mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::BorrowedFd;
 
+pub(crate) use file::{open_file, with_buffer};
 pub use memory::{Forgetful, HashMemory, StatKey};
+pub use policy::{Decision, Everything, WalkPolicy};
+pub use survey::Survey;
 
-use crate::{Listing, Result, TreePath};
+use crate::{Listing, Result};
 
 /// Reads a layer in overlayfs form: character device 0:0 (or an overlay `whiteout` attribute) is a whiteout, the
 /// `opaque` attribute marks opaque directories. Overlayfs's own attributes and `security.selinux` are left out.
@@ -15,35 +28,19 @@ pub fn layer(dir: BorrowedFd<'_>) -> Result<Listing> {
 }
 
 /// As [`layer`], but files that `memory` knows are not read again.
-pub fn layer_with(_dir: BorrowedFd<'_>, _memory: &dyn HashMemory) -> Result<Listing> {
-    todo!()
-}
-
-/// What to do with a path of a plain walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// List it (and look inside).
-    Include,
-    /// Do not list it, but look inside a directory: when something below it is included, the directory is listed too.
-    ExcludeButDescend,
-    /// Neither list it nor look inside.
-    Prune,
-}
-
-/// Decides which paths of a directory belong to the tree.
-pub trait WalkPolicy: Sync {
-    /// What to do with `path`. Called from several threads at once.
-    fn decide(&self, path: &TreePath, is_dir: bool) -> Decision;
-}
-
-/// Everything belongs to the tree.
-#[derive(Debug, Clone, Copy)]
-pub struct Everything;
-
-impl WalkPolicy for Everything {
-    fn decide(&self, _path: &TreePath, _is_dir: bool) -> Decision {
-        Decision::Include
+pub fn layer_with(dir: BorrowedFd<'_>, memory: &dyn HashMemory) -> Result<Listing> {
+    let options = scan::Options {
+        policy: &Everything,
+        overlay: true,
+        xattrs: true,
+    };
+    let found = scan::scan(dir, options)?;
+    Survey {
+        found,
+        overlay: true,
+        xattrs: true,
     }
+    .hash(dir, &|_| true, memory)
 }
 
 /// How a plain walk is done.
@@ -59,7 +56,9 @@ impl Default for PlainOptions {
     }
 }
 
-/// Reads an ordinary directory: a build context. File hashes come from `memory` where it knows them.
+/// Reads an ordinary directory: a build context. File hashes come from `memory` where it knows them. What vanishes
+/// during the walk is left out; a file that changes while it is read is read again, and after three times
+/// [`Error::Unstable`](crate::Error::Unstable) tells which.
 pub fn plain(
     dir: BorrowedFd<'_>,
     options: PlainOptions,
@@ -69,29 +68,21 @@ pub fn plain(
     survey(dir, options, policy)?.hash(dir, &|_| true, memory)
 }
 
-/// What a walk saw before any file was read. See [`survey`].
-#[derive(Debug)]
-pub struct Survey {}
-
-/// The first half of [`plain`]: one parallel stat walk, no file is opened.
-pub fn survey(_dir: BorrowedFd<'_>, _options: PlainOptions, _policy: &dyn WalkPolicy) -> Result<Survey> {
-    todo!()
-}
-
-impl Survey {
-    /// The paths that were found, in order, each with whether it is a directory.
-    pub fn paths(&self) -> impl Iterator<Item = (&TreePath, bool)> {
-        std::iter::empty()
-    }
-
-    /// The second half of [`plain`]: hashes the files among the paths that `select` wants and lists only what it
-    /// wants, together with the directories above.
-    pub fn hash(
-        self,
-        _dir: BorrowedFd<'_>,
-        _select: &(dyn Fn(&TreePath) -> bool + Sync),
-        _memory: &dyn HashMemory,
-    ) -> Result<Listing> {
-        todo!()
-    }
+/// The first half of [`plain`]: one parallel stat walk, no file is opened. Which files then are hashed can be
+/// decided from the paths.
+pub fn survey(dir: BorrowedFd<'_>, options: PlainOptions, policy: &dyn WalkPolicy) -> Result<Survey> {
+    let PlainOptions { xattrs } = options;
+    let found = scan::scan(
+        dir,
+        scan::Options {
+            policy,
+            overlay: false,
+            xattrs,
+        },
+    )?;
+    Ok(Survey {
+        found,
+        overlay: false,
+        xattrs,
+    })
 }

@@ -1,0 +1,66 @@
+//! Help for this crate's own tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A directory that is gone at the end of a test.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "kiln-tree-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let root = crate::Root::open(&self.0).unwrap();
+        root.remove_all("").unwrap();
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+/// Whether tests may change owners and make devices; says so where not.
+pub(crate) fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: needs root");
+    }
+    root
+}
+
+/// An overlay mount that is attached nowhere; `None`, said loudly, where the kernel does not give one.
+pub(crate) fn mount_overlay(lowers: &[&PathBuf], upper: &Path, work: &Path) -> Option<crate::Root> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    };
+    let mount = || {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for lower in lowers {
+            fsconfig_set_string(&context, "lowerdir+", lower.as_path())?;
+        }
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    };
+    match mount() {
+        Ok(fd) => Some(crate::Root::from_fd(fd)),
+        Err(errno) => {
+            eprintln!("SKIPPED: no overlay mount here: {errno}");
+            None
+        }
+    }
+}
