@@ -67,7 +67,11 @@ fn start() -> Option<Registry> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(&registry.host).is_err() {
         let said = || std::fs::read_to_string(&log).unwrap();
-        assert!(Instant::now() < deadline, "docker-registry does not listen: {}", said());
+        assert!(
+            Instant::now() < deadline,
+            "docker-registry does not listen: {}",
+            said()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     Some(registry)
