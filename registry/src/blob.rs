@@ -61,13 +61,15 @@ impl Client {
         download: &mut Download<'_>,
     ) -> std::result::Result<(), Failed> {
         let mut retries = Retries::new(&self.config);
+        download.inherited = download.received > 0;
         loop {
             retries.check(url)?;
             if download.received == download.blob.size {
-                // Bytes of an earlier process may be damaged: then, and only then, once from the start.
+                // Bytes of an earlier process or of another endpoint may be damaged: then, and only
+                // then, once more from the start.
                 match download.finish(url) {
-                    Err(failed) if download.resumed && failed.failure.kind == ErrorKind::DigestMismatch => {
-                        download.resumed = false;
+                    Err(failed) if download.inherited && failed.failure.kind == ErrorKind::DigestMismatch => {
+                        download.inherited = false;
                         continue;
                     }
                     result => return result,
@@ -78,14 +80,14 @@ impl Client {
                 if download.received.saturating_sub(before) >= PROGRESS {
                     retries.reset();
                 }
-                if matches!(
-                    failed.failure.kind,
-                    ErrorKind::SizeMismatch | ErrorKind::DigestMismatch
-                ) && failed.retry == Retry::Never
-                {
+                let Err(failed) = retries.pause(failed) else {
+                    continue;
+                };
+                // Bytes of a blob of another size are worth nothing to the next endpoint or process.
+                if failed.failure.kind == ErrorKind::SizeMismatch {
                     download.restart(url)?;
                 }
-                retries.pause(failed)?;
+                return Err(failed);
             }
         }
     }
@@ -147,8 +149,8 @@ struct Download<'a> {
     progress: &'a dyn Fn(u64),
     hasher: Sha256,
     received: u64,
-    /// The sink's first bytes are from an earlier process.
-    resumed: bool,
+    /// The sink's first bytes are not from the endpoint that is being asked.
+    inherited: bool,
 }
 
 impl<'a> Download<'a> {
@@ -171,7 +173,7 @@ impl<'a> Download<'a> {
             progress,
             hasher,
             received,
-            resumed: received > 0,
+            inherited: received > 0,
         })
     }
 

@@ -149,7 +149,7 @@ impl Client {
                 }
                 Err(failed) => {
                     let last = failed.is_final();
-                    failures.push(failed.failure);
+                    failures.push(*failed.failure);
                     if last {
                         break;
                     }

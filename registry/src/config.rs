@@ -154,7 +154,7 @@ impl RetryPolicy {
             .backoff
             .saturating_mul(1 << doublings)
             .min(self.backoff_limit);
-        full - full.mul_f64(f64::from(jitter) / 512.0)
+        full.mul_f64(1.0 - f64::from(jitter) / 512.0)
     }
 }
 

@@ -356,11 +356,11 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn password(username: &str, password: &str) -> Option<Secret> {
-        Some(Secret::Password {
+    fn password(username: &str, password: &str) -> Secret {
+        Secret::Password {
             username: username.into(),
             password: password.into(),
-        })
+        }
     }
 
     #[test]
@@ -378,17 +378,17 @@ mod tests {
         }, "HttpHeaders":{"X":"y"}}"#;
         let config = config(json);
         let cases: &[(&str, Option<Secret>)] = &[
-            ("docker.io", password("hub", "secret:x")),
-            ("registry-1.docker.io", password("hub", "secret:x")),
-            ("reg.example:5000", password("u", "p")),
+            ("docker.io", Some(password("hub", "secret:x"))),
+            ("registry-1.docker.io", Some(password("hub", "secret:x"))),
+            ("reg.example:5000", Some(password("u", "p"))),
             ("reg.example", None),
-            ("v2.example", password("a", "b")),
+            ("v2.example", Some(password("a", "b"))),
             ("tok.example", Some(Secret::IdentityToken("refresh".into()))),
             ("id.example", Some(Secret::IdentityToken("idt".into()))),
             ("bearer.example", Some(Secret::RegistryToken("rt".into()))),
             ("empty.example", None),
             ("broken.example", None),
-            ("unpadded.example", password("ab", "c")),
+            ("unpadded.example", Some(password("ab", "c"))),
             ("other.example", None),
         ];
         for (host, want) in cases {
@@ -434,17 +434,14 @@ mod tests {
         let config = config(json).with_helper_directories(vec![directory.clone()]);
 
         let good = config.credentials("good.example").unwrap().unwrap();
-        assert_eq!(good.secret, password("get:good.example", "s3").unwrap());
+        assert_eq!(good.secret, password("get:good.example", "s3"));
         assert_eq!(good.helper.as_deref(), Some("good"));
         let hub = config.credentials("docker.io").unwrap().unwrap();
-        assert_eq!(
-            hub.secret,
-            password("get:https://index.docker.io/v1/", "s3").unwrap()
-        );
+        assert_eq!(hub.secret, password("get:https://index.docker.io/v1/", "s3"));
         let token = config.credentials("tok.example").unwrap().unwrap();
         assert_eq!(token.secret, Secret::IdentityToken("refresh".into()));
         let inline = config.credentials("inline.example").unwrap().unwrap();
-        assert_eq!(inline.secret, password("in", "line").unwrap());
+        assert_eq!(inline.secret, password("in", "line"));
         for (host, reason) in [
             ("bad.example", "key ring is locked"),
             ("garbage.example", "no JSON"),

@@ -105,11 +105,10 @@ impl Endpoints {
             .iter()
             .any(|host| host.eq_ignore_ascii_case(&place.authority));
         let schemes: &[bool] = match place.https {
-            Some(true) => &[true],
             Some(false) => &[false],
             None if insecure => &[true, false],
             None if is_loopback(&place.authority) => &[false],
-            None => &[true],
+            Some(true) | None => &[true],
         };
         for (index, &https) in schemes.iter().enumerate() {
             endpoints.push(Endpoint {

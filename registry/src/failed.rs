@@ -23,14 +23,14 @@ pub(crate) enum Retry {
 /// A failed attempt.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    pub(crate) failure: Failure,
+    pub(crate) failure: Box<Failure>,
     pub(crate) retry: Retry,
 }
 
 impl Failed {
     fn new(kind: ErrorKind, url: &Url, auth: &AuthState, cause: String, retry: Retry) -> Self {
         Self {
-            failure: Failure {
+            failure: Box::new(Failure {
                 kind,
                 host: url.authority.clone(),
                 url: url.public(),
@@ -40,7 +40,7 @@ impl Failed {
                 auth: auth.clone(),
                 cause,
                 source: None,
-            },
+            }),
             retry,
         }
     }

@@ -27,6 +27,9 @@ const TAG_PAGES: usize = 1000;
 /// Statuses by which registries and the proxies before them refuse a whole upload but may take chunks.
 const NOT_WHOLE: &[u16] = &[400, 404, 405, 411, 413, 416, 501];
 
+/// Codes by which a registry refuses the content or the name, not the way of sending.
+const NOT_AT_ALL: &[&str] = &["DIGEST_INVALID", "SIZE_INVALID", "NAME_INVALID", "NAME_UNKNOWN"];
+
 type Attempt<T> = std::result::Result<T, Failed>;
 
 impl Client {
@@ -65,7 +68,7 @@ impl Client {
                     201 => Ok(true),
                     // Not found there, or no right to read it: an ordinary upload was opened instead.
                     202 => {
-                        self.cancel_upload(endpoint, &scope, &response);
+                        self.cancel_upload(endpoint, &scope, response);
                         Ok(false)
                     }
                     _ => Err(Failed::status(response, &authorization.state)),
@@ -93,16 +96,10 @@ impl Client {
             };
             let url = endpoint.url("blobs/uploads/");
             match self.retrying(&url, || upload.whole()) {
-                Err(failed)
-                    if failed
-                        .failure
-                        .status
-                        .is_some_and(|status| NOT_WHOLE.contains(&status)) =>
-                {
-                    // The first refusal says more, if chunks fail as well.
-                    self.retrying(&url, || upload.chunked())
-                        .map_err(|second| if second.is_final() { second } else { failed })
-                }
+                // The first refusal says more, if chunks fail as well.
+                Err(failed) if may_take_chunks(&failed) => self
+                    .retrying(&url, || upload.chunked())
+                    .map_err(|second| if second.is_final() { second } else { failed }),
                 result => result,
             }
         })
@@ -191,15 +188,21 @@ impl Client {
         Ok((page.tags.unwrap_or_default(), next))
     }
 
-    fn cancel_upload(&self, endpoint: &Endpoint, scope: &Scope, response: &Response) {
-        if let Some(Ok(location)) = response
-            .header("location")
-            .map(|location| response.url.join(location))
-        {
+    fn cancel_upload(&self, endpoint: &Endpoint, scope: &Scope, response: Response) {
+        let location = location(&response);
+        // Its connection goes back first: a thread holds one at a time.
+        drop(response);
+        if let Ok(location) = location {
             // A courtesy: registries forget abandoned uploads by themselves.
             let _ = self.call(endpoint, scope, &self.request(Method::DELETE, location));
         }
     }
+}
+
+fn may_take_chunks(failed: &Failed) -> bool {
+    let failure = &failed.failure;
+    let code = failure.code.as_deref().unwrap_or_default();
+    failure.status.is_some_and(|status| NOT_WHOLE.contains(&status)) && !NOT_AT_ALL.contains(&code)
 }
 
 /// The target of `<…>; rel="next"`.
@@ -240,7 +243,7 @@ impl Upload<'_> {
         let (location, response, authorization) = self.open()?;
         drop(response);
         let url = location.with_query("digest", &self.blob.digest.to_string());
-        let response = self.send(Method::PUT, url, 0, self.blob.size, &authorization)?;
+        let response = self.send(Method::PUT, &url, 0, self.blob.size, &authorization)?;
         self.accept(response, &authorization, "the upload")
     }
 
@@ -254,7 +257,7 @@ impl Upload<'_> {
         let mut offset = 0;
         while offset < self.blob.size {
             let length = chunk.min(self.blob.size - offset);
-            let response = self.send(Method::PATCH, location, offset, length, &authorization)?;
+            let response = self.send(Method::PATCH, &location, offset, length, &authorization)?;
             if !response.status.is_success() {
                 return Err(self.refused(response, &authorization));
             }
@@ -262,7 +265,7 @@ impl Upload<'_> {
             offset += length;
         }
         let url = location.with_query("digest", &self.blob.digest.to_string());
-        let response = self.send(Method::PUT, url, 0, 0, &authorization)?;
+        let response = self.send(Method::PUT, &url, 0, 0, &authorization)?;
         self.accept(response, &authorization, "the chunks")
     }
 
@@ -270,7 +273,7 @@ impl Upload<'_> {
     fn send(
         &self,
         method: Method,
-        url: Url,
+        url: &Url,
         offset: u64,
         length: u64,
         authorization: &Authorization,
@@ -278,7 +281,7 @@ impl Upload<'_> {
         let opened = self
             .source
             .open(offset)
-            .map_err(|error| Failed::local(&url, "read the blob", error))?;
+            .map_err(|error| Failed::local(url, "read the blob", error))?;
         let mut reader = Watched {
             inner: opened,
             sent: offset,
@@ -305,11 +308,11 @@ impl Upload<'_> {
         };
         let result = self.client.transport.send(request, header);
         if let Some(error) = reader.error.take() {
-            return Err(Failed::local(&url, "read the blob", error));
+            return Err(Failed::local(url, "read the blob", error));
         }
         result.map_err(|error| match error.source.as_deref().and_then(short_source) {
             Some(short) => Failed::local(
-                &url,
+                url,
                 "read the blob",
                 io::Error::new(short.kind(), short.to_string()),
             ),
@@ -335,26 +338,22 @@ impl Upload<'_> {
         }
         let url = response.url.clone();
         let client = self.client;
-        match client.authenticator.after_refusal(
+        let answer = client.authenticator.after_refusal(
             &client.transport,
             self.endpoint,
             &self.scope(),
             response,
             authorization,
-        ) {
-            Err(failed) => failed,
-            Ok(_) => {
-                let mut failed = Failed::mismatch(
-                    ErrorKind::Unauthorized,
-                    &url,
-                    "the token was refused in the middle of the upload".to_owned(),
-                );
-                failed.failure.status = Some(401);
-                failed.failure.auth = authorization.state.clone();
-                failed.retry = Retry::Again;
-                failed
-            }
+        );
+        if let Err(failed) = answer {
+            return failed;
         }
+        let cause = "the token was refused in the middle of the upload".to_owned();
+        let mut failed = Failed::mismatch(ErrorKind::Unauthorized, &url, cause);
+        failed.failure.status = Some(401);
+        failed.failure.auth = authorization.state.clone();
+        failed.retry = Retry::Again;
+        failed
     }
 }
 
@@ -379,7 +378,8 @@ fn short_source<'e>(error: &'e (dyn std::error::Error + Send + Sync + 'static)) 
         Some(ureq::Error::Io(error))
             if error
                 .get_ref()
-                .is_some_and(|inner| inner.is::<crate::transport::TooShort>()) =>
+                .and_then(|inner| inner.downcast_ref::<crate::transport::TooShort>())
+                .is_some() =>
         {
             Some(error)
         }

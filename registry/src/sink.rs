@@ -8,7 +8,7 @@ use std::io::{self, Read};
 /// hashed every byte (those of an earlier process through [`existing`](Self::existing)) when
 /// [`Client::fetch_blob`](crate::Client::fetch_blob) returns `Ok`: size and digest are then right
 /// and the sink's owner may publish. After an error the bytes so far may be kept for the next
-/// attempt unless the error is a digest or size mismatch, after which the client has already called
+/// attempt; where they are known to be wrong (digest or size mismatch) the client has already called
 /// [`restart`](Self::restart).
 pub trait BlobSink {
     /// Bytes already there, written earlier by this or another process.

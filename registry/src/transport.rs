@@ -56,7 +56,7 @@ impl fmt::Debug for Response {
         f.debug_struct("Response")
             .field("status", &self.status)
             .field("url", &self.url.public())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +87,7 @@ impl Response {
 pub(crate) struct TransportError {
     pub(crate) kind: ErrorKind,
     pub(crate) cause: String,
-    pub(crate) url: Url,
+    pub(crate) url: Box<Url>,
     pub(crate) source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -150,14 +150,14 @@ impl Transport {
             request.url = response.url.join(location).map_err(|error| TransportError {
                 kind: ErrorKind::Protocol,
                 cause: format!("redirect to an unusable address: {error}"),
-                url: response.url.clone(),
+                url: Box::new(response.url.clone()),
                 source: None,
             })?;
         }
         Err(TransportError {
             kind: ErrorKind::Protocol,
             cause: format!("more than {MAX_REDIRECTS} redirects"),
-            url: origin,
+            url: Box::new(origin),
             source: None,
         })
     }
@@ -337,7 +337,7 @@ fn transport_error(error: ureq::Error, url: Url) -> TransportError {
     TransportError {
         kind,
         cause,
-        url,
+        url: Box::new(url),
         source: Some(Box::new(error)),
     }
 }

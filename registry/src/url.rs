@@ -204,6 +204,7 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn parses_and_normalizes() {
@@ -251,6 +252,18 @@ mod tests {
         }
         assert_eq!(base.join("/a b"), Err(UrlError::Character));
         assert_eq!(base.join("file:///etc/passwd"), Err(UrlError::Scheme));
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_locations_never_panic_and_stay_clean(location in "\\PC{0,80}|[a-z:/?#@\\[\\]0-9. ]{0,80}") {
+            let base = Url::parse("https://h/v2/a?b").unwrap();
+            if let Ok(url) = base.join(&location) {
+                let text = url.to_string();
+                prop_assert!(text.bytes().all(|byte| byte > b' ' && byte < 0x7f), "{}", text);
+                prop_assert_eq!(Url::parse(&text), Ok(url));
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Against the real thing: Debian's `docker-registry`, started here on a free port.
+#![expect(clippy::unwrap_used, reason = "a failure in a helper is a failed test")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -32,7 +33,7 @@ fn start() -> Option<Registry> {
     drop(listener);
     let directory = std::env::temp_dir().join(format!("kiln-registry-test-{}-{port}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    let config = directory.join("config.yml");
+    let (config, log) = (directory.join("config.yml"), directory.join("log"));
     let text = format!(
         "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
          http:\n  addr: 127.0.0.1:{port}\n",
@@ -44,24 +45,20 @@ fn start() -> Option<Registry> {
         .arg(&config)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
         .spawn();
-    let mut child = match child {
+    let child = match child {
         Ok(child) => child,
         Err(error) => {
-            println!("SKIPPED: needs docker-registry ({error}); apt-get install docker-registry");
+            // Past the test harness, which hides what a passing test prints.
+            let _ = writeln!(
+                io::stderr(),
+                "SKIPPED: needs docker-registry ({error}); apt-get install docker-registry"
+            );
             std::fs::remove_dir_all(&directory).unwrap();
             return None;
         }
     };
-    let stderr = child.stderr.take().unwrap();
-    // Its messages go to the test's output, so that a failure can be understood.
-    std::thread::spawn(move || {
-        BufReader::new(stderr)
-            .lines()
-            .map_while(Result::ok)
-            .for_each(|line| println!("{line}"))
-    });
     let registry = Registry {
         child,
         host: format!("127.0.0.1:{port}"),
@@ -69,10 +66,11 @@ fn start() -> Option<Registry> {
     };
     let deadline = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(&registry.host).is_err() {
+        let said = || std::fs::read_to_string(&log).unwrap();
         assert!(
             Instant::now() < deadline,
-            "docker-registry does not listen on {}",
-            registry.host
+            "docker-registry does not listen: {}",
+            said()
         );
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -180,7 +178,7 @@ fn many_threads_pull_at_once() {
             scope.spawn(|| {
                 client
                     .put_blob(&reference, &descriptor("a/b", bytes), bytes, &|_| {})
-                    .unwrap()
+                    .unwrap();
             });
         }
     });

@@ -1,4 +1,9 @@
 //! The client against servers that misbehave on purpose. Everything happens on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failure in a helper is a failed test"
+)]
 
 #[path = "scripted/auth.rs"]
 mod auth;
@@ -11,3 +16,5 @@ mod mirror;
 #[path = "scripted/push.rs"]
 mod push;
 mod support;
+#[path = "scripted/tls.rs"]
+mod tls;

@@ -311,7 +311,8 @@ fn a_broken_helper_is_named_and_public_images_still_come() {
 
 #[test]
 fn token_services_that_talk_nonsense() {
-    let cases: &[(&str, fn(&Seen) -> Reply, ErrorKind)] = &[
+    type Case = (&'static str, fn(&Seen) -> Reply, ErrorKind);
+    let cases: &[Case] = &[
         ("no token", |_| Reply::json(200, "{}"), ErrorKind::Protocol),
         ("no JSON", |_| Reply::ok("<html>"), ErrorKind::Protocol),
         (

@@ -3,7 +3,7 @@
 use kiln_image::Digest;
 use kiln_registry::{ACCEPT_MANIFESTS, ErrorKind};
 
-use crate::support::{MANIFEST_TYPE, Reply, Server, client, manifest_reply};
+use crate::support::{MANIFEST_TYPE, MakeReply, Reply, Server, client, manifest_reply};
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
 
@@ -28,7 +28,7 @@ fn a_tag_is_resolved_by_head_alone() {
 
 #[test]
 fn get_stands_in_when_head_does_not_do() {
-    let heads: &[(&str, fn() -> Reply)] = &[
+    let heads: &[(&str, MakeReply)] = &[
         ("no digest", || {
             Reply::ok(MANIFEST).with("Content-Type", MANIFEST_TYPE)
         }),
@@ -118,7 +118,7 @@ fn a_head_that_lies_about_a_pinned_digest_is_not_believed() {
 
 #[test]
 fn huge_manifests_are_refused() {
-    let replies: &[(&str, fn() -> Reply)] = &[
+    let replies: &[(&str, MakeReply)] = &[
         ("announced", || {
             Reply::cut(b"{", 5 * 1024 * 1024).with("Content-Type", MANIFEST_TYPE)
         }),

@@ -124,6 +124,32 @@ fn a_mirror_with_damaged_content_does_no_harm() {
 }
 
 #[test]
+fn damaged_first_bytes_of_a_mirror_do_not_spoil_the_registrys_blob() {
+    let bytes = blob(50_000);
+    let served = bytes.clone();
+    let damaged = Server::start(|seen| match seen.range() {
+        None => Reply::cut(&vec![0; 20_000], 50_000),
+        Some(_) => Reply::not_found(),
+    });
+    let registry = Server::start(move |seen| match seen.range() {
+        None => Reply::ok(served.clone()),
+        Some(start) => Reply::partial(&served, start),
+    });
+    let client = mirrored(&registry.host(), &[damaged.host()]);
+    let mut sink = Vec::new();
+    client
+        .fetch_blob(
+            &registry.reference("app"),
+            &descriptor(&bytes),
+            &mut sink,
+            &|_| {},
+        )
+        .unwrap();
+    assert!(sink == bytes);
+    assert_eq!(registry.seen().len(), 2);
+}
+
+#[test]
 fn the_error_names_every_endpoint_with_its_cause() {
     let busy = Server::start(|_| Reply::new(503));
     let registry = Server::start(|_| Reply::not_found());

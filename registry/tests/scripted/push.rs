@@ -41,7 +41,7 @@ fn a_blob_goes_whole() {
     let last = std::cell::Cell::new(0);
     client()
         .put_blob(&server.reference("app"), &descriptor(&bytes), &bytes, &|count| {
-            last.set(count)
+            last.set(count);
         })
         .unwrap();
     assert!(*stored.lock().unwrap() == bytes);
@@ -67,6 +67,27 @@ fn a_blob_goes_in_chunks_where_it_may_not_go_whole() {
         .filter_map(|seen| seen.header("content-range").map(str::to_owned))
         .collect();
     assert_eq!(ranges, ["0-8388607", "8388608-16777215", "16777216-20971519"]);
+}
+
+#[test]
+fn wrong_content_is_not_sent_twice() {
+    let server = Server::start(|seen| match seen.method.as_str() {
+        "POST" => Reply::new(202).with("Location", "/upload"),
+        _ => Reply::json(
+            400,
+            r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match"}]}"#,
+        ),
+    });
+    let error = client()
+        .put_blob(
+            &server.reference("app"),
+            &descriptor(b"abc"),
+            &b"abd".to_vec(),
+            &|_| {},
+        )
+        .unwrap_err();
+    assert_eq!(error.failure().code.as_deref(), Some("DIGEST_INVALID"));
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[test]

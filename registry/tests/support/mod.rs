@@ -1,9 +1,4 @@
 //! A registry that does what a test says: plain HTTP on loopback, one closure a server.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "test support: a failure here is a failed test"
-)]
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -148,6 +143,9 @@ impl Reply {
     }
 }
 
+/// Makes a reply without regard to the request.
+pub(crate) type MakeReply = fn() -> Reply;
+
 type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// A running server. Its threads end with the process.
@@ -166,7 +164,11 @@ impl Server {
             for stream in listener.incoming() {
                 let (log, handler) = (Arc::clone(&log), Arc::clone(&handler));
                 // A client that goes away in the middle is part of many tests.
-                std::thread::spawn(move || drop(serve(&stream.unwrap(), &log, &*handler)));
+                std::thread::spawn(move || {
+                    let stream = stream.unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    drop(serve(&stream, &log, &*handler));
+                });
             }
         });
         Self { address, seen }
@@ -254,7 +256,7 @@ fn answer(mut stream: &TcpStream, reply: &Reply, head: bool) -> io::Result<bool>
         }
         Body::Full(_) => {}
         Body::Cut(_, length) | Body::Stall(_, length) => {
-            write!(text, "Content-Length: {length}\r\n").unwrap()
+            write!(text, "Content-Length: {length}\r\n").unwrap();
         }
         Body::Endless => text.push_str("Transfer-Encoding: chunked\r\n"),
         Body::UntilClose(_) => text.push_str("Connection: close\r\n"),
