@@ -108,6 +108,10 @@ make_debian() { # OUTPUT PACKAGES [mmdebstrap options...]
   options+=(--customize-hook='rm -f "$1"/etc/hostname "$1"/etc/resolv.conf; : > "$1"/etc/machine-id')
   # On a network that re-signs TLS only https mirrors are touched by it; the default is http with signed indices.
   mmdebstrap "${options[@]}" "$@" "$suite" "$work/root.tar" "$(mirror_of_this_machine)"
+  # The device nodes are left out, and their folder with them: an image has it, empty.
+  mkdir -p "$work/empty/dev"
+  tar --append --file="$work/root.tar" --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --owner=0 --group=0 \
+    --mode=755 -C "$work/empty" ./dev
   mv "$work/root.tar" "$output"
 }
 

@@ -186,7 +186,8 @@ impl Builder {
                 if let Some(file) = &request.file {
                     command.arg("-f").arg(file);
                 }
-                // A file that was rewritten with its old size within the same second counts as unchanged there.
+                // Its cache forgets times: a file of the same content from another case would come with its own.
+                command.arg("--no-cache");
                 run(command.args(&request.arguments).arg(&request.context))
             }
             Self::Buildah(buildah) => {

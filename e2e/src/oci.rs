@@ -296,9 +296,7 @@ pub fn build_config(config: &Value) -> Value {
     }
     let mut container = serde_json::Map::new();
     for (key, value) in config["config"].as_object().into_iter().flatten() {
-        // An empty Cmd or Entrypoint says something else than none.
-        let says_something = matches!(key.as_str(), "Cmd" | "Entrypoint") && !value.is_null();
-        if key != "ArgsEscaped" && (says_something || !is_empty(value)) {
+        if key != "ArgsEscaped" && !is_empty(value) {
             container.insert(key.clone(), value.clone());
         }
     }
@@ -385,12 +383,12 @@ mod tests {
     }
 
     #[test]
-    fn config_normal_form_keeps_an_empty_cmd() {
+    fn config_normal_form_leaves_empty_fields_out() {
         let config = serde_json::json!({"os": "linux", "author": "", "config":
             {"Cmd": [], "Entrypoint": null, "Labels": {}, "ArgsEscaped": true, "User": "u"}});
         assert_eq!(
             build_config(&config),
-            serde_json::json!({"os": "linux", "config": {"Cmd": [], "User": "u"}})
+            serde_json::json!({"os": "linux", "config": {"User": "u"}})
         );
     }
 }
