@@ -192,7 +192,7 @@ impl Builder {
             }
             Self::Buildah(buildah) => {
                 let mut command = buildah.command(["build", "--isolation", "chroot", "--network", "host"]);
-                command.args(["--layers=false", "--format", "docker", "--pull-never", "-t", &request.tag]);
+                command.args(["--layers=false", "--identity-label=false", "--format", "docker", "--pull-never", "-t", &request.tag]);
                 let default = ["Dockerfile", "Containerfile"].map(|name| request.context.join(name));
                 let file = request.file.clone().or_else(|| default.into_iter().find(|file| file.exists()));
                 if let Some(file) = file {

@@ -10,6 +10,7 @@
 
 use crate::base::base;
 use crate::builder::{Builder, Ended, Request};
+use crate::differences::{Differences, Facts};
 use crate::machine::{self, TempFolder};
 use crate::oci::{self, Image};
 use crate::trial::Outcome;
@@ -199,7 +200,7 @@ impl Case {
         }
         let ended = ended.success()?;
         let built = self.export(&builder, &request, &folder)?;
-        self.check_expectations(&built)?;
+        self.check_expectations(builder.name(), &built)?;
         if let Builder::Kiln(_) = &builder {
             ensure!(built.image.problems.is_empty(), "{}", built.image.problems.join("\n"));
             ensure!(!progress::vertices(&ended.stderr).is_empty(), "no progress was shown:\n{}", ended.stderr);
@@ -222,25 +223,27 @@ impl Case {
         Ok(())
     }
 
-    fn check_expectations(&self, built: &Built) -> Result<()> {
-        let mut tree = built.image.tree.changes_since(&built.base, self.settings.times).join("\n");
-        if !tree.is_empty() {
-            tree.push('\n');
+    fn check_expectations(&self, builder: &str, built: &Built) -> Result<()> {
+        let found = Facts::of(built, self.settings.times);
+        let (tree_file, config_file) = (self.folder.join("expected.tree"), self.folder.join("expected-config.json"));
+        if std::env::var_os("KILN_E2E_BLESS").is_some() {
+            let lines: String = found.tree.iter().map(|line| format!("{line}\n")).collect();
+            std::fs::write(tree_file, lines)?;
+            std::fs::write(config_file, serde_json::to_string_pretty(&found.config)? + "\n")?;
+            return Ok(());
         }
-        let config = serde_json::to_string_pretty(&oci::build_config(&built.image.config))? + "\n";
-        let mut problems = String::new();
-        for (name, found) in [("expected.tree", tree), ("expected-config.json", config)] {
-            let file = self.folder.join(name);
-            if std::env::var_os("KILN_E2E_BLESS").is_some() {
-                std::fs::write(&file, found)?;
-                continue;
-            }
-            let expected = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            if expected != found {
-                problems += &format!("{name} (- expected, + found):\n{}", line_difference(&expected, &found));
-            }
-        }
-        ensure!(problems.is_empty(), "{}\n{problems}", self.settings.about);
+        let read = |file: &Path| {
+            std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+        };
+        let tree = read(&tree_file)?.lines().map(str::to_owned).collect();
+        let expected = Facts { tree, config: serde_json::from_str(&read(&config_file)?)? };
+        let problems = Differences::load()?.unexplained(builder, &self.name, &expected, &found);
+        ensure!(
+            problems.is_empty(),
+            "{}\nother than expected (- expected, + found):\n{}",
+            self.settings.about,
+            problems.join("\n")
+        );
         Ok(())
     }
 }
@@ -258,16 +261,6 @@ fn check_failure(failure: &Failure, ended: Ended, words_count: bool) -> Result<(
     ensure!(missing.is_empty(), "standard error lacks {missing:?}:\n{stderr}");
     ensure!(!lower.contains("panicked at"), "a panic is no error message:\n{stderr}");
     Ok(())
-}
-
-/// Lines of either text that the other lacks.
-pub fn line_difference(expected: &str, found: &str) -> String {
-    let only = |sign: char, one: &str, other: &str| {
-        let lines: Vec<&str> = other.lines().collect();
-        let mine = one.lines().filter(|line| !lines.contains(line));
-        mine.map(|line| format!("  {sign} {line}\n")).collect::<String>()
-    };
-    only('-', expected, found) + &only('+', found, expected)
 }
 
 /// Copies a folder of the checkout. Git keeps one bit of a mode and no times: both are made the same everywhere.

@@ -7,16 +7,22 @@
 //! - [`tree`] is a file tree as data: it renders, compares and subtracts.
 //! - [`case`] is one folder of `testdata/build`: a context, how to build it, and what must come out.
 //! - [`builder`] builds with Kiln, or with a peer (Buildah, Docker), behind one enum.
+//! - [`differences`] compares two builds, less what a list explains.
 //! - [`machine`] is what the tests know about the machine: binaries, base images, temporary folders.
 //! - [`progress`] reads the plain progress output.
+//! - [`project`] is a context that a test changes between builds.
+//! - [`server`] is a real registry.
 //! - [`trial`] turns functions into tests that pass, fail, or are skipped with a reason.
 
 pub mod base;
 pub mod builder;
 pub mod case;
+pub mod differences;
 pub mod machine;
 pub mod oci;
 pub mod progress;
+pub mod project;
+pub mod server;
 pub mod trial;
 pub mod tree;
 
