@@ -21,7 +21,10 @@ pub fn base(reference: &str) -> Result<Base> {
     let folder = std::env::var_os("KILN_E2E_BASES")
         .map_or_else(|| machine::temp_folder().join("kiln-e2e-bases"), PathBuf::from);
     let name = reference.replace(':', "-");
-    let (tar, changes) = (folder.join(format!("{name}.tar")), folder.join(format!("{name}.changes")));
+    let (tar, changes) = (
+        folder.join(format!("{name}.tar")),
+        folder.join(format!("{name}.changes")),
+    );
     if !(tar.exists() && changes.exists()) {
         let script = machine::checkout().join("scripts/make-base-images.sh");
         let status = std::process::Command::new(&script)
@@ -32,8 +35,15 @@ pub fn base(reference: &str) -> Result<Base> {
             .map_err(|error| format!("{}: {error}", script.display()))?;
         ensure!(status.success(), "{} cannot make {reference}", script.display());
     }
-    let changes = std::fs::read_to_string(&changes)?.lines().map(str::to_owned).collect();
-    Ok(Base { reference: reference.to_owned(), tar, changes })
+    let changes = std::fs::read_to_string(&changes)?
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    Ok(Base {
+        reference: reference.to_owned(),
+        tar,
+        changes,
+    })
 }
 
 impl Base {
@@ -78,13 +88,22 @@ impl Base {
         let manifest = manifest.to_string().into_bytes();
         let mut entry = descriptor(&manifest, "manifest.v1+json");
         entry["annotations"] = json!({"org.opencontainers.image.ref.name": self.reference});
-        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes();
+        let index = json!({"schemaVersion": 2, "manifests": [entry]})
+            .to_string()
+            .into_bytes();
 
         let mut tar = tar::Builder::new(File::create(archive)?);
         let blob = |bytes: &[u8]| format!("blobs/sha256/{}", oci::sha256(bytes));
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec();
-        let files = [(blob(&layer), layer), (blob(&config), config), (blob(&manifest), manifest)];
-        for (name, bytes) in files.into_iter().chain([("index.json".into(), index), ("oci-layout".into(), layout)]) {
+        let files = [
+            (blob(&layer), layer),
+            (blob(&config), config),
+            (blob(&manifest), manifest),
+        ];
+        for (name, bytes) in files
+            .into_iter()
+            .chain([("index.json".into(), index), ("oci-layout".into(), layout)])
+        {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_mode(0o644);

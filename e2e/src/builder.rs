@@ -44,20 +44,34 @@ impl From<Output> for Ended {
 impl Ended {
     /// Itself when the command succeeded; else an error that shows what it said.
     pub fn success(self) -> Result<Self> {
-        ensure!(self.code == Some(0), "exit code {:?}\n{}{}", self.code, self.stdout, self.stderr);
+        ensure!(
+            self.code == Some(0),
+            "exit code {:?}\n{}{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
         Ok(self)
     }
 
     /// Standard error when the command ended with this code; else an error that shows what it said.
     pub fn failure(self, code: i32) -> Result<String> {
-        ensure!(self.code == Some(code), "exit code {:?} instead of {code}\n{}{}", self.code, self.stdout, self.stderr);
+        ensure!(
+            self.code == Some(code),
+            "exit code {:?} instead of {code}\n{}{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
         Ok(self.stderr)
     }
 }
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Result<Ended> {
-    let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     Ok(output.into())
 }
 
@@ -91,7 +105,11 @@ pub struct Buildah {
 impl Kiln {
     /// Kiln with its store and home inside a folder.
     pub fn new(folder: &TempFolder) -> Result<Self> {
-        let kiln = Self { binary: machine::kiln()?, root: folder.join("root"), home: folder.join("home") };
+        let kiln = Self {
+            binary: machine::kiln()?,
+            root: folder.join("root"),
+            home: folder.join("home"),
+        };
         std::fs::create_dir_all(&kiln.home)?;
         Ok(kiln)
     }
@@ -108,7 +126,10 @@ impl Kiln {
     /// A command line `kiln --root … ARGUMENTS`, ready to run.
     pub fn command<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = machine::command(&self.binary, &self.home);
-        command.arg("--root").arg(&self.root).args(arguments.into_iter().map(Into::into));
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .args(arguments.into_iter().map(Into::into));
         command
     }
 
@@ -134,7 +155,9 @@ impl Kiln {
             command.arg("--change").arg(change);
         }
         command.arg(&base.tar).arg(&base.reference);
-        run(&mut command)?.success().map_err(|error| format!("import of {}: {error}", base.reference))?;
+        run(&mut command)?
+            .success()
+            .map_err(|error| format!("import of {}: {error}", base.reference))?;
         Ok(())
     }
 }
@@ -170,7 +193,9 @@ impl Builder {
                 for change in &base.changes {
                     command.arg("--change").arg(change);
                 }
-                run(command.arg(&base.tar).arg(&base.reference))?.success().map(drop)
+                run(command.arg(&base.tar).arg(&base.reference))?
+                    .success()
+                    .map(drop)
             }
             Self::Buildah(buildah) => buildah.import(base),
         }
@@ -182,7 +207,15 @@ impl Builder {
             Self::Kiln(kiln) => run(&mut kiln.build_command(request)),
             Self::Docker(docker) => {
                 let mut command = Command::new(docker);
-                command.args(["build", "--network", "host", "--progress", "plain", "-t", &request.tag]);
+                command.args([
+                    "build",
+                    "--network",
+                    "host",
+                    "--progress",
+                    "plain",
+                    "-t",
+                    &request.tag,
+                ]);
                 if let Some(file) = &request.file {
                     command.arg("-f").arg(file);
                 }
@@ -192,9 +225,20 @@ impl Builder {
             }
             Self::Buildah(buildah) => {
                 let mut command = buildah.command(["build", "--isolation", "chroot", "--network", "host"]);
-                command.args(["--layers=false", "--identity-label=false", "--format", "docker", "--pull-never", "-t", &request.tag]);
+                command.args([
+                    "--layers=false",
+                    "--identity-label=false",
+                    "--format",
+                    "docker",
+                    "--pull-never",
+                    "-t",
+                    &request.tag,
+                ]);
                 let default = ["Dockerfile", "Containerfile"].map(|name| request.context.join(name));
-                let file = request.file.clone().or_else(|| default.into_iter().find(|file| file.exists()));
+                let file = request
+                    .file
+                    .clone()
+                    .or_else(|| default.into_iter().find(|file| file.exists()));
                 if let Some(file) = file {
                     command.arg("-f").arg(file);
                 }
@@ -217,17 +261,28 @@ impl Builder {
                 run(buildah.command(["push", "-q", tag]).arg(target))?
             }
         };
-        ended.success().map_err(|error| format!("save of {tag}: {error}"))?;
+        ended
+            .success()
+            .map_err(|error| format!("save of {tag}: {error}"))?;
         Ok(())
     }
 }
 
 impl Buildah {
     fn new(binary: PathBuf, folder: &TempFolder) -> Result<Self> {
-        let buildah = Self { binary, folder: folder.join("buildah") };
+        let buildah = Self {
+            binary,
+            folder: folder.join("buildah"),
+        };
         std::fs::create_dir_all(buildah.folder.join("home"))?;
-        std::fs::write(buildah.folder.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)?;
-        std::fs::write(buildah.folder.join("registries.conf"), "unqualified-search-registries = [\"docker.io\"]\n")?;
+        std::fs::write(
+            buildah.folder.join("policy.json"),
+            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        )?;
+        std::fs::write(
+            buildah.folder.join("registries.conf"),
+            "unqualified-search-registries = [\"docker.io\"]\n",
+        )?;
         // Its default limits ask for more than an unprivileged machine may have.
         let limits = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
         std::fs::write(buildah.folder.join("containers.conf"), limits)?;
@@ -238,12 +293,18 @@ impl Buildah {
         let mut command = machine::command(&self.binary, &self.folder.join("home"));
         command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
         command.env("CONTAINERS_REGISTRIES_CONF", self.folder.join("registries.conf"));
-        command.arg("--root").arg(self.folder.join("root")).arg("--runroot").arg(self.folder.join("run"));
+        command
+            .arg("--root")
+            .arg(self.folder.join("root"))
+            .arg("--runroot")
+            .arg(self.folder.join("run"));
         command.args(["--storage-driver", "vfs"]);
         let (subcommand, rest) = arguments.split_at(1);
         command.args(subcommand);
         if matches!(subcommand, ["build" | "push" | "pull"]) {
-            command.arg("--signature-policy").arg(self.folder.join("policy.json"));
+            command
+                .arg("--signature-policy")
+                .arg(self.folder.join("policy.json"));
         }
         command.args(rest);
         command

@@ -13,8 +13,8 @@ use crate::builder::{Builder, Ended, Request};
 use crate::differences::{Differences, Facts};
 use crate::machine::{self, TempFolder};
 use crate::oci::{self, Image};
-use crate::trial::Outcome;
 use crate::tree::Tree;
+use crate::trial::Outcome;
 use crate::{Result, bail, ensure, progress};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -121,8 +121,16 @@ impl Case {
         let file = folder.join("case.toml");
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         let settings = toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, folder: folder.to_owned(), settings })
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self {
+            name,
+            folder: folder.to_owned(),
+            settings,
+        })
     }
 
     /// Why the case cannot run on this machine, if it cannot.
@@ -144,8 +152,13 @@ impl Case {
         let setup = self.folder.join("setup.sh");
         if setup.exists() {
             let mut command = Command::new("bash");
-            command.args(["-euc", "umask 022; . \"$1\"", "setup"]).arg(&setup).current_dir(&context);
-            crate::builder::run(&mut command)?.success().map_err(|error| format!("setup.sh: {error}"))?;
+            command
+                .args(["-euc", "umask 022; . \"$1\"", "setup"])
+                .arg(&setup)
+                .current_dir(&context);
+            crate::builder::run(&mut command)?
+                .success()
+                .map_err(|error| format!("setup.sh: {error}"))?;
         }
         Ok(context)
     }
@@ -158,9 +171,19 @@ impl Case {
         }
         let context = self.context(folder)?;
         let here = context.display().to_string();
-        let arguments = self.settings.arguments.iter().map(|argument| argument.replace("@CONTEXT@", &here)).collect();
+        let arguments = self
+            .settings
+            .arguments
+            .iter()
+            .map(|argument| argument.replace("@CONTEXT@", &here))
+            .collect();
         let tag = format!("kiln-e2e/{}:test", self.name.to_lowercase());
-        let request = Request { context, file: None, tag, arguments };
+        let request = Request {
+            context,
+            file: None,
+            tag,
+            arguments,
+        };
         let ended = builder.build(&request)?;
         Ok((request, ended))
     }
@@ -188,7 +211,9 @@ impl Case {
         if let Some(reason) = difference
             && std::env::var_os("KILN_E2E_TRY_DIFFERS").is_none()
         {
-            return Ok(Outcome::Skipped(format!("{builder_name} differs on purpose: {reason}")));
+            return Ok(Outcome::Skipped(format!(
+                "{builder_name} differs on purpose: {reason}"
+            )));
         }
         let folder = TempFolder::new(&self.name)?;
         let builder = Builder::named(builder_name, &folder)?;
@@ -202,30 +227,56 @@ impl Case {
         let built = self.export(&builder, &request, &folder)?;
         self.check_expectations(builder.name(), &built)?;
         if let Builder::Kiln(_) = &builder {
-            ensure!(built.image.problems.is_empty(), "{}", built.image.problems.join("\n"));
-            ensure!(!progress::vertices(&ended.stderr).is_empty(), "no progress was shown:\n{}", ended.stderr);
+            ensure!(
+                built.image.problems.is_empty(),
+                "{}",
+                built.image.problems.join("\n")
+            );
+            ensure!(
+                !progress::vertices(&ended.stderr).is_empty(),
+                "no progress was shown:\n{}",
+                ended.stderr
+            );
             let again = builder.build(&request)?.success()?;
             let missed = progress::not_cached(&again.stderr);
-            ensure!(missed.is_empty(), "the second build did again: {missed:?}\n{}", again.stderr);
+            ensure!(
+                missed.is_empty(),
+                "the second build did again: {missed:?}\n{}",
+                again.stderr
+            );
             let second = self.export(&builder, &request, &folder)?;
-            ensure!(second.image.diff_ids == built.image.diff_ids, "the second build has other layers");
+            ensure!(
+                second.image.diff_ids == built.image.diff_ids,
+                "the second build has other layers"
+            );
         }
         Ok(Outcome::Passed)
     }
 
     fn check_output(&self, ended: &Ended) -> Result<()> {
         for words in &self.settings.output {
-            ensure!(ended.stderr.contains(words), "standard error lacks {words:?}:\n{}", ended.stderr);
+            ensure!(
+                ended.stderr.contains(words),
+                "standard error lacks {words:?}:\n{}",
+                ended.stderr
+            );
         }
         for words in &self.settings.no_output {
-            ensure!(!ended.stderr.contains(words), "standard error holds {words:?}:\n{}", ended.stderr);
+            ensure!(
+                !ended.stderr.contains(words),
+                "standard error holds {words:?}:\n{}",
+                ended.stderr
+            );
         }
         Ok(())
     }
 
     fn check_expectations(&self, builder: &str, built: &Built) -> Result<()> {
         let found = Facts::of(built, self.settings.times);
-        let (tree_file, config_file) = (self.folder.join("expected.tree"), self.folder.join("expected-config.json"));
+        let (tree_file, config_file) = (
+            self.folder.join("expected.tree"),
+            self.folder.join("expected-config.json"),
+        );
         if std::env::var_os("KILN_E2E_BLESS").is_some() {
             let lines: String = found.tree.iter().map(|line| format!("{line}\n")).collect();
             std::fs::write(tree_file, lines)?;
@@ -236,7 +287,10 @@ impl Case {
             std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
         };
         let tree = read(&tree_file)?.lines().map(str::to_owned).collect();
-        let expected = Facts { tree, config: serde_json::from_str(&read(&config_file)?)? };
+        let expected = Facts {
+            tree,
+            config: serde_json::from_str(&read(&config_file)?)?,
+        };
         let problems = Differences::load()?.unexplained(builder, &self.name, &expected, &found);
         ensure!(
             problems.is_empty(),
@@ -256,10 +310,16 @@ fn check_failure(failure: &Failure, ended: Ended, words_count: bool) -> Result<(
     }
     let stderr = ended.failure(failure.exit)?;
     let lower = stderr.to_lowercase();
-    let missing: Vec<&String> =
-        failure.stderr.iter().filter(|words| !lower.contains(&words.to_lowercase())).collect();
+    let missing: Vec<&String> = failure
+        .stderr
+        .iter()
+        .filter(|words| !lower.contains(&words.to_lowercase()))
+        .collect();
     ensure!(missing.is_empty(), "standard error lacks {missing:?}:\n{stderr}");
-    ensure!(!lower.contains("panicked at"), "a panic is no error message:\n{stderr}");
+    ensure!(
+        !lower.contains("panicked at"),
+        "a panic is no error message:\n{stderr}"
+    );
     Ok(())
 }
 
@@ -282,7 +342,10 @@ pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
             let executable = entry.metadata()?.permissions().mode() & 0o100 != 0;
             set(&target, if executable { 0o755 } else { 0o644 })?;
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
-            std::fs::File::options().write(true).open(&target)?.set_modified(time)?;
+            std::fs::File::options()
+                .write(true)
+                .open(&target)?
+                .set_modified(time)?;
         } else {
             bail!("{} is neither file, folder nor link", source.display());
         }

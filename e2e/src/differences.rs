@@ -45,7 +45,10 @@ impl Differences {
         let file = machine::testdata().join("peer-differences.toml");
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         let list: Self = toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-        let empty = list.difference.iter().find(|entry| entry.reason.is_empty() || entry.path.is_some() == entry.field.is_some());
+        let empty = list
+            .difference
+            .iter()
+            .find(|entry| entry.reason.is_empty() || entry.path.is_some() == entry.field.is_some());
         match empty {
             Some(entry) => Err(format!("{entry:?} needs a reason, and either a path or a field").into()),
             None => Ok(list),
@@ -63,8 +66,14 @@ impl Differences {
         let sets = [&ours.tree, &theirs.tree].map(|lines| lines.iter().collect::<BTreeSet<_>>());
         for (sign, mine, other) in [('-', &sets[0], &sets[1]), ('+', &sets[1], &sets[0])] {
             for line in mine.difference(other) {
-                let path = line.strip_prefix("deleted ").unwrap_or(line).split(' ').next().unwrap_or_default();
-                let explains = |entry: &&Difference| entry.path.as_ref().is_some_and(|pattern| matches(pattern, path));
+                let path = line
+                    .strip_prefix("deleted ")
+                    .unwrap_or(line)
+                    .split(' ')
+                    .next()
+                    .unwrap_or_default();
+                let explains =
+                    |entry: &&Difference| entry.path.as_ref().is_some_and(|pattern| matches(pattern, path));
                 if !entries.iter().any(explains) {
                     found.push(format!("  {sign} {line}"));
                 }
@@ -74,7 +83,9 @@ impl Differences {
         for name in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
             let explained = entries.iter().any(|entry| entry.field.as_ref() == Some(name));
             if ours.get(name) != theirs.get(name) && !explained {
-                let show = |fields: &BTreeMap<String, Value>| fields.get(name).map_or("nothing".into(), Value::to_string);
+                let show = |fields: &BTreeMap<String, Value>| {
+                    fields.get(name).map_or("nothing".into(), Value::to_string)
+                };
                 found.push(format!("  {name}: {} here, {} there", show(&ours), show(&theirs)));
             }
         }
@@ -88,7 +99,11 @@ fn fields(config: &Value) -> BTreeMap<String, Value> {
     for (name, value) in config.as_object().into_iter().flatten() {
         match value {
             Value::Object(inner) if name == "config" => {
-                fields.extend(inner.iter().map(|(inner, value)| (format!("config.{inner}"), value.clone())));
+                fields.extend(
+                    inner
+                        .iter()
+                        .map(|(inner, value)| (format!("config.{inner}"), value.clone())),
+                );
             }
             _ => {
                 fields.insert(name.clone(), value.clone());
@@ -102,9 +117,9 @@ fn fields(config: &Value) -> BTreeMap<String, Value> {
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((start, rest)) => text
-            .strip_prefix(start)
-            .is_some_and(|text| (0..=text.len()).any(|at| text.is_char_boundary(at) && matches(rest, &text[at..]))),
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            (0..=text.len()).any(|at| text.is_char_boundary(at) && matches(rest, &text[at..]))
+        }),
     }
 }
 
@@ -112,7 +127,10 @@ impl Facts {
     /// The facts of an image.
     pub fn of(built: &crate::case::Built, with_times: bool) -> Self {
         let tree = built.image.tree.changes_since(&built.base, with_times);
-        Self { tree, config: oci::build_config(&built.image.config) }
+        Self {
+            tree,
+            config: oci::build_config(&built.image.config),
+        }
     }
 }
 
@@ -126,12 +144,17 @@ mod tests {
     }
 
     fn facts(tree: &[&str], config: Value) -> Facts {
-        Facts { tree: tree.iter().map(|line| (*line).to_owned()).collect(), config }
+        Facts {
+            tree: tree.iter().map(|line| (*line).to_owned()).collect(),
+            config,
+        }
     }
 
     #[test]
     fn patterns() {
-        assert!(matches("a*c", "abc") && matches("*", "") && matches("/d/*", "/d/x/y") && matches("é*", "éa"));
+        assert!(
+            matches("a*c", "abc") && matches("*", "") && matches("/d/*", "/d/x/y") && matches("é*", "éa")
+        );
         assert!(!matches("a*c", "abd") && !matches("a", "ab"));
     }
 
@@ -141,7 +164,10 @@ mod tests {
             "difference = [{ peer = 'p', case = 'c*', path = '/known*', reason = 'r' },
                 { peer = 'p', case = '*', field = 'config.Hostname', reason = 'r' }]",
         );
-        let ours = facts(&["/a file", "/b file"], json!({"os": "linux", "config": {"User": "1"}}));
+        let ours = facts(
+            &["/a file", "/b file"],
+            json!({"os": "linux", "config": {"User": "1"}}),
+        );
         let theirs = facts(
             &["/a file", "/known/x dir", "deleted /known"],
             json!({"os": "linux", "config": {"User": "2", "Hostname": "h"}}),

@@ -23,8 +23,8 @@ pub mod oci;
 pub mod progress;
 pub mod project;
 pub mod server;
-pub mod trial;
 pub mod tree;
+pub mod trial;
 
 /// What went wrong, in words: a test has no use for finer types.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -40,16 +40,25 @@ pub fn is_root() -> bool {
 pub fn program(name: &str) -> Option<PathBuf> {
     // Debian keeps some daemons where an ordinary user does not look.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    path.split(':').map(|folder| Path::new(folder).join(name)).find(|candidate| {
-        candidate.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    })
+    path.split(':')
+        .map(|folder| Path::new(folder).join(name))
+        .find(|candidate| {
+            candidate
+                .metadata()
+                .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+        })
 }
 
 /// A command that sees nothing of the developer's environment: own HOME, no configuration, no locale.
 pub fn command(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    command.env_clear().env("PATH", path).env("HOME", home).env("LANG", "C.UTF-8").env("TMPDIR", temp_folder());
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", home)
+        .env("LANG", "C.UTF-8")
+        .env("TMPDIR", temp_folder());
     command.stdin(Stdio::null());
     command
 }
@@ -70,7 +79,11 @@ impl TempFolder {
     pub fn new(name: &str) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kiln-e2e-{}-{}-{number}", name.replace('/', "-"), std::process::id());
+        let name = format!(
+            "kiln-e2e-{}-{}-{number}",
+            name.replace('/', "-"),
+            std::process::id()
+        );
         let path = temp_folder().join(name);
         std::fs::create_dir_all(&path).map_err(|error| format!("create {}: {error}", path.display()))?;
         Ok(Self { path })
@@ -105,7 +118,11 @@ impl Drop for TempFolder {
 pub fn mounts_naming(path: &Path) -> Result<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     let needle = path.display().to_string();
-    Ok(mounts.lines().filter(|line| line.contains(&needle)).map(str::to_owned).collect())
+    Ok(mounts
+        .lines()
+        .filter(|line| line.contains(&needle))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The processes whose command line or environment names a word, this process and its parents left out.
@@ -119,9 +136,14 @@ pub fn processes_naming(word: &str) -> Result<Vec<String>> {
             continue;
         }
         // A process that ends meanwhile is none that was left behind.
-        let text = ["cmdline", "environ"].map(|file| std::fs::read(entry.path().join(file)).unwrap_or_default()).concat();
+        let text = ["cmdline", "environ"]
+            .map(|file| std::fs::read(entry.path().join(file)).unwrap_or_default())
+            .concat();
         if String::from_utf8_lossy(&text).contains(word) {
-            found.push(format!("{pid}: {}", String::from_utf8_lossy(&text[..text.len().min(120)]).replace('\0', " ")));
+            found.push(format!(
+                "{pid}: {}",
+                String::from_utf8_lossy(&text[..text.len().min(120)]).replace('\0', " ")
+            ));
         }
     }
     Ok(found)

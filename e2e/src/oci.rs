@@ -36,7 +36,10 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub fn read(archive: &Path) -> Result<Image> {
     let files = archive_files(archive)?;
     if let Some(index) = files.get("index.json") {
-        ensure!(files.contains_key("oci-layout"), "the layout has no oci-layout file");
+        ensure!(
+            files.contains_key("oci-layout"),
+            "the layout has no oci-layout file"
+        );
         let index: Value = serde_json::from_slice(index)?;
         read_layout(&files, &index)
     } else if let Some(manifest) = files.get("manifest.json") {
@@ -53,7 +56,11 @@ fn archive_files(archive: &Path) -> Result<HashMap<String, Vec<u8>>> {
     let (mut files, mut links) = (HashMap::new(), Vec::new());
     for entry in tar.entries()? {
         let mut entry = entry?;
-        let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+        let name = entry
+            .path()?
+            .to_string_lossy()
+            .trim_start_matches("./")
+            .to_owned();
         match entry.header().entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => {
                 let mut bytes = Vec::new();
@@ -61,7 +68,9 @@ fn archive_files(archive: &Path) -> Result<HashMap<String, Vec<u8>>> {
                 files.insert(name, bytes);
             }
             tar::EntryType::Symlink | tar::EntryType::Link => {
-                let target = entry.link_name()?.map(|target| target.to_string_lossy().into_owned());
+                let target = entry
+                    .link_name()?
+                    .map(|target| target.to_string_lossy().into_owned());
                 links.push((name, target.unwrap_or_default()));
             }
             _ => {}
@@ -79,23 +88,41 @@ fn archive_files(archive: &Path) -> Result<HashMap<String, Vec<u8>>> {
 /// The blob that a descriptor names, with its digest and size checked.
 fn blob<'a>(files: &'a HashMap<String, Vec<u8>>, descriptor: &Value) -> Result<&'a [u8]> {
     let digest = descriptor["digest"].as_str().ok_or("descriptor without digest")?;
-    let hex = digest.strip_prefix("sha256:").ok_or_else(|| format!("digest {digest} is not sha256"))?;
-    let bytes = files.get(&format!("blobs/sha256/{hex}")).ok_or_else(|| format!("blob {digest} is missing"))?;
-    ensure!(sha256(bytes) == hex, "blob {digest} has other content than its digest says");
+    let hex = digest
+        .strip_prefix("sha256:")
+        .ok_or_else(|| format!("digest {digest} is not sha256"))?;
+    let bytes = files
+        .get(&format!("blobs/sha256/{hex}"))
+        .ok_or_else(|| format!("blob {digest} is missing"))?;
+    ensure!(
+        sha256(bytes) == hex,
+        "blob {digest} has other content than its digest says"
+    );
     let size = descriptor["size"].as_u64().ok_or("descriptor without size")?;
-    ensure!(size == bytes.len() as u64, "blob {digest} has {} bytes, its descriptor says {size}", bytes.len());
+    ensure!(
+        size == bytes.len() as u64,
+        "blob {digest} has {} bytes, its descriptor says {size}",
+        bytes.len()
+    );
     Ok(bytes)
 }
 
 fn read_layout(files: &HashMap<String, Vec<u8>>, index: &Value) -> Result<Image> {
     let mut descriptor = only_image(index)?.clone();
     // docker save and buildx put an index into the index.
-    while descriptor["mediaType"].as_str().is_some_and(|media_type| media_type.contains("index")) {
+    while descriptor["mediaType"]
+        .as_str()
+        .is_some_and(|media_type| media_type.contains("index"))
+    {
         let inner: Value = serde_json::from_slice(blob(files, &descriptor)?)?;
         descriptor = only_image(&inner)?.clone();
     }
     let manifest: Value = serde_json::from_slice(blob(files, &descriptor)?)?;
-    ensure!(manifest["schemaVersion"] == 2, "manifest has schemaVersion {}", manifest["schemaVersion"]);
+    ensure!(
+        manifest["schemaVersion"] == 2,
+        "manifest has schemaVersion {}",
+        manifest["schemaVersion"]
+    );
     let config_bytes = blob(files, &manifest["config"])?;
     let mut layers = Vec::new();
     for layer in manifest["layers"].as_array().ok_or("manifest without layers")? {
@@ -107,8 +134,15 @@ fn read_layout(files: &HashMap<String, Vec<u8>>, index: &Value) -> Result<Image>
 /// The one manifest of an index that is an image; attestations do not count.
 fn only_image(index: &Value) -> Result<&Value> {
     let manifests = index["manifests"].as_array().ok_or("index without manifests")?;
-    let images: Vec<&Value> = manifests.iter().filter(|entry| entry["platform"]["os"] != "unknown").collect();
-    ensure!(images.len() == 1, "the index names {} images, one was expected", images.len());
+    let images: Vec<&Value> = manifests
+        .iter()
+        .filter(|entry| entry["platform"]["os"] != "unknown")
+        .collect();
+    ensure!(
+        images.len() == 1,
+        "the index names {} images, one was expected",
+        images.len()
+    );
     Ok(images[0])
 }
 
@@ -137,7 +171,10 @@ fn decompress(bytes: &[u8], media_type: Option<&str>) -> Result<Vec<u8>> {
         ("tar", bytes.to_vec())
     };
     if let Some(media_type) = media_type {
-        ensure!(media_type.ends_with(suffix), "a layer of media type {media_type} is {suffix}");
+        ensure!(
+            media_type.ends_with(suffix),
+            "a layer of media type {media_type} is {suffix}"
+        );
     }
     Ok(tar)
 }
@@ -150,15 +187,32 @@ fn assemble(config_bytes: &[u8], layers: &[Vec<u8>]) -> Result<Image> {
         .iter()
         .map(|diff_id| diff_id.as_str().unwrap_or_default().to_owned())
         .collect();
-    ensure!(diff_ids.len() == layers.len(), "{} diff_ids for {} layers", diff_ids.len(), layers.len());
-    ensure!(config["rootfs"]["type"] == "layers", "rootfs.type is {}", config["rootfs"]["type"]);
-    let mut image =
-        Image { id: format!("sha256:{}", sha256(config_bytes)), config, tree: Tree::default(), diff_ids, problems: vec![] };
+    ensure!(
+        diff_ids.len() == layers.len(),
+        "{} diff_ids for {} layers",
+        diff_ids.len(),
+        layers.len()
+    );
+    ensure!(
+        config["rootfs"]["type"] == "layers",
+        "rootfs.type is {}",
+        config["rootfs"]["type"]
+    );
+    let mut image = Image {
+        id: format!("sha256:{}", sha256(config_bytes)),
+        config,
+        tree: Tree::default(),
+        diff_ids,
+        problems: vec![],
+    };
     let mut inodes = 0;
     for (number, layer) in layers.iter().enumerate() {
         let found = format!("sha256:{}", sha256(layer));
         let stated = &image.diff_ids[number];
-        ensure!(&found == stated, "layer {number} has DiffID {found}, the config says {stated}");
+        ensure!(
+            &found == stated,
+            "layer {number} has DiffID {found}, the config says {stated}"
+        );
         apply_layer(number, layer, &mut inodes, &mut image)
             .map_err(|error| format!("layer {number}: {error}"))?;
     }
@@ -168,11 +222,18 @@ fn assemble(config_bytes: &[u8], layers: &[Vec<u8>]) -> Result<Image> {
 
 /// Every history entry that is not empty stands for a layer.
 fn check_history(image: &mut Image) {
-    let Some(history) = image.config["history"].as_array() else { return };
-    let with_layer = history.iter().filter(|entry| entry["empty_layer"] != true).count();
+    let Some(history) = image.config["history"].as_array() else {
+        return;
+    };
+    let with_layer = history
+        .iter()
+        .filter(|entry| entry["empty_layer"] != true)
+        .count();
     if with_layer != image.diff_ids.len() {
         let layers = image.diff_ids.len();
-        image.problems.push(format!("the history tells of {with_layer} layers, there are {layers}"));
+        image.problems.push(format!(
+            "the history tells of {with_layer} layers, there are {layers}"
+        ));
     }
 }
 
@@ -187,20 +248,32 @@ fn apply_layer(number: usize, layer: &[u8], inodes: &mut usize, image: &mut Imag
             continue;
         }
         if !seen.insert(path.clone()) {
-            image.problems.push(format!("layer {number} holds {} twice", String::from_utf8_lossy(&path)));
+            image.problems.push(format!(
+                "layer {number} holds {} twice",
+                String::from_utf8_lossy(&path)
+            ));
         }
         if let Some(parent) = parent(&path)
             && !seen.contains(parent)
             && !image.tree.nodes.contains_key(parent)
         {
-            image.problems.push(format!("layer {number}: {} comes before its directory", String::from_utf8_lossy(&path)));
+            image.problems.push(format!(
+                "layer {number}: {} comes before its directory",
+                String::from_utf8_lossy(&path)
+            ));
         }
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let name = path
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .unwrap_or_default()
+            .to_vec();
         if name == b".wh..wh..opq" {
             // Whiteouts are about the layers below, wherever they stand in this one.
             image.tree.remove_below(parent(&path).unwrap_or_default());
         } else if let Some(hidden) = name.strip_prefix(b".wh.") {
-            let mut target = parent(&path).map(|parent| [parent, b"/"].concat()).unwrap_or_default();
+            let mut target = parent(&path)
+                .map(|parent| [parent, b"/"].concat())
+                .unwrap_or_default();
             target.extend_from_slice(hidden);
             image.tree.remove(&target);
         } else {
@@ -211,7 +284,10 @@ fn apply_layer(number: usize, layer: &[u8], inodes: &mut usize, image: &mut Imag
         let node = match added {
             Added::Node(node) => node,
             Added::HardLink(target) => image.tree.nodes.get(&target).cloned().ok_or_else(|| {
-                format!("hard link to {}, which is not there", String::from_utf8_lossy(&target))
+                format!(
+                    "hard link to {}, which is not there",
+                    String::from_utf8_lossy(&target)
+                )
             })?,
         };
         if node.kind != Kind::Directory {
@@ -239,9 +315,17 @@ fn read_entry(entry: &mut tar::Entry<'_, &[u8]>, inodes: &mut usize) -> Result<A
         }
     }
     let header = entry.header().clone();
-    let link = || entry.link_name_bytes().map(|target| target.to_vec()).ok_or("a link without a target");
+    let link = || {
+        entry
+            .link_name_bytes()
+            .map(|target| target.to_vec())
+            .ok_or("a link without a target")
+    };
     let device = || -> Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()))
+        Ok((
+            header.device_major()?.unwrap_or_default(),
+            header.device_minor()?.unwrap_or_default(),
+        ))
     };
     let kind = match header.entry_type() {
         tar::EntryType::Directory => Kind::Directory,
@@ -254,12 +338,23 @@ fn read_entry(entry: &mut tar::Entry<'_, &[u8]>, inodes: &mut usize) -> Result<A
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes)?;
             *inodes += 1;
-            Kind::File { size: bytes.len() as u64, sha256: sha256(&bytes), inode: *inodes }
+            Kind::File {
+                size: bytes.len() as u64,
+                sha256: sha256(&bytes),
+                inode: *inodes,
+            }
         }
         other => bail!("tar entry of type {other:?}"),
     };
     let mode = header.mode()? & 0o7777;
-    Ok(Added::Node(Node { kind, mode, uid: header.uid()?, gid: header.gid()?, mtime: header.mtime()?, xattrs }))
+    Ok(Added::Node(Node {
+        kind,
+        mode,
+        uid: header.uid()?,
+        gid: header.gid()?,
+        mtime: header.mtime()?,
+        xattrs,
+    }))
 }
 
 /// A path of the tar as a path of the tree.
@@ -279,8 +374,13 @@ fn clean(path: &[u8]) -> Result<Vec<u8>> {
 /// A tar of a root file system as a tree: one layer without an image around it.
 pub fn read_root_tar(tar: &Path) -> Result<Tree> {
     let bytes = std::fs::read(tar).map_err(|error| format!("read {}: {error}", tar.display()))?;
-    let mut image =
-        Image { config: Value::Null, id: String::new(), tree: Tree::default(), diff_ids: vec![], problems: vec![] };
+    let mut image = Image {
+        config: Value::Null,
+        id: String::new(),
+        tree: Tree::default(),
+        diff_ids: vec![],
+        problems: vec![],
+    };
     apply_layer(0, &bytes, &mut 0, &mut image)?;
     Ok(image.tree)
 }
@@ -339,7 +439,10 @@ mod tests {
     }
 
     fn merged(layers: &[Vec<u8>]) -> Result<Image> {
-        let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
+        let diff_ids: Vec<String> = layers
+            .iter()
+            .map(|layer| format!("sha256:{}", sha256(layer)))
+            .collect();
         let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}});
         assemble(config.to_string().as_bytes(), layers)
     }
@@ -349,8 +452,18 @@ mod tests {
 
     #[test]
     fn whiteouts_hide_lower_layers_only() {
-        let lower = layer(&[("a", DIRECTORY, ""), ("a/x", FILE, "x"), ("a/y", FILE, "y"), ("b", FILE, "b")]);
-        let upper = layer(&[("a", DIRECTORY, ""), ("a/z", FILE, "z"), ("a/.wh..wh..opq", FILE, ""), (".wh.b", FILE, "")]);
+        let lower = layer(&[
+            ("a", DIRECTORY, ""),
+            ("a/x", FILE, "x"),
+            ("a/y", FILE, "y"),
+            ("b", FILE, "b"),
+        ]);
+        let upper = layer(&[
+            ("a", DIRECTORY, ""),
+            ("a/z", FILE, "z"),
+            ("a/.wh..wh..opq", FILE, ""),
+            (".wh.b", FILE, ""),
+        ]);
         let image = merged(&[lower, upper]).unwrap();
         let paths: Vec<&[u8]> = image.tree.nodes.keys().map(Vec::as_slice).collect();
         assert_eq!(paths, [b"a".as_slice(), b"a/z"]);
@@ -377,7 +490,12 @@ mod tests {
         let parentless = merged(&[layer(&[("d/a", FILE, "x")])]).unwrap();
         assert_eq!(parentless.problems, ["layer 0: d/a comes before its directory"]);
         let lie = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": ["sha256:00"]}});
-        assert!(assemble(lie.to_string().as_bytes(), &[layer(&[])]).unwrap_err().to_string().contains("DiffID"));
+        assert!(
+            assemble(lie.to_string().as_bytes(), &[layer(&[])])
+                .unwrap_err()
+                .to_string()
+                .contains("DiffID")
+        );
         assert!(decompress(b"plain", Some("application/vnd.oci.image.layer.v1.tar+gzip")).is_err());
         assert!(clean(b"a/../../b").is_err());
     }

@@ -38,7 +38,9 @@ impl Vertex {
 pub fn vertices(stderr: &str) -> Vec<Vertex> {
     let mut found: BTreeMap<u32, Vertex> = BTreeMap::new();
     for line in stderr.lines() {
-        let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' ')) else { continue };
+        let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' ')) else {
+            continue;
+        };
         let Ok(number) = number.parse() else { continue };
         let vertex = found.entry(number).or_default();
         let first_word = rest.split(' ').next().unwrap_or_default();
@@ -50,7 +52,12 @@ pub fn vertices(stderr: &str) -> Vec<Vertex> {
             "..." => {}
             _ if vertex.name.is_empty() => rest.clone_into(&mut vertex.name),
             time if time.parse::<f64>().is_ok() => {
-                vertex.output.push(rest[time.len()..].strip_prefix(' ').unwrap_or_default().to_owned());
+                vertex.output.push(
+                    rest[time.len()..]
+                        .strip_prefix(' ')
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
             }
             _ => {}
         }
@@ -62,14 +69,22 @@ pub fn vertices(stderr: &str) -> Vec<Vertex> {
 pub fn not_cached(stderr: &str) -> Vec<String> {
     let vertices = vertices(stderr);
     let steps = vertices.iter().filter(|vertex| vertex.end != Some(End::Cached));
-    steps.filter_map(Vertex::step).filter(|step| !step.starts_with("FROM ")).map(str::to_owned).collect()
+    steps
+        .filter_map(Vertex::step)
+        .filter(|step| !step.starts_with("FROM "))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The steps other than FROM that came from the cache.
 pub fn cached(stderr: &str) -> Vec<String> {
     let vertices = vertices(stderr);
     let steps = vertices.iter().filter(|vertex| vertex.end == Some(End::Cached));
-    steps.filter_map(Vertex::step).filter(|step| !step.starts_with("FROM ")).map(str::to_owned).collect()
+    steps
+        .filter_map(Vertex::step)
+        .filter(|step| !step.starts_with("FROM "))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -28,8 +28,17 @@ impl Project {
         let kiln = Kiln::with_bases(&folder, bases)?;
         let context = folder.join("context");
         std::fs::create_dir(&context)?;
-        let request = Request { context, file: None, tag: format!("{name}:test"), arguments: Vec::new() };
-        let project = Self { kiln, request, folder };
+        let request = Request {
+            context,
+            file: None,
+            tag: format!("{name}:test"),
+            arguments: Vec::new(),
+        };
+        let project = Self {
+            kiln,
+            request,
+            folder,
+        };
         for (path, text) in files {
             project.write(path, text)?;
         }
@@ -58,13 +67,17 @@ impl Project {
     /// Builds with further arguments; the build may fail.
     pub fn try_build(&self, arguments: &[&str]) -> Result<Ended> {
         let mut request = self.request.clone();
-        request.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        request
+            .arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
         run(&mut self.kiln.build_command(&request))
     }
 
     /// Builds with further arguments and tells which steps were not cached.
     pub fn build(&self, arguments: &[&str]) -> Result<Vec<String>> {
-        Ok(progress::not_cached(&self.try_build(arguments)?.success()?.stderr))
+        Ok(progress::not_cached(
+            &self.try_build(arguments)?.success()?.stderr,
+        ))
     }
 
     /// Exports the project's image and reads it.
@@ -75,12 +88,21 @@ impl Project {
     /// Exports an image and reads it.
     pub fn export(&self, tag: &str) -> Result<Image> {
         let archive = self.scratch("export.tar");
-        run(self.kiln.command(["save", "--format", "oci", "-o"]).arg(&archive).arg(tag))?.success()?;
+        run(self
+            .kiln
+            .command(["save", "--format", "oci", "-o"])
+            .arg(&archive)
+            .arg(tag))?
+        .success()?;
         oci::read(&archive)
     }
 
     /// What `sh -c SCRIPT` prints in the project's image.
     pub fn shell(&self, script: &str) -> Result<String> {
-        Ok(self.kiln.run(["run", "--rm", &self.request.tag, "sh", "-c", script])?.success()?.stdout)
+        Ok(self
+            .kiln
+            .run(["run", "--rm", &self.request.tag, "sh", "-c", script])?
+            .success()?
+            .stdout)
     }
 }

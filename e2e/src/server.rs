@@ -21,8 +21,10 @@ pub struct Registry {
 }
 
 /// The user and password of a registry that asks for them, as htpasswd (bcrypt) has them.
-const CREDENTIALS: (&str, &str) =
-    ("kiln:secret", "kiln:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n");
+const CREDENTIALS: (&str, &str) = (
+    "kiln:secret",
+    "kiln:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n",
+);
 
 /// A TCP port that nobody uses just now.
 pub fn free_port() -> Result<u16> {
@@ -44,7 +46,9 @@ pub fn wait_for(address: &str, patience: Duration) -> Result<()> {
 impl Registry {
     /// What is missing to start one and fill it, if anything is.
     pub fn obstacle() -> Option<String> {
-        let missing = ["docker-registry", "skopeo"].into_iter().find(|name| machine::program(name).is_none());
+        let missing = ["docker-registry", "skopeo"]
+            .into_iter()
+            .find(|name| machine::program(name).is_none());
         missing.map(|name| format!("{name} is not on the PATH"))
     }
 
@@ -69,14 +73,26 @@ impl Registry {
         if credentials.is_some() {
             let passwords = folder.join("htpasswd");
             std::fs::write(&passwords, CREDENTIALS.1)?;
-            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", passwords.display());
+            config += &format!(
+                "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                passwords.display()
+            );
         }
         std::fs::write(folder.join("config.yml"), config)?;
         let program = machine::program("docker-registry").ok_or("docker-registry is not on the PATH")?;
         let log = std::fs::File::create(folder.join("log"))?;
         let mut command = machine::command(program, folder.path());
-        command.arg("serve").arg(folder.join("config.yml")).stdout(Stdio::null()).stderr(log);
-        let registry = Self { child: command.spawn()?, folder, host, credentials };
+        command
+            .arg("serve")
+            .arg(folder.join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(log);
+        let registry = Self {
+            child: command.spawn()?,
+            folder,
+            host,
+            credentials,
+        };
         wait_for(&registry.host, Duration::from_secs(20))?;
         Ok(registry)
     }
@@ -92,12 +108,17 @@ impl Registry {
         base(reference)?.write_oci_archive(&archive)?;
         let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
         let mut command = machine::command(program, self.folder.path());
-        command.args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]).args(arguments);
+        command
+            .args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"])
+            .args(arguments);
         if let Some(credentials) = self.credentials {
             command.args(["--dest-creds", credentials]);
         }
         let name = format!("{}/{name}", self.host);
-        run(command.arg(format!("oci-archive:{}", archive.display())).arg(format!("docker://{name}")))?.success()?;
+        run(command
+            .arg(format!("oci-archive:{}", archive.display()))
+            .arg(format!("docker://{name}")))?
+        .success()?;
         std::fs::remove_file(archive)?;
         Ok(name)
     }
@@ -106,7 +127,13 @@ impl Registry {
     pub fn digest(&self, name: &str) -> Result<String> {
         let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
         let mut command = machine::command(program, self.folder.path());
-        command.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{name}")]);
+        command.args([
+            "inspect",
+            "--tls-verify=false",
+            "--format",
+            "{{.Digest}}",
+            &format!("docker://{name}"),
+        ]);
         Ok(run(&mut command)?.success()?.stdout.trim().to_owned())
     }
 

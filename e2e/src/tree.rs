@@ -82,7 +82,14 @@ impl Tree {
                 Kind::BlockDevice(..) => "block",
                 Kind::Fifo => "fifo",
             };
-            let _ = write!(line, "/{} {kind} {:04o} {}:{}", printable(path), node.mode, node.uid, node.gid);
+            let _ = write!(
+                line,
+                "/{} {kind} {:04o} {}:{}",
+                printable(path),
+                node.mode,
+                node.uid,
+                node.gid
+            );
             match &node.kind {
                 Kind::File { size, sha256, inode } => {
                     let _ = write!(line, " {size} sha256:{}", &sha256[..16]);
@@ -114,8 +121,11 @@ impl Tree {
     /// the topmost paths that are gone.
     pub fn changes_since(&self, base: &Tree, with_times: bool) -> Vec<String> {
         let (old, new) = (base.lines(with_times), self.lines(with_times));
-        let mut changes: Vec<String> =
-            new.iter().filter(|(path, line)| old.get(*path) != Some(line)).map(|(_, line)| line.clone()).collect();
+        let mut changes: Vec<String> = new
+            .iter()
+            .filter(|(path, line)| old.get(*path) != Some(line))
+            .map(|(_, line)| line.clone())
+            .collect();
         let gone: BTreeSet<&Vec<u8>> = old.keys().filter(|path| !new.contains_key(*path)).collect();
         for path in &gone {
             if !parent(path).is_some_and(|parent| gone.contains(&parent.to_vec())) {
@@ -129,12 +139,15 @@ impl Tree {
 
 /// The path of the directory that holds a path; none when that is the root.
 pub fn parent(path: &[u8]) -> Option<&[u8]> {
-    path.iter().rposition(|byte| *byte == b'/').map(|slash| &path[..slash])
+    path.iter()
+        .rposition(|byte| *byte == b'/')
+        .map(|slash| &path[..slash])
 }
 
 /// Whether a path lies below a directory; the empty directory is the root.
 fn is_below(path: &[u8], directory: &[u8]) -> bool {
-    directory.is_empty() || (path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/')
+    directory.is_empty()
+        || (path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/')
 }
 
 /// Bytes as one printable word.
@@ -155,21 +168,49 @@ mod tests {
     use super::*;
 
     fn file(sha256: &str, inode: usize) -> Node {
-        let kind = Kind::File { size: 3, sha256: sha256.repeat(64), inode };
-        Node { kind, mode: 0o644, uid: 0, gid: 0, mtime: 7, xattrs: BTreeMap::new() }
+        let kind = Kind::File {
+            size: 3,
+            sha256: sha256.repeat(64),
+            inode,
+        };
+        Node {
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: 7,
+            xattrs: BTreeMap::new(),
+        }
     }
 
     fn directory() -> Node {
-        Node { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: 9, xattrs: BTreeMap::new() }
+        Node {
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: 9,
+            xattrs: BTreeMap::new(),
+        }
     }
 
     fn tree(nodes: &[(&str, Node)]) -> Tree {
-        Tree { nodes: nodes.iter().map(|(path, node)| (path.as_bytes().to_vec(), node.clone())).collect() }
+        Tree {
+            nodes: nodes
+                .iter()
+                .map(|(path, node)| (path.as_bytes().to_vec(), node.clone()))
+                .collect(),
+        }
     }
 
     #[test]
     fn changes_name_new_changed_and_topmost_gone_paths() {
-        let old = tree(&[("a", directory()), ("a/x", file("a", 1)), ("a/y", file("b", 2)), ("keep", file("c", 3))]);
+        let old = tree(&[
+            ("a", directory()),
+            ("a/x", file("a", 1)),
+            ("a/y", file("b", 2)),
+            ("keep", file("c", 3)),
+        ]);
         let new = tree(&[("keep", file("d", 3)), ("new name", directory())]);
         assert_eq!(
             new.changes_since(&old, false),
@@ -185,7 +226,10 @@ mod tests {
     fn hard_links_and_times_are_shown() {
         let linked = tree(&[("a", file("a", 5)), ("b", file("a", 5)), ("c", file("a", 6))]);
         let lines: Vec<String> = linked.lines(true).into_values().collect();
-        assert_eq!(lines[1], "/b file 0644 0:0 3 sha256:aaaaaaaaaaaaaaaa hardlink=/a mtime=7");
+        assert_eq!(
+            lines[1],
+            "/b file 0644 0:0 3 sha256:aaaaaaaaaaaaaaaa hardlink=/a mtime=7"
+        );
         assert!(!lines[2].contains("hardlink"));
     }
 

@@ -48,5 +48,6 @@ fn record_skip(name: &str, reason: &str) -> Result<(), Failed> {
             .open(path)
             .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())),
     };
-    told.and(kept).map_err(|error| Failed::from(format!("cannot record the skip of {line}: {error}")))
+    told.and(kept)
+        .map_err(|error| Failed::from(format!("cannot record the skip of {line}: {error}")))
 }

@@ -15,7 +15,10 @@ fn main() -> ExitCode {
         ("changed source redoes the last copy only", changed_source),
         ("changed requirements run their step again", changed_requirements),
         ("changed mode is a miss", changed_mode),
-        ("changed bytes under an old time are a miss", changed_under_old_time),
+        (
+            "changed bytes under an old time are a miss",
+            changed_under_old_time,
+        ),
         ("contexts of equal metadata are told apart", equal_metadata),
         ("file that no step copies is no matter", file_not_copied),
         ("ignored file is no matter", ignored_file),
@@ -28,7 +31,12 @@ fn main() -> ExitCode {
         ("changed metadata leaves the steps cached", changed_metadata),
         ("failed step is not remembered", failed_step),
     ];
-    trial::run(tests.into_iter().map(|(name, run)| trial::test(format!("caching/{name}"), run)).collect())
+    trial::run(
+        tests
+            .into_iter()
+            .map(|(name, run)| trial::test(format!("caching/{name}"), run))
+            .collect(),
+    )
 }
 
 /// The shape of the tutorials' Python app, with a step in place of pip that counts how often it ran.
@@ -36,7 +44,12 @@ const APP: &str = "FROM busybox:latest\nWORKDIR /app\nCOPY requirements.txt .\n\
     RUN sort requirements.txt > installed && head -c 8 /dev/urandom | od -x > token\nCOPY . .\nCMD [\"cat\", \"app.py\"]\n";
 
 fn app(name: &str) -> Result<Project> {
-    let files = [("Dockerfile", APP), ("requirements.txt", "b\na\n"), ("app.py", "one\n"), ("lib/x.py", "x\n")];
+    let files = [
+        ("Dockerfile", APP),
+        ("requirements.txt", "b\na\n"),
+        ("app.py", "one\n"),
+        ("lib/x.py", "x\n"),
+    ];
     Project::new(name, &files)
 }
 
@@ -50,10 +63,16 @@ const INSTALL: &str = "RUN sort requirements.txt > installed && head -c 8 /dev/u
 
 fn second_build_is_cached() -> TestResult {
     let project = app("second-build")?;
-    ran(&project.build(&[])?, &["WORKDIR /app", "COPY requirements.txt .", INSTALL, "COPY . ."])?;
+    ran(
+        &project.build(&[])?,
+        &["WORKDIR /app", "COPY requirements.txt .", INSTALL, "COPY . ."],
+    )?;
     let first = project.image()?;
     ran(&project.build(&[])?, &[])?;
-    ensure!(project.image()?.diff_ids == first.diff_ids, "the cached build has other layers");
+    ensure!(
+        project.image()?.diff_ids == first.diff_ids,
+        "the cached build has other layers"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -61,7 +80,10 @@ fn touch_is_a_hit() -> TestResult {
     let project = app("touch")?;
     project.build(&[])?;
     for name in ["app.py", "requirements.txt", "lib/x.py"] {
-        File::options().write(true).open(project.path(name))?.set_modified(SystemTime::now() + Duration::from_secs(99))?;
+        File::options()
+            .write(true)
+            .open(project.path(name))?
+            .set_modified(SystemTime::now() + Duration::from_secs(99))?;
     }
     ran(&project.build(&[])?, &[])?;
     Ok(Outcome::Passed)
@@ -73,8 +95,14 @@ fn changed_source() -> TestResult {
     let token = project.shell("cat /app/token")?;
     project.write("app.py", "two\n")?;
     ran(&project.build(&[])?, &["COPY . ."])?;
-    ensure!(project.shell("cat /app/app.py")? == "two\n", "the image has the old file");
-    ensure!(project.shell("cat /app/token")? == token, "the cached step ran again");
+    ensure!(
+        project.shell("cat /app/app.py")? == "two\n",
+        "the image has the old file"
+    );
+    ensure!(
+        project.shell("cat /app/token")? == token,
+        "the cached step ran again"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -83,8 +111,14 @@ fn changed_requirements() -> TestResult {
     project.build(&[])?;
     let token = project.shell("cat /app/token")?;
     project.write("requirements.txt", "c\n")?;
-    ran(&project.build(&[])?, &["COPY requirements.txt .", INSTALL, "COPY . ."])?;
-    ensure!(project.shell("cat /app/installed")? == "c\n", "the image has the old result");
+    ran(
+        &project.build(&[])?,
+        &["COPY requirements.txt .", INSTALL, "COPY . ."],
+    )?;
+    ensure!(
+        project.shell("cat /app/installed")? == "c\n",
+        "the image has the old result"
+    );
     ensure!(project.shell("cat /app/token")? != token, "the step did not run");
     Ok(Outcome::Passed)
 }
@@ -94,7 +128,10 @@ fn changed_mode() -> TestResult {
     project.build(&[])?;
     std::fs::set_permissions(project.path("app.py"), std::fs::Permissions::from_mode(0o755))?;
     ran(&project.build(&[])?, &["COPY . ."])?;
-    ensure!(project.shell("stat -c %a /app/app.py")? == "755\n", "the image has the old mode");
+    ensure!(
+        project.shell("stat -c %a /app/app.py")? == "755\n",
+        "the image has the old mode"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -107,7 +144,10 @@ fn changed_under_old_time() -> TestResult {
     project.write("app.py", "two\n")?;
     File::options().write(true).open(&file)?.set_modified(time)?;
     ran(&project.build(&[])?, &["COPY . ."])?;
-    ensure!(project.shell("cat /app/app.py")? == "two\n", "the image has stale bytes");
+    ensure!(
+        project.shell("cat /app/app.py")? == "two\n",
+        "the image has stale bytes"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -119,16 +159,29 @@ fn equal_metadata() -> TestResult {
         std::fs::create_dir(&context)?;
         std::fs::write(context.join("Dockerfile"), "FROM busybox:latest\nCOPY f /f\n")?;
         std::fs::write(context.join("f"), text)?;
-        File::options().write(true).open(context.join("f"))?.set_modified(time)?;
+        File::options()
+            .write(true)
+            .open(context.join("f"))?
+            .set_modified(time)?;
         project.request.context = context;
         project.build(&[])?;
-        ensure!(project.shell("cat /f")? == text, "the image has the other context's file");
+        ensure!(
+            project.shell("cat /f")? == text,
+            "the image has the other context's file"
+        );
     }
     Ok(Outcome::Passed)
 }
 
 fn file_not_copied() -> TestResult {
-    let files = [("Dockerfile", "FROM busybox:latest\nCOPY pkg* /d/\nRUN ls /d > /l\n"), ("pkg1", "1"), ("other", "o")];
+    let files = [
+        (
+            "Dockerfile",
+            "FROM busybox:latest\nCOPY pkg* /d/\nRUN ls /d > /l\n",
+        ),
+        ("pkg1", "1"),
+        ("other", "o"),
+    ];
     let project = Project::new("not-copied", &files)?;
     project.build(&[])?;
     project.write("other", "changed")?;
@@ -140,7 +193,11 @@ fn file_not_copied() -> TestResult {
 }
 
 fn ignored_file() -> TestResult {
-    let files = [("Dockerfile", "FROM busybox:latest\nCOPY . /d/\n"), (".dockerignore", "*.log\n"), ("a", "a")];
+    let files = [
+        ("Dockerfile", "FROM busybox:latest\nCOPY . /d/\n"),
+        (".dockerignore", "*.log\n"),
+        ("a", "a"),
+    ];
     let project = Project::new("ignored", &files)?;
     project.build(&[])?;
     project.write("debug.log", "noise")?;
@@ -153,15 +210,24 @@ fn ignored_file() -> TestResult {
 fn early_cutoff() -> TestResult {
     let dockerfile = "FROM busybox:latest AS count\nCOPY in /in\nRUN wc -l < /in > /out\n\
         FROM busybox:latest\nCOPY --from=count /out /out\nRUN head -c 8 /dev/urandom | od -x > /token\n";
-    let project = Project::new("early-cutoff", &[("Dockerfile", dockerfile), ("in", "one\ntwo\n")])?;
+    let project = Project::new(
+        "early-cutoff",
+        &[("Dockerfile", dockerfile), ("in", "one\ntwo\n")],
+    )?;
     project.build(&[])?;
     let token = project.shell("cat /token")?;
     project.write("in", "three\nfour\n")?;
     ran(&project.build(&[])?, &["COPY in /in", "RUN wc -l < /in > /out"])?;
-    ensure!(project.shell("cat /token")? == token, "the step after the unchanged stage ran again");
+    ensure!(
+        project.shell("cat /token")? == token,
+        "the step after the unchanged stage ran again"
+    );
     project.write("in", "five\n")?;
     project.build(&[])?;
-    ensure!(project.shell("cat /out /token")? != format!("2\n{token}"), "a changed stage was taken for unchanged");
+    ensure!(
+        project.shell("cat /out /token")? != format!("2\n{token}"),
+        "a changed stage was taken for unchanged"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -170,15 +236,24 @@ fn changed_argument() -> TestResult {
     let project = Project::new("changed-argument", &[("Dockerfile", dockerfile)])?;
     project.build(&[])?;
     ran(&project.build(&["--build-arg", "A=2"])?, &["RUN echo $A > /a"])?;
-    ensure!(project.shell("cat /a")? == "2\n", "the image has the old argument");
+    ensure!(
+        project.shell("cat /a")? == "2\n",
+        "the image has the old argument"
+    );
     ran(&project.build(&["--build-arg", "A=1"])?, &[])?;
     Ok(Outcome::Passed)
 }
 
 fn changed_proxy() -> TestResult {
-    let project = Project::new("changed-proxy", &[("Dockerfile", "FROM busybox:latest\nRUN echo x > /x\n")])?;
+    let project = Project::new(
+        "changed-proxy",
+        &[("Dockerfile", "FROM busybox:latest\nRUN echo x > /x\n")],
+    )?;
     project.build(&["--build-arg", "HTTP_PROXY=http://127.0.0.1:1"])?;
-    ran(&project.build(&["--build-arg", "HTTP_PROXY=http://127.0.0.1:2"])?, &[])?;
+    ran(
+        &project.build(&["--build-arg", "HTTP_PROXY=http://127.0.0.1:2"])?,
+        &[],
+    )?;
     ran(&project.build(&[])?, &[])?;
     Ok(Outcome::Passed)
 }
@@ -187,16 +262,25 @@ fn no_cache() -> TestResult {
     let project = app("no-cache")?;
     project.build(&[])?;
     let token = project.shell("cat /app/token")?;
-    ran(&project.build(&["--no-cache"])?, &["WORKDIR /app", "COPY requirements.txt .", INSTALL, "COPY . ."])?;
+    ran(
+        &project.build(&["--no-cache"])?,
+        &["WORKDIR /app", "COPY requirements.txt .", INSTALL, "COPY . ."],
+    )?;
     let fresh = project.shell("cat /app/token")?;
     ensure!(fresh != token, "--no-cache ran nothing");
     ran(&project.build(&[])?, &[])?;
-    ensure!(project.shell("cat /app/token")? == fresh, "the build after --no-cache has the old result");
+    ensure!(
+        project.shell("cat /app/token")? == fresh,
+        "the build after --no-cache has the old result"
+    );
     Ok(Outcome::Passed)
 }
 
 fn changed_base() -> TestResult {
-    let project = Project::new("changed-base", &[("Dockerfile", "FROM base:1\nRUN cat /v > /copy\n")])?;
+    let project = Project::new(
+        "changed-base",
+        &[("Dockerfile", "FROM base:1\nRUN cat /v > /copy\n")],
+    )?;
     for version in ["one\n", "two\n"] {
         let context = project.scratch(version.trim());
         std::fs::create_dir(&context)?;
@@ -206,34 +290,67 @@ fn changed_base() -> TestResult {
         (base.context, base.tag) = (context, "base:1".to_owned());
         kiln_e2e::builder::run(&mut project.kiln.build_command(&base))?.success()?;
         ran(&project.build(&[])?, &["RUN cat /v > /copy"])?;
-        ensure!(project.shell("cat /copy")? == version, "the image was built on the old base");
+        ensure!(
+            project.shell("cat /copy")? == version,
+            "the image was built on the old base"
+        );
     }
     Ok(Outcome::Passed)
 }
 
 fn shared_between_dockerfiles() -> TestResult {
-    let project = Project::new("shared", &[("Dockerfile", "FROM busybox:latest\nRUN echo a > /a\nRUN echo b > /b\n")])?;
+    let project = Project::new(
+        "shared",
+        &[(
+            "Dockerfile",
+            "FROM busybox:latest\nRUN echo a > /a\nRUN echo b > /b\n",
+        )],
+    )?;
     project.build(&[])?;
-    project.write("Dockerfile", "FROM busybox:latest AS x\nRUN echo a > /a\nRUN echo c > /c\nFROM x\nLABEL l=m\n")?;
+    project.write(
+        "Dockerfile",
+        "FROM busybox:latest AS x\nRUN echo a > /a\nRUN echo c > /c\nFROM x\nLABEL l=m\n",
+    )?;
     ran(&project.build(&[])?, &["RUN echo c > /c"])?;
     Ok(Outcome::Passed)
 }
 
 fn changed_metadata() -> TestResult {
-    let project = Project::new("metadata", &[("Dockerfile", "FROM busybox:latest\nLABEL a=1\nRUN echo a > /a\nCMD [\"x\"]\n")])?;
+    let project = Project::new(
+        "metadata",
+        &[(
+            "Dockerfile",
+            "FROM busybox:latest\nLABEL a=1\nRUN echo a > /a\nCMD [\"x\"]\n",
+        )],
+    )?;
     project.build(&[])?;
-    project.write("Dockerfile", "FROM busybox:latest\nLABEL a=2\nEXPOSE 80\nRUN echo a > /a\nCMD [\"y\"]\n")?;
+    project.write(
+        "Dockerfile",
+        "FROM busybox:latest\nLABEL a=2\nEXPOSE 80\nRUN echo a > /a\nCMD [\"y\"]\n",
+    )?;
     ran(&project.build(&[])?, &[])?;
     let image = project.image()?;
-    ensure!(image.config["config"]["Labels"]["a"] == "2", "the image has the old label");
+    ensure!(
+        image.config["config"]["Labels"]["a"] == "2",
+        "the image has the old label"
+    );
     Ok(Outcome::Passed)
 }
 
 fn failed_step() -> TestResult {
-    let project = Project::new("failed", &[("Dockerfile", "FROM busybox:latest\nRUN echo a > /a\nRUN test -e /never\n")])?;
+    let project = Project::new(
+        "failed",
+        &[(
+            "Dockerfile",
+            "FROM busybox:latest\nRUN echo a > /a\nRUN test -e /never\n",
+        )],
+    )?;
     project.try_build(&[])?.failure(1)?;
     let again = project.try_build(&[])?.failure(1)?;
     let cached = kiln_e2e::progress::cached(&again);
-    ensure!(cached == ["RUN echo a > /a"], "cached after a failed build: {cached:?}\n{again}");
+    ensure!(
+        cached == ["RUN echo a > /a"],
+        "cached after a failed build: {cached:?}\n{again}"
+    );
     Ok(Outcome::Passed)
 }

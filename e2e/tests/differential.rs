@@ -18,15 +18,26 @@ fn main() -> ExitCode {
     for peer in peers.split_whitespace().map(str::to_owned) {
         if machine::program(&peer).is_none() {
             let reason = format!("{peer} is not on the PATH: nothing is compared with it");
-            tests.push(trial::test(format!("differential/{peer}"), || Ok(Outcome::Skipped(reason))));
+            tests.push(trial::test(format!("differential/{peer}"), || {
+                Ok(Outcome::Skipped(reason))
+            }));
             continue;
         }
         match Case::all() {
-            Ok(cases) => tests.extend(cases.into_iter().filter(|case| case.settings.error.is_none()).map(|case| {
-                let peer = peer.clone();
-                trial::test(format!("differential/{peer}/{}", case.name), move || compare(&case, &peer))
+            Ok(cases) => tests.extend(
+                cases
+                    .into_iter()
+                    .filter(|case| case.settings.error.is_none())
+                    .map(|case| {
+                        let peer = peer.clone();
+                        trial::test(format!("differential/{peer}/{}", case.name), move || {
+                            compare(&case, &peer)
+                        })
+                    }),
+            ),
+            Err(error) => tests.push(trial::test("differential/all cases can be read", move || {
+                Err(error)
             })),
-            Err(error) => tests.push(trial::test("differential/all cases can be read", move || Err(error))),
         }
     }
     trial::run(tests)
@@ -42,7 +53,12 @@ fn compare(case: &Case, peer: &str) -> TestResult {
     let ours = facts(case, "kiln")?;
     let theirs = facts(case, peer)?;
     let problems = Differences::load()?.unexplained(peer, &case.name, &ours, &theirs);
-    ensure!(problems.is_empty(), "{}\n(- kiln, + {peer})\n{}", case.settings.about, problems.join("\n"));
+    ensure!(
+        problems.is_empty(),
+        "{}\n(- kiln, + {peer})\n{}",
+        case.settings.about,
+        problems.join("\n")
+    );
     Ok(Outcome::Passed)
 }
 
@@ -52,5 +68,8 @@ fn facts(case: &Case, name: &str) -> Result<Facts> {
     let builder = Builder::named(name, &folder)?;
     let (request, ended) = case.build(&builder, &folder)?;
     ended.success().map_err(|error| format!("{name}: {error}"))?;
-    Ok(Facts::of(&case.export(&builder, &request, &folder)?, case.settings.times))
+    Ok(Facts::of(
+        &case.export(&builder, &request, &folder)?,
+        case.settings.times,
+    ))
 }

@@ -49,8 +49,15 @@ fn pull_by_tag_and_digest() -> TestResult {
     for reference in [name.clone(), format!("{repository}@{digest}")] {
         let (_folder, kiln) = empty_kiln("pull")?;
         let pulled = kiln.run(["pull", &reference])?.success()?;
-        ensure!(pulled.stdout.contains(&digest), "pull does not tell the digest {digest}: {}", pulled.stdout);
-        let shown = kiln.run(["run", "--rm", &reference, "echo", "runs"])?.success()?.stdout;
+        ensure!(
+            pulled.stdout.contains(&digest),
+            "pull does not tell the digest {digest}: {}",
+            pulled.stdout
+        );
+        let shown = kiln
+            .run(["run", "--rm", &reference, "echo", "runs"])?
+            .success()?
+            .stdout;
         ensure!(shown == "runs\n", "the container printed {shown:?}");
     }
     Ok(Outcome::Passed)
@@ -64,9 +71,15 @@ fn from_then_without() -> TestResult {
     project.build(&[])?;
     ensure!(project.shell("cat /f")? == "built\n", "the image is wrong");
     registry.stop()?;
-    ensure!(project.build(&[])?.is_empty(), "without the registry the second build was not cached");
+    ensure!(
+        project.build(&[])?.is_empty(),
+        "without the registry the second build was not cached"
+    );
     let stderr = project.try_build(&["--pull"])?.failure(1)?;
-    ensure!(stderr.contains(&registry.host), "--pull without the registry does not name it:\n{stderr}");
+    ensure!(
+        stderr.contains(&registry.host),
+        "--pull without the registry does not name it:\n{stderr}"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -84,7 +97,10 @@ fn layer_formats() -> TestResult {
         project.kiln.run(["pull", &name])?.success()?;
         trees.push(project.export(&name)?.tree.lines(true));
     }
-    ensure!(trees.iter().all(|tree| *tree == trees[0]), "the formats give different trees");
+    ensure!(
+        trees.iter().all(|tree| *tree == trees[0]),
+        "the formats give different trees"
+    );
     ensure!(trees[0].len() > 100, "only {} paths were pulled", trees[0].len());
     Ok(Outcome::Passed)
 }
@@ -93,13 +109,19 @@ fn unknown_images() -> TestResult {
     let registry = Registry::start()?;
     let name = registry.push_base("busybox:latest", "known:tag", &[])?;
     let (_folder, kiln) = empty_kiln("unknown")?;
-    for unknown in [format!("{}/known:other", registry.host), format!("{}/unknown/image:tag", registry.host)] {
+    for unknown in [
+        format!("{}/known:other", registry.host),
+        format!("{}/unknown/image:tag", registry.host),
+    ] {
         let stderr = kiln.run(["pull", &unknown])?.failure(1)?;
         ensure!(stderr.contains(&unknown), "{unknown} is not named:\n{stderr}");
         let dockerfile = format!("FROM {unknown}\nRUN true\n");
         let project = Project::with_bases("unknown-from", &[], &[("Dockerfile", &dockerfile)])?;
         let stderr = project.try_build(&[])?.failure(1)?;
-        ensure!(stderr.contains(&unknown) && stderr.contains("Dockerfile:1"), "{unknown} has no place:\n{stderr}");
+        ensure!(
+            stderr.contains(&unknown) && stderr.contains("Dockerfile:1"),
+            "{unknown} has no place:\n{stderr}"
+        );
     }
     kiln.run(["pull", &name])?.success()?;
     Ok(Outcome::Passed)
@@ -110,7 +132,10 @@ fn private_registry() -> TestResult {
     let name = registry.push_base("busybox:latest", "private:1", &[])?;
     let (folder, kiln) = empty_kiln("private")?;
     let refused = kiln.run(["pull", &name])?.failure(1)?;
-    ensure!(refused.contains("401") || refused.to_lowercase().contains("auth"), "the cause is not told:\n{refused}");
+    ensure!(
+        refused.contains("401") || refused.to_lowercase().contains("auth"),
+        "the cause is not told:\n{refused}"
+    );
     let docker = folder.join("home").join(".docker");
     std::fs::create_dir_all(&docker)?;
     // base64 of kiln:wrong and kiln:secret
@@ -119,7 +144,10 @@ fn private_registry() -> TestResult {
         std::fs::write(docker.join("config.json"), config)?;
         let ended = kiln.run(["pull", &name])?;
         ensure!((ended.code == Some(0)) == works, "with auth {auth}: {ended:?}");
-        ensure!(!ended.stderr.contains("secret") && !ended.stderr.contains(auth), "the password is shown: {ended:?}");
+        ensure!(
+            !ended.stderr.contains("secret") && !ended.stderr.contains(auth),
+            "the password is shown: {ended:?}"
+        );
     }
     Ok(Outcome::Passed)
 }
@@ -145,7 +173,11 @@ fn largest_file(folder: &Path) -> Result<Option<std::path::PathBuf>> {
     let mut largest: Option<(u64, std::path::PathBuf)> = None;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let candidate = if entry.file_type()?.is_dir() { largest_file(&entry.path())? } else { Some(entry.path()) };
+        let candidate = if entry.file_type()?.is_dir() {
+            largest_file(&entry.path())?
+        } else {
+            Some(entry.path())
+        };
         let Some(candidate) = candidate else { continue };
         let size = candidate.metadata()?.len();
         if largest.as_ref().is_none_or(|(other, _)| size > *other) {
@@ -158,18 +190,26 @@ fn largest_file(folder: &Path) -> Result<Option<std::path::PathBuf>> {
 fn moved_tag() -> TestResult {
     let registry = Registry::start()?;
     let name = registry.push_base("busybox:latest", "moving:tag", &[])?;
-    let dockerfile = format!("FROM {name}\nRUN test -e /etc/debian_version && echo debian > /kind || echo busybox > /kind\n");
+    let dockerfile = format!(
+        "FROM {name}\nRUN test -e /etc/debian_version && echo debian > /kind || echo busybox > /kind\n"
+    );
     let project = Project::with_bases("moving", &[], &[("Dockerfile", &dockerfile)])?;
     project.build(&[])?;
     registry.push_base("debian:bookworm-slim", "moving:tag", &[])?;
     project.build(&[])?;
-    ensure!(project.shell("cat /kind")? == "busybox\n", "the tag was resolved again although the image is there");
+    ensure!(
+        project.shell("cat /kind")? == "busybox\n",
+        "the tag was resolved again although the image is there"
+    );
     project.build(&["--pull"])?;
-    ensure!(project.shell("cat /kind")? == "debian\n", "--pull did not resolve the tag again");
+    ensure!(
+        project.shell("cat /kind")? == "debian\n",
+        "--pull did not resolve the tag again"
+    );
     Ok(Outcome::Passed)
 }
 
-/// A container that is stopped when the value goes away.
+/// A container that is stopped when the value goes away, as Ctrl-C does: Python heeds that even as process 1.
 struct Served(Child);
 
 impl Drop for Served {
@@ -177,7 +217,7 @@ impl Drop for Served {
         if let Ok(raw) = self.0.id().try_into()
             && let Some(pid) = Pid::from_raw(raw)
         {
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, Signal::INT);
         }
         let deadline = Instant::now() + Duration::from_secs(15);
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -190,7 +230,9 @@ impl Drop for Served {
 
 fn python_app() -> TestResult {
     if std::env::var_os("KILN_E2E_OFFLINE").is_some() {
-        return Ok(Outcome::Skipped("needs the Python package index, and KILN_E2E_OFFLINE is set".into()));
+        return Ok(Outcome::Skipped(
+            "needs the Python package index, and KILN_E2E_OFFLINE is set".into(),
+        ));
     }
     let registry = Registry::start()?;
     let name = registry.push_base("python:3.11-slim", "python:3.11-slim", &[])?;
@@ -198,37 +240,77 @@ fn python_app() -> TestResult {
     let context = project.scratch("app");
     copy_folder(&machine::testdata().join("python-app"), &context)?;
     let dockerfile = std::fs::read_to_string(context.join("Dockerfile"))?;
-    std::fs::write(context.join("Dockerfile"), dockerfile.replace("FROM python:3.11-slim", &format!("FROM {name}")))?;
+    std::fs::write(
+        context.join("Dockerfile"),
+        dockerfile.replace("FROM python:3.11-slim", &format!("FROM {name}")),
+    )?;
     project.request.context = context;
     let build = |project: &Project| -> Result<Vec<String>> {
-        let mut command = project.kiln.command(["--ca-bundle", "host", "build", "--progress", "plain", "-t", "python:test"]);
-        Ok(progress::not_cached(&run(command.arg(&project.request.context))?.success()?.stderr))
+        let mut command = project.kiln.command([
+            "--ca-bundle",
+            "host",
+            "build",
+            "--progress",
+            "plain",
+            "-t",
+            "python:test",
+        ]);
+        Ok(progress::not_cached(
+            &run(command.arg(&project.request.context))?.success()?.stderr,
+        ))
     };
     ensure!(build(&project)?.len() == 4, "the first build had cached steps");
     ensure!(build(&project)?.is_empty(), "the second build was not cached");
     let app = std::fs::read_to_string(project.path("app.py"))?;
-    project.write("app.py", &app.replace("Hello from a container", "Changed in a container"))?;
+    project.write(
+        "app.py",
+        &app.replace("Hello from a container", "Changed in a container"),
+    )?;
     let redone = build(&project)?;
-    ensure!(redone == ["COPY . ."], "after a change of app.py these ran: {redone:?}");
-    let bundle = project.shell("test -s /etc/ssl/certs/ca-certificates.crt && sha256sum < /etc/ssl/certs/ca-certificates.crt")?;
+    ensure!(
+        redone == ["COPY . ."],
+        "after a change of app.py these ran: {redone:?}"
+    );
+    let bundle = project.shell(
+        "test -s /etc/ssl/certs/ca-certificates.crt && sha256sum < /etc/ssl/certs/ca-certificates.crt",
+    )?;
     let host = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
     let base = kiln_e2e::oci::read_root_tar(&kiln_e2e::base::base("python:3.11-slim")?.tar)?;
     let image = project.image()?;
     let path = "etc/ssl/certs/ca-certificates.crt";
-    ensure!(image.tree.get(path).map(|node| &node.kind) != None, "the image lost its certificates");
+    ensure!(
+        image.tree.get(path).map(|node| &node.kind) != None,
+        "the image lost its certificates"
+    );
     let same = |one: &kiln_e2e::tree::Node, two: &kiln_e2e::tree::Node| match (&one.kind, &two.kind) {
-        (kiln_e2e::tree::Kind::File { sha256: one, .. }, kiln_e2e::tree::Kind::File { sha256: two, .. }) => one == two,
+        (kiln_e2e::tree::Kind::File { sha256: one, .. }, kiln_e2e::tree::Kind::File { sha256: two, .. }) => {
+            one == two
+        }
         _ => false,
     };
-    let (Some(built), Some(stock)) = (image.tree.get(path), base.get(path)) else { bail!("no certificates") };
-    ensure!(same(built, stock), "the host's certificates reached the image ({bundle}, {} bytes on the host)", host.len());
+    let (Some(built), Some(stock)) = (image.tree.get(path), base.get(path)) else {
+        bail!("no certificates")
+    };
+    ensure!(
+        same(built, stock),
+        "the host's certificates reached the image ({bundle}, {} bytes on the host)",
+        host.len()
+    );
     serve(&project)
 }
 
 /// Runs the app and asks it for its page.
 fn serve(project: &Project) -> TestResult {
     let port = free_port()?;
-    let mut command = project.kiln.command(["run", "--rm", "-e", "HOST=127.0.0.1", "-e", &format!("PORT={port}"), "python:test"]);
+    let mut command = project.kiln.command([
+        "run",
+        "--rm",
+        "-e",
+        "HOST=127.0.0.1",
+        "-e",
+        &format!("PORT={port}"),
+        "python:test",
+    ]);
     let mut served = Served(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let address = format!("127.0.0.1:{port}");
     if let Err(error) = wait_for(&address, Duration::from_secs(30)) {
@@ -239,8 +321,14 @@ fn serve(project: &Project) -> TestResult {
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    ensure!(answer.contains(" 200 ") && answer.contains("Changed in a container!"), "the answer is {answer:?}");
+    ensure!(
+        answer.contains(" 200 ") && answer.contains("Changed in a container!"),
+        "the answer is {answer:?}"
+    );
     drop(served);
-    ensure!(TcpStream::connect(&address).is_err(), "the app still serves after the container was stopped");
+    ensure!(
+        TcpStream::connect(&address).is_err(),
+        "the app still serves after the container was stopped"
+    );
     Ok(Outcome::Passed)
 }

@@ -21,7 +21,12 @@ fn main() -> ExitCode {
         ("a full disk is told and does no damage", full_disk),
         ("a damaged store is found by verify", verify_finds_damage),
     ];
-    trial::run(tests.into_iter().map(|(name, run)| trial::test(format!("robustness/{name}"), run)).collect())
+    trial::run(
+        tests
+            .into_iter()
+            .map(|(name, run)| trial::test(format!("robustness/{name}"), run))
+            .collect(),
+    )
 }
 
 /// A Dockerfile of `count` stages that each run `script` (with their number in place of `@`), and one that needs all.
@@ -44,9 +49,18 @@ fn parallel_stages() -> TestResult {
     project.build(&["--jobs", "8"])?;
     let took = start.elapsed();
     // One after another they would take six seconds; the rest is leeway for a busy machine.
-    ensure!(took < Duration::from_secs(3), "six stages of one second took {took:?}");
-    ensure!(took >= Duration::from_secs(1), "six stages of one second took {took:?}: they did not run");
-    ensure!(project.shell("cat /out*")? == "0\n1\n2\n3\n4\n5\n", "the image lacks a stage's file");
+    ensure!(
+        took < Duration::from_secs(3),
+        "six stages of one second took {took:?}"
+    );
+    ensure!(
+        took >= Duration::from_secs(1),
+        "six stages of one second took {took:?}: they did not run"
+    );
+    ensure!(
+        project.shell("cat /out*")? == "0\n1\n2\n3\n4\n5\n",
+        "the image lacks a stage's file"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -55,7 +69,10 @@ fn one_job() -> TestResult {
     let start = Instant::now();
     project.build(&["--jobs", "1"])?;
     let took = start.elapsed();
-    ensure!(took >= Duration::from_secs(2), "four steps of half a second took {took:?} with one job");
+    ensure!(
+        took >= Duration::from_secs(2),
+        "four steps of half a second took {took:?} with one job"
+    );
     Ok(Outcome::Passed)
 }
 
@@ -68,7 +85,11 @@ fn failure_cancels() -> TestResult {
     let project = Project::new("cancels", &[("Dockerfile", &dockerfile)])?;
     let start = Instant::now();
     let stderr = project.try_build(&["--jobs", "4"])?.failure(1)?;
-    ensure!(start.elapsed() < Duration::from_secs(30), "the failed build took {:?}", start.elapsed());
+    ensure!(
+        start.elapsed() < Duration::from_secs(30),
+        "the failed build took {:?}",
+        start.elapsed()
+    );
     ensure!(stderr.contains("reason"), "the reason is not shown:\n{stderr}");
     nothing_left(&project.kiln.root, &marker)?;
     Ok(Outcome::Passed)
@@ -76,7 +97,9 @@ fn failure_cancels() -> TestResult {
 
 /// A word that no other process's command line holds.
 fn marker() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     format!("kiln-e2e-marker-{}-{}", std::process::id(), now.as_nanos())
 }
 
@@ -85,7 +108,11 @@ fn nothing_left(root: &Path, marker: &str) -> Result<()> {
     let root_name = root.display().to_string();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let left = [machine::processes_naming(marker)?, machine::processes_naming(&root_name)?].concat();
+        let left = [
+            machine::processes_naming(marker)?,
+            machine::processes_naming(&root_name)?,
+        ]
+        .concat();
         if left.is_empty() {
             break;
         }
@@ -99,7 +126,9 @@ fn nothing_left(root: &Path, marker: &str) -> Result<()> {
 
 /// What lies in the store's folder for work in progress.
 fn temporary_files(root: &Path) -> Result<Vec<String>> {
-    let Ok(entries) = std::fs::read_dir(root.join("tmp")) else { return Ok(Vec::new()) };
+    let Ok(entries) = std::fs::read_dir(root.join("tmp")) else {
+        return Ok(Vec::new());
+    };
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     names.collect()
 }
@@ -116,7 +145,10 @@ fn signal(child: &Child, signal: Signal) -> Result<()> {
 fn interrupt_cleans_up() -> TestResult {
     for interrupt in [Signal::INT, Signal::TERM] {
         let marker = marker();
-        let dockerfile = stages(3, &format!(": {marker}; dd if=/dev/zero of=/big bs=1M count=5; sleep 60"));
+        let dockerfile = stages(
+            3,
+            &format!(": {marker}; dd if=/dev/zero of=/big bs=1M count=5; sleep 60"),
+        );
         let project = Project::new("interrupt", &[("Dockerfile", &dockerfile)])?;
         let child = start(&mut project.kiln.build_command(&project.request))?;
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -127,7 +159,11 @@ fn interrupt_cleans_up() -> TestResult {
         let begun = Instant::now();
         signal(&child, interrupt)?;
         let ended = Ended::from(child.wait_with_output()?);
-        ensure!(begun.elapsed() < Duration::from_secs(10), "it took {:?} to stop", begun.elapsed());
+        ensure!(
+            begun.elapsed() < Duration::from_secs(10),
+            "it took {:?} to stop",
+            begun.elapsed()
+        );
         ensure!(ended.code != Some(0), "an interrupted build succeeded: {ended:?}");
         nothing_left(&project.kiln.root, &marker)?;
         let left = temporary_files(&project.kiln.root)?;
@@ -141,7 +177,13 @@ fn kill_loop() -> TestResult {
     let marker = marker();
     // Several stages that write, read and copy, so that every part of the store is in motion.
     let script = format!(": {marker}; dd if=/dev/zero of=/z bs=64k count=8 2> /dev/null; sleep 0.0@");
-    let files = [("Dockerfile", format!("{}COPY . /context/\nARG ROUND\nRUN echo $ROUND > /round\n", stages(4, &script)))];
+    let files = [(
+        "Dockerfile",
+        format!(
+            "{}COPY . /context/\nARG ROUND\nRUN echo $ROUND > /round\n",
+            stages(4, &script)
+        ),
+    )];
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let project = Project::new("kill", &files)?;
     for number in 0..200 {
@@ -153,28 +195,53 @@ fn kill_loop() -> TestResult {
     let mut random = u64::from(std::process::id()) * 2 + 1;
     let mut cut_off = 0;
     for round in 0..50 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let share = f64::from((random >> 40) as u32) / f64::from(1_u32 << 24);
         let moment = whole_build.mul_f64(share * 1.1);
         project.write("files/0", &format!("round {round}"))?;
         let mut request = project.request.clone();
-        request.arguments = ["--no-cache".into(), "--build-arg".into(), format!("ROUND={round}")].into();
-        let mut child = start(project.kiln.build_command(&request).stdout(Stdio::null()).stderr(Stdio::null()))?;
+        request.arguments = [
+            "--no-cache".into(),
+            "--build-arg".into(),
+            format!("ROUND={round}"),
+        ]
+        .into();
+        let mut child = start(
+            project
+                .kiln
+                .build_command(&request)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
         std::thread::sleep(moment);
         cut_off += u32::from(child.try_wait()?.is_none());
         child.kill()?;
         child.wait()?;
-        nothing_left(&project.kiln.root, &marker).map_err(|error| format!("round {round} after {moment:?}: {error}"))?;
+        nothing_left(&project.kiln.root, &marker)
+            .map_err(|error| format!("round {round} after {moment:?}: {error}"))?;
         if round % 10 == 9 {
             let verified = project.kiln.run(["cache", "verify"])?;
-            verified.success().map_err(|error| format!("cache verify after round {round}: {error}"))?;
+            verified
+                .success()
+                .map_err(|error| format!("cache verify after round {round}: {error}"))?;
         }
     }
-    ensure!(cut_off >= 20, "only {cut_off} of 50 builds were still running when they were killed");
+    ensure!(
+        cut_off >= 20,
+        "only {cut_off} of 50 builds were still running when they were killed"
+    );
     project.build(&["--build-arg", "ROUND=last"])?;
-    ensure!(project.shell("cat /round /out3 /context/files/0")? == "last\n3\nround 49", "the image after it is wrong");
+    ensure!(
+        project.shell("cat /round /out3 /context/files/0")? == "last\n3\nround 49",
+        "the image after it is wrong"
+    );
     let image = project.image()?;
-    ensure!(image.tree.get("context/files/199").is_some(), "the image after it lacks a file");
+    ensure!(
+        image.tree.get("context/files/199").is_some(),
+        "the image after it lacks a file"
+    );
     project.kiln.run(["cache", "verify"])?.success()?;
     let left = temporary_files(&project.kiln.root)?;
     ensure!(left.is_empty(), "the next build did not sweep: {left:?}");
@@ -195,17 +262,31 @@ fn eight_builds() -> TestResult {
              RUN sleep 0.1; cat /f /shared > /both\nFROM base\nCOPY --from=pair /both /both\nRUN echo {number} > /own\n"
         );
         std::fs::write(context.join("Dockerfile"), dockerfile)?;
-        let request = Request { context, file: None, tag: format!("eight:{number}"), arguments: Vec::new() };
+        let request = Request {
+            context,
+            file: None,
+            tag: format!("eight:{number}"),
+            arguments: Vec::new(),
+        };
         children.push(start(&mut project.kiln.build_command(&request))?);
     }
     for (number, child) in children.into_iter().enumerate() {
         let ended = Ended::from(child.wait_with_output()?);
-        ended.success().map_err(|error| format!("build {number}: {error}"))?;
+        ended
+            .success()
+            .map_err(|error| format!("build {number}: {error}"))?;
     }
     for number in 0..8 {
         let tag = format!("eight:{number}");
-        let shown = project.kiln.run(["run", "--rm", &tag, "sh", "-c", "cat /both /own"])?.success()?.stdout;
-        ensure!(shown == format!("file {}\nshared\n{number}\n", number / 2), "image {number} holds {shown:?}");
+        let shown = project
+            .kiln
+            .run(["run", "--rm", &tag, "sh", "-c", "cat /both /own"])?
+            .success()?
+            .stdout;
+        ensure!(
+            shown == format!("file {}\nshared\n{number}\n", number / 2),
+            "image {number} holds {shown:?}"
+        );
         project.export(&tag)?;
     }
     project.kiln.run(["cache", "verify"])?.success()?;
@@ -219,7 +300,10 @@ impl SmallDisk {
     fn new(size: &str) -> Result<Self> {
         let folder = TempFolder::new("small-disk")?;
         let mut command = Command::new("mount");
-        run(command.args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"]).arg(folder.path()))?.success()?;
+        run(command
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"])
+            .arg(folder.path()))?
+        .success()?;
         Ok(Self(folder))
     }
 }
@@ -232,7 +316,9 @@ impl Drop for SmallDisk {
 
 fn full_disk() -> TestResult {
     if !machine::is_root() {
-        return Ok(Outcome::Skipped("needs root, to mount a small file system".into()));
+        return Ok(Outcome::Skipped(
+            "needs root, to mount a small file system".into(),
+        ));
     }
     let disk = SmallDisk::new("24m")?;
     let dockerfile = "FROM busybox:latest\nRUN dd if=/dev/zero of=/big bs=1M count=40\n";
@@ -240,33 +326,61 @@ fn full_disk() -> TestResult {
     project.kiln.root = disk.0.join("root");
     project.kiln.import(&kiln_e2e::base::base("busybox:latest")?)?;
     let stderr = project.try_build(&[])?.failure(1)?;
-    ensure!(stderr.contains("No space left on device"), "the full disk is not told:\n{stderr}");
+    ensure!(
+        stderr.contains("No space left on device"),
+        "the full disk is not told:\n{stderr}"
+    );
     project.write("Dockerfile", "FROM busybox:latest\nCOPY big /big\n")?;
     std::fs::File::create(project.path("big"))?.set_len(40 << 20)?;
     let stderr = project.try_build(&[])?.failure(1)?;
-    ensure!(stderr.to_lowercase().contains("no space left on device"), "the full disk is not told:\n{stderr}");
+    ensure!(
+        stderr.to_lowercase().contains("no space left on device"),
+        "the full disk is not told:\n{stderr}"
+    );
     project.kiln.run(["cache", "verify"])?.success()?;
     project.write("Dockerfile", "FROM busybox:latest\nRUN echo fits > /small\n")?;
     project.build(&[])?;
-    ensure!(project.shell("cat /small")? == "fits\n", "the build after it is wrong");
+    ensure!(
+        project.shell("cat /small")? == "fits\n",
+        "the build after it is wrong"
+    );
     Ok(Outcome::Passed)
 }
 
 fn verify_finds_damage() -> TestResult {
-    let project = Project::new("damage", &[("Dockerfile", "FROM busybox:latest\nRUN echo unharmed-content > /victim\n")])?;
+    let project = Project::new(
+        "damage",
+        &[(
+            "Dockerfile",
+            "FROM busybox:latest\nRUN echo unharmed-content > /victim\n",
+        )],
+    )?;
     project.build(&[])?;
     project.kiln.run(["cache", "verify"])?.success()?;
-    let Some(victim) = find(&project.kiln.root, "victim")? else { bail!("the step's file is not in the store") };
+    let Some(victim) = find(&project.kiln.root, "victim")? else {
+        bail!("the step's file is not in the store")
+    };
     std::fs::write(&victim, "damaged--content\n")?;
     let found = project.kiln.run(["cache", "verify"])?;
-    ensure!(found.code == Some(1), "verify ended with {:?}:\n{}{}", found.code, found.stdout, found.stderr);
-    ensure!(format!("{}{}", found.stdout, found.stderr).contains("victim"), "verify does not name the file: {found:?}");
+    ensure!(
+        found.code == Some(1),
+        "verify ended with {:?}:\n{}{}",
+        found.code,
+        found.stdout,
+        found.stderr
+    );
+    ensure!(
+        format!("{}{}", found.stdout, found.stderr).contains("victim"),
+        "verify does not name the file: {found:?}"
+    );
     Ok(Outcome::Passed)
 }
 
 /// The first file of a name below a folder.
 fn find(folder: &Path, name: &str) -> Result<Option<std::path::PathBuf>> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(None) };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(None);
+    };
     for entry in entries {
         let entry = entry?;
         if entry.file_name() == name {
