@@ -278,8 +278,8 @@ impl Case {
             self.folder.join("expected-config.json"),
         );
         if std::env::var_os("KILN_E2E_BLESS").is_some() {
-            let lines: String = found.tree.iter().map(|line| format!("{line}\n")).collect();
-            std::fs::write(tree_file, lines)?;
+            let lines: Vec<&str> = found.tree.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+            std::fs::write(tree_file, lines.concat())?;
             std::fs::write(config_file, serde_json::to_string_pretty(&found.config)? + "\n")?;
             return Ok(());
         }

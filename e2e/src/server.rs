@@ -73,10 +73,11 @@ impl Registry {
         if credentials.is_some() {
             let passwords = folder.join("htpasswd");
             std::fs::write(&passwords, CREDENTIALS.1)?;
-            config += &format!(
+            let auth = format!(
                 "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
                 passwords.display()
             );
+            config += &auth;
         }
         std::fs::write(folder.join("config.yml"), config)?;
         let program = machine::program("docker-registry").ok_or("docker-registry is not on the PATH")?;

@@ -17,6 +17,17 @@ pub enum Outcome {
 /// What a test function gives back.
 pub type TestResult = Result<Outcome, Error>;
 
+/// A test function and its name.
+pub type Named = (&'static str, fn() -> TestResult);
+
+/// Runs named tests, each as `PREFIX/NAME`, as the command line asks.
+pub fn run_all(prefix: &str, tests: &[Named]) -> ExitCode {
+    run(tests
+        .iter()
+        .map(|(name, run)| test(format!("{prefix}/{name}"), *run))
+        .collect())
+}
+
 /// A test from its name and what it does.
 pub fn test(name: impl Into<String>, run: impl FnOnce() -> TestResult + Send + 'static) -> Trial {
     let name = name.into();

@@ -1,7 +1,7 @@
 //! When a step is taken from the cache and when it is not.
 
 use kiln_e2e::project::Project;
-use kiln_e2e::trial::{self, Outcome, TestResult};
+use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 fn main() -> ExitCode {
-    let tests: [(&str, fn() -> TestResult); 17] = [
+    let tests: &[Named] = &[
         ("second build is cached", second_build_is_cached),
         ("touch is a hit", touch_is_a_hit),
         ("changed source redoes the last copy only", changed_source),
@@ -31,12 +31,7 @@ fn main() -> ExitCode {
         ("changed metadata leaves the steps cached", changed_metadata),
         ("failed step is not remembered", failed_step),
     ];
-    trial::run(
-        tests
-            .into_iter()
-            .map(|(name, run)| trial::test(format!("caching/{name}"), run))
-            .collect(),
-    )
+    trial::run_all("caching", tests)
 }
 
 /// The shape of the tutorials' Python app, with a step in place of pip that counts how often it ran.

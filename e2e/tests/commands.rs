@@ -4,14 +4,14 @@ use kiln_e2e::builder::{Ended, run};
 use kiln_e2e::machine;
 use kiln_e2e::progress::{self, End};
 use kiln_e2e::project::Project;
-use kiln_e2e::trial::{self, Outcome, TestResult};
+use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{ExitCode, Stdio};
 
 fn main() -> ExitCode {
-    let tests: [(&str, fn() -> TestResult); 20] = [
+    let tests: &[Named] = &[
         ("progress plain has the known lines", progress_plain),
         ("progress rawjson is JSON lines", progress_rawjson),
         ("progress goes to stderr, results to stdout", streams),
@@ -33,12 +33,7 @@ fn main() -> ExitCode {
         ("export is taken by skopeo, umoci and crun", export_is_taken),
         ("partial lines and bytes of a step stay intact", step_output),
     ];
-    trial::run(
-        tests
-            .into_iter()
-            .map(|(name, run)| trial::test(format!("commands/{name}"), run))
-            .collect(),
-    )
+    trial::run_all("commands", tests)
 }
 
 fn hello(name: &str) -> Result<Project> {

@@ -3,7 +3,7 @@
 use kiln_e2e::builder::{Ended, Request, run};
 use kiln_e2e::machine::{self, TempFolder};
 use kiln_e2e::project::Project;
-use kiln_e2e::trial::{self, Outcome, TestResult};
+use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
-    let tests: [(&str, fn() -> TestResult); 8] = [
+    let tests: &[Named] = &[
         ("independent stages run at the same time", parallel_stages),
         ("jobs 1 runs one step after another", one_job),
         ("a failing step cancels the others", failure_cancels),
@@ -21,12 +21,7 @@ fn main() -> ExitCode {
         ("a full disk is told and does no damage", full_disk),
         ("a damaged store is found by verify", verify_finds_damage),
     ];
-    trial::run(
-        tests
-            .into_iter()
-            .map(|(name, run)| trial::test(format!("robustness/{name}"), run))
-            .collect(),
-    )
+    trial::run_all("robustness", tests)
 }
 
 /// A Dockerfile of `count` stages that each run `script` (with their number in place of `@`), and one that needs all.
@@ -34,11 +29,14 @@ fn stages(count: usize, script: &str) -> String {
     let mut text = String::new();
     for number in 0..count {
         let script = script.replace('@', &number.to_string());
-        text += &format!("FROM busybox:latest AS s{number}\nRUN {script} && echo {number} > /out{number}\n");
+        let stage =
+            format!("FROM busybox:latest AS s{number}\nRUN {script} && echo {number} > /out{number}\n");
+        text += &stage;
     }
     text += "FROM busybox:latest\n";
     for number in 0..count {
-        text += &format!("COPY --from=s{number} /out{number} /out{number}\n");
+        let stage = format!("COPY --from=s{number} /out{number} /out{number}\n");
+        text += &stage;
     }
     text
 }
