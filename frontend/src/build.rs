@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Parsed};
@@ -80,10 +81,11 @@ pub enum BuildError {
     Export(#[source] StepFailure),
 }
 
-/// Builds an image.
+/// Builds an image. `id` names the build in the store: its logs are kept under it.
 pub fn build(
     engine: &Engine,
     request: &BuildRequest,
+    id: &BuildId,
     reporter: &Reporter,
     cancel: &Cancel,
 ) -> Result<Built, BuildError> {
@@ -93,6 +95,7 @@ pub fn build(
     let lowered = lower(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)?;
     let solve = SolveRequest {
         jobs: request.jobs,
+        build: id.clone(),
         contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
         network: request.options.network,
     };

@@ -6,7 +6,7 @@
 /// A pattern that cannot be matched: a class or an escape is not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the pattern is malformed: a `[` class or a `\\` escape is not closed")]
-pub struct BadPattern;
+pub(crate) struct BadPattern;
 
 /// Whether `text` holds a wildcard or an escape.
 pub(crate) fn is_pattern(text: &[u8]) -> bool {
