@@ -13,7 +13,7 @@ const MAX_SYMLINKS: u32 = 40;
 pub(super) struct Target<'a> {
     pub base: Root,
     pub items: Vec<Item<'a>>,
-    /// Directories that were made on the way, nearest first.
+    /// Directories that were made on the way.
     pub made: Vec<Vec<u8>>,
 }
 
@@ -101,20 +101,17 @@ fn make_dirs(
         .and_then(super::ModeChange::octal)
         .unwrap_or(0o755);
     let owner = request.owner.unwrap_or((0, 0));
-    let count = match dest.create_dir_all(path, mode, Some(owner)) {
+    match dest.make_dir_all(path, mode, Some(owner)) {
         Err(Error::Io { source, path, .. }) if source.kind() == ErrorKind::NotADirectory => {
-            return Err(CopyError::NotADirectory {
+            Err(CopyError::NotADirectory {
                 dest: path.to_string_lossy().into_owned(),
-            });
+            })
         }
-        other => other?,
-    };
-    let mut path = path.to_vec();
-    for _ in 0..count {
-        made.push(path.clone());
-        path = split(&path).0;
+        other => {
+            made.extend(other?);
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Where the symlinks at the end of `path` lead, as far as there are any.
@@ -155,11 +152,7 @@ pub(super) fn clamp_made(request: &CopyRequest<'_>, dest: &Root, made: &[Vec<u8>
         return Ok(());
     };
     for path in made {
-        // Made through a dangling symlink, the directory is elsewhere: the time of the link is left alone.
-        if let Some(metadata) = dest.lstat_opt(path)?
-            && metadata.is_dir()
-            && metadata.mtime > clamp
-        {
+        if dest.lstat(path)?.mtime > clamp {
             dest.set_times(path, clamp)?;
         }
     }

@@ -574,6 +574,17 @@ fn times_are_clamped() {
         ["a", "a/b", "a/b/old", "a/b/new"].map(mtime),
         [clamp, clamp, old, clamp]
     );
+    // Directories that are there already are left alone, also on the way through a dangling link.
+    symlink("run/lock", stage.dest_path("dangling")).unwrap();
+    let before = mtime("");
+    stage
+        .copy_with("x", "dangling/c", |request| request.clamp_mtime = Some(clamp))
+        .unwrap();
+    assert_eq!(
+        ["run", "run/lock", "run/lock/c", "run/lock/c/new"].map(mtime),
+        [clamp; 4]
+    );
+    assert!(mtime("") >= before);
 }
 
 type Change = fn(&Stage);
