@@ -68,9 +68,9 @@ fn journal_file() {
         },
     ];
     let mut written = journal::header();
-    entries
-        .iter()
-        .for_each(|entry| journal::encode(entry, &mut written));
+    for entry in &entries {
+        journal::encode(entry, &mut written);
+    }
     let bytes = stored("journal", &written);
     assert_eq!(bytes, written);
     assert_eq!(journal::parse(&bytes), entries);

@@ -222,10 +222,10 @@ impl<'a> Images<'a> {
         };
         let last = untagged.len() == all.len();
         for name in &untagged {
-            self.delete(self.name_path(name))?;
+            delete(self.name_path(name))?;
         }
         if last {
-            self.delete(self.id_path(&id))?;
+            delete(self.id_path(&id))?;
         }
         files::sync_folder(&self.shared.root.join("images/names"))?;
         Ok(Removed {
@@ -367,14 +367,14 @@ impl<'a> Images<'a> {
             self.shared.warn(warning);
         }
     }
+}
 
-    fn delete(&self, path: PathBuf) -> Result<()> {
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(error::io("delete", path)(source))
-            }
-            _ => Ok(()),
+fn delete(path: PathBuf) -> Result<()> {
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(error::io("delete", path)(source))
         }
+        _ => Ok(()),
     }
 }
 

@@ -362,7 +362,7 @@ impl Layer {
     /// Keeps the DiffID beside the layer.
     pub fn set_diff_id(&self, diff_id: &Digest) -> Result<()> {
         let file = DiffIdFile {
-            diff_id: diff_id.clone(),
+            diff_id: *diff_id,
             layer: self.meta.id.clone(),
         };
         let bytes = sealed::seal(DIFF_ID, DIFF_ID_VERSION, &file)?;

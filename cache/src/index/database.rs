@@ -13,17 +13,13 @@
 //! not closed cleanly is whole. The number of batches is in `index/state` too, written after the flush: a tree
 //! that has fewer was rolled back to an earlier state (a torn log, a copy), however whole it looks.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Index, Item, journal};
-use crate::{Key, LayerId, Stamp, files, layers, records, remove, sealed, store::Shared};
+use crate::{Key, LayerId, Stamp, error, files, layers, records, remove, sealed, store::Shared};
 
 const KIND: &str = "index";
 const VERSION: u32 = 1;
@@ -46,14 +42,13 @@ pub(super) struct Sled {
     db: sled::Db,
     count: u64,
     batches: u64,
-    root: PathBuf,
-    stamp: Stamp,
+    shared: Arc<Shared>,
     _lock: File,
 }
 
 impl Sled {
     /// Opens it, or makes it from the files of the store. `None` if another process has it.
-    pub(super) fn open(shared: &Shared, stop: &dyn Fn() -> bool) -> Result<Option<Self>, String> {
+    pub(super) fn open(shared: &Arc<Shared>, stop: &dyn Fn() -> bool) -> Result<Option<Self>, String> {
         let folder = shared.root.join("index");
         std::fs::create_dir_all(&folder).map_err(text)?;
         let path = folder.join("lock");
@@ -64,20 +59,11 @@ impl Sled {
         let doubt = folder.join("doubt");
         // After a power loss, or with no word of how it ended, there is nothing to go by.
         let state = read_state(&folder).filter(|state| shared.durability.trusted(&state.stamp));
-        let stamp = shared
-            .durability
-            .publish(|stamp| Ok(stamp.clone()))
-            .map_err(text)?;
-        write_state(
-            &folder,
-            false,
-            state.as_ref().map_or(0, |state| state.batches),
-            &stamp,
-        )?;
+        write_state(shared, false, state.as_ref().map_or(0, |state| state.batches))?;
         if let Some(state) = state
             && folder.join("sled").exists()
             && !doubt.exists()
-            && let Ok(mut sled) = open_sled(&folder, shared, &stamp, &lock)
+            && let Ok(mut sled) = open_sled(&folder, shared, &lock)
             && super::guarded(|| sled.whole(&state)).unwrap_or(false)
             && !sled.bloated()
         {
@@ -85,7 +71,7 @@ impl Sled {
         }
         // Away with it, by rename first: a half-deleted one must not be opened.
         discard(&folder, shared)?;
-        let mut sled = open_sled(&folder, shared, &stamp, &lock)?;
+        let mut sled = open_sled(&folder, shared, &lock)?;
         sled.apply(&[])?;
         rebuild(shared, &mut sled, stop)?;
         match std::fs::remove_file(&doubt) {
@@ -117,7 +103,7 @@ impl Sled {
     fn bloated(&self) -> bool {
         // A key and its value are about 100 bytes.
         let logical = self.count.saturating_mul(100);
-        let size = folder_size(&self.root.join("index/sled"));
+        let size = folder_size(&self.shared.root.join("index/sled"));
         size > BLOAT_FREE.saturating_add(logical.saturating_mul(BLOAT))
     }
 
@@ -161,16 +147,13 @@ impl Index for Sled {
         let mut batch = sled::Batch::default();
         for (key, change) in changes {
             let there = self.db.contains_key(&key).map_err(text)?;
-            match change {
-                Some(value) => {
-                    count += u64::from(!there);
-                    let value = seal_value(&key, &value);
-                    batch.insert(key, value);
-                }
-                None => {
-                    count -= u64::from(there);
-                    batch.remove(key);
-                }
+            if let Some(value) = change {
+                count += u64::from(!there);
+                let value = seal_value(&key, &value);
+                batch.insert(key, value);
+            } else {
+                count -= u64::from(there);
+                batch.remove(key);
             }
         }
         let batches = self.batches + 1;
@@ -180,7 +163,7 @@ impl Index for Sled {
         self.db.apply_batch(batch).map_err(text)?;
         self.db.flush().map_err(text)?;
         (self.count, self.batches) = (count, batches);
-        write_state(&self.root.join("index"), false, batches, &self.stamp)
+        write_state(&self.shared, false, batches)
     }
 
     fn last_use(&self, item: &Item) -> Result<Option<u64>, String> {
@@ -207,15 +190,14 @@ impl Index for Sled {
         self.db.flush().map_err(text)?;
         let Self {
             db,
-            root,
-            stamp,
+            shared,
             batches,
             _lock,
             ..
         } = *self;
         drop(db);
         // Only now: the database's own writes end with its drop.
-        write_state(&root.join("index"), true, batches, &stamp)
+        write_state(&shared, true, batches)
     }
 }
 
@@ -270,23 +252,28 @@ fn read_state(folder: &Path) -> Option<StateFile> {
     sealed::open(KIND, VERSION, &std::fs::read(folder.join("state")).ok()?).ok()
 }
 
-fn write_state(folder: &Path, clean: bool, batches: u64, stamp: &Stamp) -> Result<(), String> {
-    let bytes = sealed::seal(
-        KIND,
-        VERSION,
-        &StateFile {
-            clean,
-            batches,
-            stamp: stamp.clone(),
-        },
-    )
-    .map_err(text)?;
-    let beside = folder.join("state.new");
-    std::fs::write(&beside, bytes).map_err(text)?;
-    std::fs::rename(&beside, folder.join("state")).map_err(text)
+/// The stamp is of now: a sync that covers it covers everything that was flushed before.
+fn write_state(shared: &Shared, clean: bool, batches: u64) -> Result<(), String> {
+    let folder = shared.root.join("index");
+    let write = |stamp: &Stamp| {
+        let stamp = stamp.clone();
+        let beside = folder.join("state.new");
+        let bytes = sealed::seal(
+            KIND,
+            VERSION,
+            &StateFile {
+                clean,
+                batches,
+                stamp,
+            },
+        )?;
+        std::fs::write(&beside, bytes).map_err(error::io("write", &beside))?;
+        std::fs::rename(&beside, folder.join("state")).map_err(error::io("publish", beside))
+    };
+    shared.durability.publish_quietly(write).map_err(text)
 }
 
-fn open_sled(folder: &Path, shared: &Shared, stamp: &Stamp, lock: &File) -> Result<Sled, String> {
+fn open_sled(folder: &Path, shared: &Arc<Shared>, lock: &File) -> Result<Sled, String> {
     let lock = lock.try_clone().map_err(text)?;
     super::guarded(|| {
         let db = sled::Config::new()
@@ -299,8 +286,7 @@ fn open_sled(folder: &Path, shared: &Shared, stamp: &Stamp, lock: &File) -> Resu
             db,
             count: 0,
             batches: 0,
-            root: shared.root.clone(),
-            stamp: stamp.clone(),
+            shared: Arc::clone(shared),
             _lock: lock,
         })
     })

@@ -190,7 +190,9 @@ mod tests {
 
     fn bytes(entries: &[Entry]) -> Vec<u8> {
         let mut bytes = header();
-        entries.iter().for_each(|entry| encode(entry, &mut bytes));
+        for entry in entries {
+            encode(entry, &mut bytes);
+        }
         bytes
     }
 
