@@ -75,3 +75,6 @@ pub struct Refused {
     /// Extended attributes.
     pub xattrs: u64,
 }
+
+#[cfg(test)]
+mod tests;
