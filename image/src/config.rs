@@ -359,3 +359,66 @@ fn as_object<S: Serializer>(set: &BTreeSet<String>, serializer: S) -> Result<S::
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        let value = json!({
+            "created": "2024-01-02T03:04:05.123456789Z", "architecture": "arm", "variant": "v7", "os": "linux",
+            "os.version": "1", "moby.buildkit.cache.v0": {"b": [1, null]}, "docker_version": "1.2",
+            "config": {
+                "User": "1:2", "ExposedPorts": {"80/tcp": {}}, "Env": ["B=1", "A=2"], "Entrypoint": ["/e"],
+                "Cmd": ["c"], "Volumes": {"/v": {}}, "WorkingDir": "/w", "Labels": {"z": "", "a": "b"},
+                "StopSignal": "SIGINT", "StopTimeout": 3, "OnBuild": ["RUN x"], "Shell": ["/bin/bash", "-c"],
+                "ArgsEscaped": true, "Hostname": "h",
+                "Healthcheck": {"Test": ["CMD", "x"], "Interval": 1, "Retries": 2, "Future": 1.5}
+            },
+            "rootfs": {"type": "layers", "diff_ids": [Digest::sha256_of(b"a").to_string()], "x": 1},
+            "history": [{"created_by": "RUN x", "y": 1}, {"empty_layer": true, "comment": "c", "author": "a"}]
+        });
+        let config = ImageConfig::parse(value.to_string().as_bytes()).unwrap();
+        let bytes = config.to_bytes();
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), value);
+        assert_eq!(ImageConfig::parse(&bytes).unwrap(), config);
+        assert_eq!(config.id(), Digest::sha256_of(&bytes));
+        assert_eq!(config.config.env, ["B=1", "A=2"], "the order counts");
+        assert_eq!(config.platform().to_string(), "linux/arm/v7");
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        let nulls = r#"{"architecture":"amd64","os":"linux","config":{"Cmd":null,"Env":null,"Volumes":null,"Labels":null,
+            "ExposedPorts":null,"Healthcheck":null,"User":null},"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
+        let config = ImageConfig::parse(nulls.as_bytes()).unwrap();
+        assert_eq!(config.config, Config::default());
+        let expected =
+            r#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        assert_eq!(String::from_utf8(config.to_bytes()).unwrap(), expected);
+        assert_eq!(ImageConfig::parse(b"{}").unwrap().rootfs, RootFs::default());
+    }
+
+    #[test]
+    fn other_documents_are_refused() {
+        let many = format!("{{\"history\":[{}{{}}]}}", "{},".repeat(limits::HISTORY));
+        let cases = [
+            "",
+            "[]",
+            r#"{"rootfs":{"type":"disk"}}"#,
+            r#"{"rootfs":{"diff_ids":["sha256:1"]}}"#,
+            &many,
+        ];
+        for text in cases {
+            assert!(ImageConfig::parse(text.as_bytes()).is_err(), "{text:.60}");
+        }
+        let big = vec![b' '; limits::CONFIG_SIZE + 1];
+        assert!(matches!(
+            ImageConfig::parse(&big),
+            Err(ConfigError::TooLarge { .. })
+        ));
+    }
+}

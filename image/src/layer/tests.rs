@@ -30,7 +30,9 @@ fn tar(members: &[(&str, MemberType<'_>, &[u8])]) -> Vec<u8> {
     let mut writer = TarWriter::new(Vec::new());
     for (name, kind, data) in members {
         let kind = match kind {
-            MemberType::File { .. } => MemberType::File { size: data.len() as u64 },
+            MemberType::File { .. } => MemberType::File {
+                size: data.len() as u64,
+            },
             other => *other,
         };
         let member = Member {
@@ -133,7 +135,10 @@ fn every_kind_is_unpacked_as_listed() {
     assert_eq!(unpacked.implicit_directories, [path("gone")]);
     assert_walk_agrees(&dir, &unpacked.listing);
     let root = std::fs::metadata(dir.path()).unwrap();
-    assert_eq!((root.mode() & 0o7777, root.uid(), root.mtime()), (0o750, 1, 1_000_000));
+    assert_eq!(
+        (root.mode() & 0o7777, root.uid(), root.mtime()),
+        (0o750, 1, 1_000_000)
+    );
 }
 
 #[test]
@@ -193,7 +198,15 @@ fn symbolic_links_never_lead_out() {
     ])
     .unwrap();
     let expected = [
-        "g 1", "hl 1", "in -> /real", "new -> not/yet", "not/", "not/yet/", "not/yet/h 1", "real/", "real/f = hl",
+        "g 1",
+        "hl 1",
+        "in -> /real",
+        "new -> not/yet",
+        "not/",
+        "not/yet/",
+        "not/yet/h 1",
+        "real/",
+        "real/f = hl",
         "up -> ../../../../..",
     ];
     assert_eq!(lines(&unpacked.listing), expected);
@@ -206,16 +219,32 @@ fn hostile_layers_are_refused() {
     let long = "n".repeat(256);
     let deep = "d/".repeat(2100) + "f";
     let cases: [(&[(&str, MemberType<'_>, &[u8])], Check); 12] = [
-        (&[("l", link("l"), b""), ("l/f", FILE, b"")], |e| matches!(e, LayerError::Name { .. })),
-        (&[("f", FILE, b""), ("f/g", FILE, b"")], |e| matches!(e, LayerError::NotADirectory { .. })),
-        (&[("h", hard("nowhere"), b"")], |e| matches!(e, LayerError::HardLinkTarget { .. })),
-        (&[("h", hard("h"), b"")], |e| matches!(e, LayerError::HardLinkTarget { .. })),
-        (&[("d/", DIR, b""), ("h", hard("d"), b"")], |e| matches!(e, LayerError::HardLinkTarget { .. })),
-        (&[("d/f", FILE, b""), ("d", hard("d/f"), b"")], |e| matches!(e, LayerError::HardLinkTarget { .. })),
-        (&[("h", hard("../../etc/passwd"), b"")], |e| matches!(e, LayerError::HardLinkTarget { .. })),
+        (&[("l", link("l"), b""), ("l/f", FILE, b"")], |e| {
+            matches!(e, LayerError::Name { .. })
+        }),
+        (&[("f", FILE, b""), ("f/g", FILE, b"")], |e| {
+            matches!(e, LayerError::NotADirectory { .. })
+        }),
+        (&[("h", hard("nowhere"), b"")], |e| {
+            matches!(e, LayerError::HardLinkTarget { .. })
+        }),
+        (&[("h", hard("h"), b"")], |e| {
+            matches!(e, LayerError::HardLinkTarget { .. })
+        }),
+        (&[("d/", DIR, b""), ("h", hard("d"), b"")], |e| {
+            matches!(e, LayerError::HardLinkTarget { .. })
+        }),
+        (&[("d/f", FILE, b""), ("d", hard("d/f"), b"")], |e| {
+            matches!(e, LayerError::HardLinkTarget { .. })
+        }),
+        (&[("h", hard("../../etc/passwd"), b"")], |e| {
+            matches!(e, LayerError::HardLinkTarget { .. })
+        }),
         (&[(".wh.", FILE, b"")], |e| matches!(e, LayerError::Name { .. })),
         (&[(".wh...", FILE, b"")], |e| matches!(e, LayerError::Name { .. })),
-        (&[(".wh..wh..opq", FILE, b"")], |e| matches!(e, LayerError::OpaqueRoot)),
+        (&[(".wh..wh..opq", FILE, b"")], |e| {
+            matches!(e, LayerError::OpaqueRoot)
+        }),
         (&[(&long, FILE, b"")], |e| matches!(e, LayerError::Name { .. })),
         (&[(&deep, FILE, b"")], |e| matches!(e, LayerError::Name { .. })),
     ];
@@ -232,9 +261,17 @@ fn overlay_attributes_of_the_tar_are_dropped() {
     if !is_root() {
         return;
     }
-    let names = ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "trusted.a"];
+    let names = [
+        "trusted.overlay.opaque",
+        "trusted.overlay.redirect",
+        "user.overlay.opaque",
+        "trusted.a",
+    ];
     let value = b"y\n5 a=\0".to_vec();
-    let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = names.iter().map(|name| (name.as_bytes().to_vec(), value.clone())).collect();
+    let xattrs: BTreeMap<Vec<u8>, Vec<u8>> = names
+        .iter()
+        .map(|name| (name.as_bytes().to_vec(), value.clone()))
+        .collect();
     let mut writer = TarWriter::new(Vec::new());
     let member = Member {
         name: b"d/",
@@ -259,7 +296,10 @@ fn streams_that_end_early_or_fail_are_errors() {
     let bytes = tar(&[("f", FILE, &[1; 3000])]);
     for length in [100, 512, 600, 3000] {
         let error = unpack_into(&TempDir::new(), &bytes[..length]).unwrap_err();
-        assert!(matches!(error, LayerError::Tar(TarError::Truncated { .. })), "{length}: {error:?}");
+        assert!(
+            matches!(error, LayerError::Tar(TarError::Truncated { .. })),
+            "{length}: {error:?}"
+        );
     }
     struct Broken;
     impl Read for Broken {
@@ -270,7 +310,10 @@ fn streams_that_end_early_or_fail_are_errors() {
     let dir = TempDir::new();
     let root = Root::open(dir.path()).unwrap();
     let error = unpack((&bytes[..1000]).chain(Broken), &root, &UnpackOptions::default()).unwrap_err();
-    assert!(matches!(&error, LayerError::Read(source) if source.to_string() == "gone"), "{error:?}");
+    assert!(
+        matches!(&error, LayerError::Read(source) if source.to_string() == "gone"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -280,8 +323,13 @@ fn lower_layers_give_links_and_directories() {
         fn entry(&self, path: &TreePath) -> Option<Entry> {
             let kind = match path.as_bytes() {
                 b"tmp" => EntryKind::Directory { opaque: false },
-                b"lib" => EntryKind::Symlink { target: b"tmp".to_vec() },
-                b"file" => EntryKind::File { size: 3, content: ContentHash::of(b"low") },
+                b"lib" => EntryKind::Symlink {
+                    target: b"tmp".to_vec(),
+                },
+                b"file" => EntryKind::File {
+                    size: 3,
+                    content: ContentHash::of(b"low"),
+                },
                 _ => return None,
             };
             Some(Entry {
@@ -304,7 +352,11 @@ fn lower_layers_give_links_and_directories() {
         return;
     }
     let below = Below(TempDir::new());
-    let bytes = tar(&[("tmp/a", FILE, b"1"), ("lib/b", FILE, b"1"), ("c", hard("file"), b"")]);
+    let bytes = tar(&[
+        ("tmp/a", FILE, b"1"),
+        ("lib/b", FILE, b"1"),
+        ("c", hard("file"), b""),
+    ]);
     let dir = TempDir::new();
     let root = Root::open(dir.path()).unwrap();
     let options = UnpackOptions {
@@ -323,7 +375,8 @@ fn sparse_files_of_the_gnu_tool_forms() {
     let mut map = b"2\n5\n3\n1000\n2\n".to_vec();
     map.resize(512, 0);
     map.extend(b"abcde");
-    let records = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n23 GNU.sparse.name=big\n29 GNU.sparse.realsize=2000\n";
+    let records =
+        "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n23 GNU.sparse.name=big\n28 GNU.sparse.realsize=2000\n";
     let mut builder = tar::Builder::new(Vec::new());
     let mut put = |kind: tar::EntryType, data: &[u8]| {
         let mut header = tar::Header::new_ustar();
@@ -371,7 +424,9 @@ fn long_names_of_the_other_writer() {
     let dir = TempDir::new();
     let unpacked = unpack_into(&dir, &builder.into_inner().unwrap()).unwrap();
     assert!(unpacked.listing.get(&path(&name)).is_some());
-    let kind = EntryKind::Symlink { target: target.into_bytes() };
+    let kind = EntryKind::Symlink {
+        target: target.into_bytes(),
+    };
     assert_eq!(unpacked.listing.get(&path("l")).unwrap().kind, kind);
 }
 
@@ -393,7 +448,10 @@ fn damage_is_told() {
         diff_id(&unpacked.listing, &root).unwrap();
         change(&dir.path().join("d/f"));
         let error = diff_id(&unpacked.listing, &root).unwrap_err();
-        assert!(matches!(error, LayerError::Damaged { .. } | LayerError::Place { .. }), "{error:?}");
+        assert!(
+            matches!(error, LayerError::Damaged { .. } | LayerError::Place { .. }),
+            "{error:?}"
+        );
     }
 }
 
@@ -419,7 +477,10 @@ fn packing_is_deterministic_and_exported_blobs_agree() {
         .map(|entry| String::from_utf8(entry.unwrap().path_bytes().into_owned()).unwrap())
         .collect();
     assert_eq!(names, ["d/", "d/.wh..wh..opq", "d/f", ".wh.w"]);
-    for compression in [crate::compress::Compression::Gzip, crate::compress::Compression::Zstd] {
+    for compression in [
+        crate::compress::Compression::Gzip,
+        crate::compress::Compression::Zstd,
+    ] {
         let mut blob = Vec::new();
         let exported = export(&unpacked.listing, &root, compression, None, &mut blob).unwrap();
         assert_eq!(exported.diff_id, Digest::sha256_of(&first));
@@ -433,8 +494,14 @@ fn packing_is_deterministic_and_exported_blobs_agree() {
 
 #[test]
 fn decoded_bytes_of_export_are_readable_by_the_archive_module() {
-    let bytes = tar(&[("d/", DIR, b""), ("d/.wh.x", FILE, b"1"), ("d/f", FILE, b"22"), ("h", hard("d/f"), b"")]);
-    let gzip = crate::compress::compress(&bytes[..], crate::compress::Compression::Gzip, None, Vec::new()).unwrap();
+    let bytes = tar(&[
+        ("d/", DIR, b""),
+        ("d/.wh.x", FILE, b"1"),
+        ("d/f", FILE, b"22"),
+        ("h", hard("d/f"), b""),
+    ]);
+    let gzip =
+        crate::compress::compress(&bytes[..], crate::compress::Compression::Gzip, None, Vec::new()).unwrap();
     if !is_root() {
         return;
     }
@@ -448,7 +515,10 @@ fn decoded_bytes_of_export_are_readable_by_the_archive_module() {
         let done = crate::archive::extract(tar, &root, "to", Some((7, 8))).unwrap();
         assert_eq!((done.entries, done.bytes), (4, 3));
         let file = std::fs::symlink_metadata(dir.path().join("to/d/f")).unwrap();
-        assert_eq!((file.uid(), file.gid(), file.nlink(), file.mtime()), (7, 8, 2, 1_000_000));
+        assert_eq!(
+            (file.uid(), file.gid(), file.nlink(), file.mtime()),
+            (7, 8, 2, 1_000_000)
+        );
         assert_eq!(file.permissions().mode() & 0o7777, 0o750);
         assert_eq!(std::fs::read(dir.path().join("to/d/.wh.x")).unwrap(), b"1");
         assert!(!dir.path().join("elsewhere").exists());
@@ -456,7 +526,13 @@ fn decoded_bytes_of_export_are_readable_by_the_archive_module() {
         assert!(directory.is_dir());
         assert_eq!(directory.mtime(), 1_000_000);
     }
-    for other in [&b"text"[..], &[0; 2000], b"\x1f\x8b\x08garbage", b"BZh9garbage", &gzip[..20]] {
+    for other in [
+        &b"text"[..],
+        &[0; 2000],
+        b"\x1f\x8b\x08garbage",
+        b"BZh9garbage",
+        &gzip[..20],
+    ] {
         assert!(crate::archive::open(other).unwrap().is_none());
     }
 }
