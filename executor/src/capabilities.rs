@@ -68,7 +68,10 @@ pub const DOCKER_DEFAULT: [Capability; 14] = [
 /// The kernel's number of a capability.
 pub fn number(capability: Capability) -> Option<u32> {
     let name = capability.to_string();
-    NAMES.iter().position(|known| *known == name).map(|position| position as u32)
+    NAMES
+        .iter()
+        .position(|known| *known == name)
+        .map(|position| position as u32)
 }
 
 /// A capability by its name, with or without `CAP_`, in any case.
@@ -84,7 +87,10 @@ pub fn all() -> Capabilities {
 
 /// A set as the kernel's bits.
 pub fn bits(set: Option<&Capabilities>) -> u64 {
-    set.into_iter().flatten().filter_map(|&capability| number(capability)).fold(0, |bits, n| bits | 1 << n)
+    set.into_iter()
+        .flatten()
+        .filter_map(|&capability| number(capability))
+        .fold(0, |bits, n| bits | 1 << n)
 }
 
 #[cfg(test)]

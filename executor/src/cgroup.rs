@@ -57,7 +57,11 @@ pub enum CgroupError {
 
 impl CgroupError {
     fn io(action: impl Into<String>, path: &Path, source: io::Error) -> Self {
-        Self::Io { action: action.into(), path: path.to_owned(), source }
+        Self::Io {
+            action: action.into(),
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -100,7 +104,10 @@ impl Groups {
             .iter()
             .flat_map(|hierarchy| {
                 let unified = hierarchy.unified();
-                hierarchy.controllers().into_iter().map(move |name| (name, unified))
+                hierarchy
+                    .controllers()
+                    .into_iter()
+                    .map(move |name| (name, unified))
             })
             .collect()
     }
@@ -114,10 +121,16 @@ impl Groups {
         for setting in &settings {
             let has = |h: &&Box<dyn Hierarchy>| h.controllers().iter().any(|name| name == setting.controller);
             let Some(hierarchy) = self.hierarchies.iter().find(has) else {
-                unavailable.push(format!("{}: no `{}` controller", setting.what, setting.controller));
+                unavailable.push(format!(
+                    "{}: no `{}` controller",
+                    setting.what, setting.controller
+                ));
                 continue;
             };
-            match wanted.iter_mut().find(|(known, _)| known.base() == hierarchy.base()) {
+            match wanted
+                .iter_mut()
+                .find(|(known, _)| known.base() == hierarchy.base())
+            {
                 Some((_, settings)) => settings.push(setting),
                 None => wanted.push((&**hierarchy, vec![setting])),
             }
@@ -126,12 +139,17 @@ impl Groups {
             return Err(CgroupError::Unavailable { what: unavailable });
         }
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let safe: String =
-            id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(64).collect();
+        let safe: String = id
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .take(64)
+            .collect();
         let pid = std::process::id();
         let started = start_time(pid).unwrap_or_default();
         let name = format!("{pid}-{started}-{count}-{safe}");
-        let mut group = Group { directories: Vec::new() };
+        let mut group = Group {
+            directories: Vec::new(),
+        };
         for (hierarchy, settings) in wanted {
             match hierarchy.create(&name, &settings) {
                 Ok(directory) => group.directories.push(directory),
@@ -149,11 +167,15 @@ impl Groups {
     pub fn sweep(&self) -> usize {
         let mut swept = 0;
         for hierarchy in &self.hierarchies {
-            let Ok(entries) = std::fs::read_dir(hierarchy.base().join(PARENT)) else { continue };
+            let Ok(entries) = std::fs::read_dir(hierarchy.base().join(PARENT)) else {
+                continue;
+            };
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
                 let name = entry.file_name();
                 if name.to_str().is_some_and(owner_is_gone) {
-                    let group = Group { directories: vec![entry.path()] };
+                    let group = Group {
+                        directories: vec![entry.path()],
+                    };
                     group.kill();
                     swept += usize::from(group.remove().is_ok());
                 }
@@ -180,7 +202,11 @@ fn view(found: &[Found]) -> CgroupView {
     if !legacy.is_empty() {
         return CgroupView::Legacy(legacy);
     }
-    if found.is_empty() { CgroupView::None } else { CgroupView::Unified }
+    if found.is_empty() {
+        CgroupView::None
+    } else {
+        CgroupView::Unified
+    }
 }
 
 /// When a process was started, in the kernel's ticks: with the process id, a name for it that is
@@ -188,7 +214,12 @@ fn view(found: &[Found]) -> CgroupView {
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name may contain anything, but nothing after it contains a parenthesis.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 /// Whether a group's name is one of ours and its owner does not run any more.
@@ -197,7 +228,9 @@ fn owner_is_gone(name: &str) -> bool {
     let (Some(pid), Some(started), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), started.parse::<u64>()) else { return false };
+    let (Ok(pid), Ok(started)) = (pid.parse::<u32>(), started.parse::<u64>()) else {
+        return false;
+    };
     start_time(pid) != Some(started)
 }
 
@@ -210,7 +243,10 @@ pub struct Group {
 impl Group {
     /// Files to write a process id to.
     pub fn procs_files(&self) -> Vec<PathBuf> {
-        self.directories.iter().map(|directory| directory.join("cgroup.procs")).collect()
+        self.directories
+            .iter()
+            .map(|directory| directory.join("cgroup.procs"))
+            .collect()
     }
 
     /// Its directories, one a hierarchy.
@@ -263,7 +299,10 @@ mod tests {
         let pid = std::process::id();
         let started = start_time(pid).unwrap();
         assert!(!owner_is_gone(&format!("{pid}-{started}-0-x")));
-        assert!(owner_is_gone(&format!("{pid}-{}-0-x", started + 1)), "a later process of the same id");
+        assert!(
+            owner_is_gone(&format!("{pid}-{}-0-x", started + 1)),
+            "a later process of the same id"
+        );
         assert!(!owner_is_gone("somebody-elses-group"));
         assert!(!owner_is_gone("1"));
     }

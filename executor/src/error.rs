@@ -80,11 +80,16 @@ impl Error {
     }
 
     pub(crate) fn io(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Io { action: action.into(), source: source.into() }
+        Self::Io {
+            action: action.into(),
+            source: source.into(),
+        }
     }
 
     pub(crate) fn spec(reason: impl Into<String>) -> Self {
-        Self::Spec { reason: reason.into() }
+        Self::Spec {
+            reason: reason.into(),
+        }
     }
 }
 

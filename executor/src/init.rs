@@ -39,9 +39,14 @@ pub fn main_if_init() {
     if arguments.next().as_deref() != Some(INIT_NAME.as_ref()) {
         return;
     }
-    let numbers: Vec<RawFd> = arguments.filter_map(|argument| argument.to_str()?.parse().ok()).collect();
+    let numbers: Vec<RawFd> = arguments
+        .filter_map(|argument| argument.to_str()?.parse().ok())
+        .collect();
     run(&numbers);
-    #[expect(clippy::exit, reason = "the sandbox process must not fall through into the program's main")]
+    #[expect(
+        clippy::exit,
+        reason = "the sandbox process must not fall through into the program's main"
+    )]
     std::process::exit(LOST)
 }
 
@@ -57,17 +62,32 @@ struct Inherited {
 fn inherited(numbers: &[RawFd]) -> io::Result<Inherited> {
     if let &[plan, report, root] = numbers {
         let [plan, report, root] = sys::fds::take_inherited([plan, report, root])?;
-        return Ok(Inherited { plan, report: Report(report), root, streams: None });
+        return Ok(Inherited {
+            plan,
+            report: Report(report),
+            root,
+            streams: None,
+        });
     }
     let numbers: [RawFd; 6] = numbers.try_into().map_err(io::Error::other)?;
     let [plan, report, root, stdin, stdout, stderr] = sys::fds::take_inherited(numbers)?;
-    Ok(Inherited { plan, report: Report(report), root, streams: Some([stdin, stdout, stderr]) })
+    Ok(Inherited {
+        plan,
+        report: Report(report),
+        root,
+        streams: Some([stdin, stdout, stderr]),
+    })
 }
 
 fn run(numbers: &[RawFd]) {
     // Started by hand under this name: there is nobody to report to.
     let Ok(inherited) = inherited(numbers) else { return };
-    let Inherited { plan, report, root, streams } = inherited;
+    let Inherited {
+        plan,
+        report,
+        root,
+        streams,
+    } = inherited;
     let Err(failure) = setup(&plan, &report, root, streams);
     // When even this cannot be sent, the parent is gone.
     let _ = report.send(&Message::Failed(failure), None);
@@ -112,7 +132,9 @@ fn setup(
     }
     credentials::assume(&plan.command, || die_with_parent(report))?;
     // From here on there is nothing to set up; if this process dies, it was not the setup's fault.
-    report.send(&Message::Executing, None).map_err(|e| Failure::setup("report", e))?;
+    report
+        .send(&Message::Executing, None)
+        .map_err(|e| Failure::setup("report", e))?;
     Err(Failure::Command(execute::execute(&plan.command)))
 }
 
@@ -122,7 +144,10 @@ fn die_with_parent(report: &Report) -> Outcome<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| Failure::setup("tie the process to its parent", e))?;
     let mut fds = [PollFd::new(&report.0, PollFlags::empty())];
-    let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let zero = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     poll(&mut fds, Some(&zero)).map_err(|e| Failure::setup("look for the parent", e))?;
     if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
         // Nobody is left to read this; it only ends the setup.
@@ -173,7 +198,12 @@ impl Report {
         if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::Error::other("no room for a descriptor"));
         }
-        sendmsg(&self.0, &[io::IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(
+            &self.0,
+            &[io::IoSlice::new(&bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 }
@@ -181,5 +211,9 @@ impl Report {
 /// Path without the leading slash; `.` for the root.
 fn relative(path: &Path) -> &Path {
     let relative = path.strip_prefix("/").unwrap_or(path);
-    if relative.as_os_str().is_empty() { Path::new(".") } else { relative }
+    if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    }
 }

@@ -46,7 +46,10 @@ impl Failure {
         let action = action.into();
         match error.raw_os_error() {
             Some(errno) => Self::Setup { action, errno },
-            None => Self::Setup { action: format!("{action}: {error}"), errno: libc::EINVAL },
+            None => Self::Setup {
+                action: format!("{action}: {error}"),
+                errno: libc::EINVAL,
+            },
         }
     }
 }

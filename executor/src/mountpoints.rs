@@ -35,7 +35,11 @@ pub fn write_stub_layer(directory: &Path) -> io::Result<()> {
         set_mode(&directory.join(name), 0o755)?;
     }
     for name in STUB_FILES {
-        std::fs::File::options().create(true).truncate(false).write(true).open(directory.join(name))?;
+        std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join(name))?;
         set_mode(&directory.join(name), 0o644)?;
     }
     set_mode(directory, 0o755)
@@ -68,7 +72,11 @@ pub fn remove(root: BorrowedFd<'_>, created: &[Created]) -> Vec<(PathBuf, io::Er
     created
         .iter()
         .rev()
-        .filter_map(|entry| remove_one(root, entry).err().map(|error| (entry.path.clone(), error)))
+        .filter_map(|entry| {
+            remove_one(root, entry)
+                .err()
+                .map(|error| (entry.path.clone(), error))
+        })
         .collect()
 }
 
@@ -90,17 +98,31 @@ fn remove_one(root: BorrowedFd<'_>, entry: &Created) -> io::Result<()> {
         return Ok(());
     }
     let now = modified(parent.as_fd())?;
-    let flags = if entry.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    let flags = if entry.directory {
+        AtFlags::REMOVEDIR
+    } else {
+        AtFlags::empty()
+    };
     match unlinkat(&parent, name, flags) {
         Ok(()) => {}
         // The process put something into it: now it belongs to the layer.
         Err(Errno::NOTEMPTY) => return Ok(()),
         Err(errno) => return Err(errno.into()),
     }
-    let (seconds, nanos) = if now == entry.parent_after { entry.parent_before } else { now };
+    let (seconds, nanos) = if now == entry.parent_after {
+        entry.parent_before
+    } else {
+        now
+    };
     let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos as _ },
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanos as _,
+        },
     };
     // `parent` is opened for reading, which futimens takes; O_PATH would not do.
     rustix::fs::futimens(&parent, &times)?;
@@ -109,7 +131,11 @@ fn remove_one(root: BorrowedFd<'_>, entry: &Created) -> io::Result<()> {
 
 fn open_directory(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
     let relative = path.strip_prefix("/").unwrap_or(path);
-    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat2(root, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         // Linux before 5.6. Nothing runs in the root any more, but its symbolic links may lead out.
@@ -130,7 +156,10 @@ fn open_without_links(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<O
 
 pub(crate) fn modified(fd: BorrowedFd<'_>) -> io::Result<(i64, i64)> {
     let stat = rustix::fs::fstat(fd)?;
-    #[expect(clippy::useless_conversion, reason = "the fields' types differ between architectures")]
+    #[expect(
+        clippy::useless_conversion,
+        reason = "the fields' types differ between architectures"
+    )]
     Ok((i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
 }
 
@@ -169,7 +198,13 @@ mod tests {
         }
         let inode = rustix::fs::stat(&full).unwrap().st_ino;
         let parent_after = modified(parent.as_fd()).unwrap();
-        Created { path: path.into(), directory, inode, parent_before, parent_after }
+        Created {
+            path: path.into(),
+            directory,
+            inode,
+            parent_before,
+            parent_after,
+        }
     }
 
     #[test]
@@ -195,7 +230,10 @@ mod tests {
         assert!(root.join("kept/file").exists());
         assert!(root.join("replaced").exists());
         assert!(!root.join("etc/hosts").exists());
-        assert_eq!(modified(std::fs::File::open(root.join("etc")).unwrap().as_fd()).unwrap(), before);
+        assert_eq!(
+            modified(std::fs::File::open(root.join("etc")).unwrap().as_fd()).unwrap(),
+            before
+        );
         std::fs::remove_dir_all(root).unwrap();
     }
 }

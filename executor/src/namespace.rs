@@ -70,7 +70,10 @@ pub enum NamespaceError {
 
 impl NamespaceError {
     fn step(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Step { action: action.into(), source: source.into() }
+        Self::Step {
+            action: action.into(),
+            source: source.into(),
+        }
     }
 }
 
@@ -112,7 +115,12 @@ pub fn enter(options: &EnterOptions) -> Result<Entered, NamespaceError> {
     }
     let (ids, note) = id_map::enter_user_namespace(options.single_id)?;
     make_private()?;
-    Ok(Entered { rootless: true, user_namespace: true, ids, note })
+    Ok(Entered {
+        rootless: true,
+        user_namespace: true,
+        ids,
+        note,
+    })
 }
 
 fn make_private() -> Result<(), NamespaceError> {

@@ -79,7 +79,11 @@ pub enum OverlayError {
 }
 
 fn in_parentheses(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(" ({text})") }
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
 }
 
 /// Mounts an overlay and returns the detached mount. `userxattr` is set in a user namespace, where
@@ -148,7 +152,11 @@ fn mount_by_fsconfig(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, 
         if is_plain(path) {
             return fsconfig_set_string(context.as_fd(), key, path);
         }
-        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let fd = rustix::fs::open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let name = crate::message::proc_fd_path(fd.as_fd());
         held.push(fd);
         fsconfig_set_string(context.as_fd(), key, name)
@@ -161,7 +169,11 @@ fn mount_by_fsconfig(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, 
                 return Err(MountFailure::NoLowerdirPlus);
             }
             let action = format!("lowerdir+={}", lower.display());
-            return Err(MountFailure::Refused { action, source: errno.into(), log });
+            return Err(MountFailure::Refused {
+                action,
+                source: errno.into(),
+                log,
+            });
         }
     }
     if let Some((upper, work)) = overlay.upper {
@@ -177,8 +189,11 @@ fn mount_by_fsconfig(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, 
         result.map_err(|errno| refused(option.to_owned(), errno))?;
     }
     fsconfig_create(context.as_fd()).map_err(|errno| refused("create".to_owned(), errno))?;
-    let attributes =
-        if overlay.upper.is_some() { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let attributes = if overlay.upper.is_some() {
+        MountAttrFlags::empty()
+    } else {
+        MountAttrFlags::MOUNT_ATTR_RDONLY
+    };
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|errno| refused("fsmount".to_owned(), errno))
 }
@@ -187,7 +202,11 @@ fn mount_by_fsconfig(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, 
 /// In a user namespace `redirect_dir` must not be named: it is off there whatever the default.
 fn options(overlay: &Overlay<'_>, userxattr: bool) -> Vec<&'static str> {
     let mut options = vec!["metacopy=off", "index=off"];
-    options.push(if userxattr { "userxattr" } else { "redirect_dir=nofollow" });
+    options.push(if userxattr {
+        "userxattr"
+    } else {
+        "redirect_dir=nofollow"
+    });
     if overlay.volatile && overlay.upper.is_some() {
         options.push("volatile");
     }
@@ -216,11 +235,17 @@ fn read_log(context: &OwnedFd) -> String {
 
 /// Finds the reason behind an error that says too little.
 fn explain(overlay: &Overlay<'_>, error: OverlayError) -> OverlayError {
-    let directories =
-        overlay.lowers.iter().map(PathBuf::as_path).chain(overlay.upper.into_iter().flat_map(|(u, w)| [u, w]));
+    let directories = overlay
+        .lowers
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(overlay.upper.into_iter().flat_map(|(u, w)| [u, w]));
     for path in directories {
         if let Err(source) = std::fs::read_dir(path) {
-            return OverlayError::Directory { path: path.to_owned(), source };
+            return OverlayError::Directory {
+                path: path.to_owned(),
+                source,
+            };
         }
     }
     let (Some((upper, _)), OverlayError::Mount { source, log, .. }) = (overlay.upper, &error) else {
@@ -229,8 +254,15 @@ fn explain(overlay: &Overlay<'_>, error: OverlayError) -> OverlayError {
     let on_overlay = rustix::fs::statfs(upper).is_ok_and(|fs| fs.f_type as u32 == OVERLAYFS_MAGIC);
     let refuses = log.contains("not supported as upperdir") || log.contains("upper fs");
     if source.raw_os_error() == Some(libc::EINVAL) && (on_overlay || refuses) {
-        let reason = if on_overlay { "it is itself an overlay".to_owned() } else { log.clone() };
-        return OverlayError::UpperUnsupported { upper: upper.to_owned(), reason };
+        let reason = if on_overlay {
+            "it is itself an overlay".to_owned()
+        } else {
+            log.clone()
+        };
+        return OverlayError::UpperUnsupported {
+            upper: upper.to_owned(),
+            reason,
+        };
     }
     error
 }
@@ -246,7 +278,10 @@ fn bind_read_only(lower: &Path) -> Result<OwnedFd, OverlayError> {
     let tree = match open_tree(CWD, lower, flags) {
         Ok(tree) => tree,
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => {
-            return Err(OverlayError::Directory { path: lower.to_owned(), source: errno.into() });
+            return Err(OverlayError::Directory {
+                path: lower.to_owned(),
+                source: errno.into(),
+            });
         }
         Err(errno) => return Err(failed("open_tree", errno.into())),
     };
@@ -262,8 +297,17 @@ mod tests {
     #[test]
     fn too_many_and_too_few_are_told_before_the_kernel_is_asked() {
         let many = vec![PathBuf::from("/"); MAX_LOWERS + 1];
-        let mounted = |lowers: &[PathBuf]| mount(&Overlay { lowers, upper: None, volatile: false });
-        assert!(matches!(mounted(&many), Err(OverlayError::TooManyLowers { count: 501 })));
+        let mounted = |lowers: &[PathBuf]| {
+            mount(&Overlay {
+                lowers,
+                upper: None,
+                volatile: false,
+            })
+        };
+        assert!(matches!(
+            mounted(&many),
+            Err(OverlayError::TooManyLowers { count: 501 })
+        ));
         assert!(matches!(mounted(&[]), Err(OverlayError::NoLowers)));
     }
 
@@ -279,14 +323,23 @@ mod tests {
     #[test]
     fn options_never_name_redirect_in_a_user_namespace() {
         let lowers = [PathBuf::from("/l")];
-        let overlay =
-            Overlay { lowers: &lowers, upper: Some((Path::new("/u"), Path::new("/w"))), volatile: true };
-        assert_eq!(options(&overlay, true), ["metacopy=off", "index=off", "userxattr", "volatile"]);
+        let overlay = Overlay {
+            lowers: &lowers,
+            upper: Some((Path::new("/u"), Path::new("/w"))),
+            volatile: true,
+        };
+        assert_eq!(
+            options(&overlay, true),
+            ["metacopy=off", "index=off", "userxattr", "volatile"]
+        );
         assert_eq!(
             options(&overlay, false),
             ["metacopy=off", "index=off", "redirect_dir=nofollow", "volatile"]
         );
-        let view = Overlay { upper: None, ..overlay };
+        let view = Overlay {
+            upper: None,
+            ..overlay
+        };
         assert!(!options(&view, true).contains(&"volatile"));
     }
 }

@@ -131,7 +131,12 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mount { filesystem, target, options, attributes } => {
+            Self::Mount {
+                filesystem,
+                target,
+                options,
+                attributes,
+            } => {
                 write!(f, "mount {filesystem} {} {attributes}", target.display())?;
                 for (key, value) in options {
                     match value {
@@ -141,12 +146,29 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Bind { source, target, recursive, attributes } => {
+            Self::Bind {
+                source,
+                target,
+                recursive,
+                attributes,
+            } => {
                 let verb = if *recursive { "rbind" } else { "bind" };
                 write!(f, "{verb} {} {} {attributes}", source.display(), target.display())
             }
-            Self::Node { target, kind, major, minor, mode, uid, gid } => {
-                write!(f, "node {} {kind} {major}:{minor} {mode:o} {uid}:{gid}", target.display())
+            Self::Node {
+                target,
+                kind,
+                major,
+                minor,
+                mode,
+                uid,
+                gid,
+            } => {
+                write!(
+                    f,
+                    "node {} {kind} {major}:{minor} {mode:o} {uid}:{gid}",
+                    target.display()
+                )
             }
             Self::Symlink { target, to } => write!(f, "symlink {} -> {}", target.display(), to.display()),
             Self::Terminal { .. } => write!(f, "terminal"),
@@ -228,7 +250,10 @@ impl Plan {
         seccomp: Option<&Filter>,
     ) -> Result<Self> {
         refuse_unsupported(spec)?;
-        let process = spec.process().as_ref().ok_or_else(|| Error::spec("process is missing"))?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Error::spec("process is missing"))?;
         let linux = spec.linux().clone().unwrap_or_default();
         Ok(Self {
             cgroup_procs: Vec::new(),
@@ -243,12 +268,20 @@ impl Plan {
 }
 
 pub(crate) fn has_namespace(linux: &Linux, typ: LinuxNamespaceType) -> bool {
-    linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == typ)
+    linux
+        .namespaces()
+        .iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == typ)
 }
 
 /// What a specification may say but this implementation does not do must not be ignored.
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
-    let refuse = |what: &str| Err(Error::spec(format!("{what} is not supported by the built-in backend")));
+    let refuse = |what: &str| {
+        Err(Error::spec(format!(
+            "{what} is not supported by the built-in backend"
+        )))
+    };
     if spec.hooks().is_some() {
         return refuse("hooks");
     }
@@ -257,11 +290,17 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
         if namespace.path().is_some() {
             return refuse("joining an existing namespace (linux.namespaces[].path)");
         }
-        if matches!(namespace.typ(), LinuxNamespaceType::User | LinuxNamespaceType::Time) {
+        if matches!(
+            namespace.typ(),
+            LinuxNamespaceType::User | LinuxNamespaceType::Time
+        ) {
             return refuse(&format!("a new {} namespace", namespace.typ()));
         }
     }
-    for (typ, name) in [(LinuxNamespaceType::Mount, "mount"), (LinuxNamespaceType::Pid, "pid")] {
+    for (typ, name) in [
+        (LinuxNamespaceType::Mount, "mount"),
+        (LinuxNamespaceType::Pid, "pid"),
+    ] {
         if !has_namespace(linux, typ) {
             return refuse(&format!("sharing the host's {name} namespace"));
         }
@@ -272,14 +311,28 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     if linux.personality().is_some() || linux.time_offsets().is_some() {
         return refuse("linux.personality or linux.timeOffsets");
     }
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+    if linux
+        .net_devices()
+        .as_ref()
+        .is_some_and(|devices| !devices.is_empty())
+    {
         return refuse("linux.netDevices");
     }
-    let Some(process) = spec.process() else { return Ok(()) };
-    if process.apparmor_profile().as_ref().is_some_and(|name| !name.is_empty()) {
+    let Some(process) = spec.process() else {
+        return Ok(());
+    };
+    if process
+        .apparmor_profile()
+        .as_ref()
+        .is_some_and(|name| !name.is_empty())
+    {
         return refuse("process.apparmorProfile");
     }
-    if process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()) {
+    if process
+        .selinux_label()
+        .as_ref()
+        .is_some_and(|label| !label.is_empty())
+    {
         return refuse("process.selinuxLabel");
     }
     if process.scheduler().is_some()
@@ -291,17 +344,15 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn steps(
-    spec: &Spec,
-    linux: &Linux,
-    host: &Host,
-    terminal: Option<Option<WindowSize>>,
-) -> Result<Vec<Step>> {
+fn steps(spec: &Spec, linux: &Linux, host: &Host, terminal: Option<Option<WindowSize>>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut has_dev = false;
     let mut read_only_at_end = Vec::new();
     for mount in spec.mounts().iter().flatten() {
-        let options = parse(mount.destination(), mount.options().as_deref().unwrap_or_default())?;
+        let options = parse(
+            mount.destination(),
+            mount.options().as_deref().unwrap_or_default(),
+        )?;
         let is_dev = mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs");
         if is_dev && options.attributes.read_only {
             // The nodes must get in first.
@@ -323,11 +374,26 @@ fn steps(
         steps.push(Step::Terminal { size });
     }
     for (name, value) in sorted(linux.sysctl().iter().flatten()) {
-        steps.push(Step::Sysctl { name: name.clone(), value: value.clone() });
+        steps.push(Step::Sysctl {
+            name: name.clone(),
+            value: value.clone(),
+        });
     }
     let path = |path: &String| PathBuf::from(path);
-    steps.extend(linux.readonly_paths().iter().flatten().map(|p| Step::ReadOnly { target: path(p) }));
-    steps.extend(linux.masked_paths().iter().flatten().map(|p| Step::Mask { target: path(p) }));
+    steps.extend(
+        linux
+            .readonly_paths()
+            .iter()
+            .flatten()
+            .map(|p| Step::ReadOnly { target: path(p) }),
+    );
+    steps.extend(
+        linux
+            .masked_paths()
+            .iter()
+            .flatten()
+            .map(|p| Step::Mask { target: path(p) }),
+    );
     steps.extend(read_only_at_end);
     if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true) {
         steps.push(Step::ReadOnlyRoot);
@@ -351,10 +417,16 @@ fn mount_steps(
 ) -> Result<()> {
     let target = mount.destination().clone();
     if !target.is_absolute() || target == Path::new("/") {
-        return Err(Error::spec(format!("mount destination {} must be a path below /", target.display())));
+        return Err(Error::spec(format!(
+            "mount destination {} must be a path below /",
+            target.display()
+        )));
     }
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Error::spec(format!("mount {}: id mappings are not supported", target.display())));
+        return Err(Error::spec(format!(
+            "mount {}: id mappings are not supported",
+            target.display()
+        )));
     }
     let typ = mount.typ().as_deref().unwrap_or("none");
     let mut attributes = options.attributes;
@@ -362,9 +434,16 @@ fn mount_steps(
         let source = mount.source().clone().unwrap_or_default();
         if !source.is_absolute() {
             let (target, source) = (target.display(), source.display());
-            return Err(Error::spec(format!("mount {target}: source {source} must be an absolute path")));
+            return Err(Error::spec(format!(
+                "mount {target}: source {source} must be an absolute path"
+            )));
         }
-        steps.push(Step::Bind { source, target, recursive: options.recursive, attributes });
+        steps.push(Step::Bind {
+            source,
+            target,
+            recursive: options.recursive,
+            attributes,
+        });
         return Ok(());
     }
     let own_network = has_namespace(linux, LinuxNamespaceType::Network);
@@ -372,7 +451,12 @@ fn mount_steps(
         "cgroup" | "cgroup2" => cgroup_steps(&target, attributes, host, steps),
         "sysfs" if host.user_namespace && !own_network => {
             // sysfs shows the network namespace, and that is not ours.
-            steps.push(Step::Bind { source: PathBuf::from("/sys"), target, recursive: true, attributes });
+            steps.push(Step::Bind {
+                source: PathBuf::from("/sys"),
+                target,
+                recursive: true,
+                attributes,
+            });
         }
         "devpts" => {
             let mut data = options.data;
@@ -381,7 +465,12 @@ fn mount_steps(
                 data.retain(|(key, _)| key != "gid");
             }
             data.retain(|(key, _)| key != "newinstance");
-            steps.push(Step::Mount { filesystem: typ.to_owned(), target, options: data, attributes });
+            steps.push(Step::Mount {
+                filesystem: typ.to_owned(),
+                target,
+                options: data,
+                attributes,
+            });
         }
         filesystem => {
             if is_dev {
@@ -409,7 +498,10 @@ fn cgroup_steps(target: &Path, attributes: Attributes, host: &Host, steps: &mut 
         CgroupView::None => {}
         CgroupView::Unified => steps.push(mount("cgroup2", target.to_owned(), Vec::new(), attributes)),
         CgroupView::Legacy(hierarchies) => {
-            let open = Attributes { read_only: false, ..attributes };
+            let open = Attributes {
+                read_only: false,
+                ..attributes
+            };
             let mode = vec![("mode".to_owned(), Some("755".to_owned()))];
             steps.push(mount("tmpfs", target.to_owned(), mode, open));
             for (directory, option) in hierarchies {
@@ -423,7 +515,10 @@ fn cgroup_steps(target: &Path, attributes: Attributes, host: &Host, steps: &mut 
                 steps.push(mount("cgroup", target.join(directory), options, attributes));
             }
             if attributes.read_only {
-                steps.push(Step::Remount { target: target.to_owned(), attributes });
+                steps.push(Step::Remount {
+                    target: target.to_owned(),
+                    attributes,
+                });
             }
         }
     }
@@ -441,7 +536,10 @@ fn device_steps(linux: &Linux, host: &Host, steps: &mut Vec<Step>) -> Result<()>
         ("/dev/ptmx", "pts/ptmx"),
         ("/dev/core", "/proc/kcore"),
     ];
-    steps.extend(links.map(|(target, to)| Step::Symlink { target: target.into(), to: to.into() }));
+    steps.extend(links.map(|(target, to)| Step::Symlink {
+        target: target.into(),
+        to: to.into(),
+    }));
     Ok(())
 }
 
@@ -452,13 +550,21 @@ fn device_step(device: &LinuxDevice, host: &Host) -> Result<Step> {
         LinuxDeviceType::C | LinuxDeviceType::U => 'c',
         LinuxDeviceType::P => 'p',
         LinuxDeviceType::A => {
-            return Err(Error::spec(format!("device {}: type `a` is no type", target.display())));
+            return Err(Error::spec(format!(
+                "device {}: type `a` is no type",
+                target.display()
+            )));
         }
     };
     if host.user_namespace && kind != 'p' {
         // Making device nodes is refused in a user namespace.
         let attributes = Attributes::default();
-        return Ok(Step::Bind { source: target.clone(), target, recursive: false, attributes });
+        return Ok(Step::Bind {
+            source: target.clone(),
+            target,
+            recursive: false,
+            attributes,
+        });
     }
     let number = |value: i64, name: &str| {
         u32::try_from(value)
@@ -520,7 +626,10 @@ fn command(process: &Process, seccomp: Option<&Filter>) -> Result<Command> {
 
 /// The value of `PATH` in an environment; Docker's default without one.
 pub(crate) fn search_path(env: &[String]) -> &str {
-    env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(spec::DEFAULT_PATH)
+    env.iter()
+        .rev()
+        .find_map(|variable| variable.strip_prefix("PATH="))
+        .unwrap_or(spec::DEFAULT_PATH)
 }
 
 fn resource(typ: PosixRlimitType) -> u32 {

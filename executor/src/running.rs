@@ -78,7 +78,10 @@ impl Ending {
                     if left.is_zero() {
                         return None;
                     }
-                    self.changed.wait_timeout(status, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed
+                        .wait_timeout(status, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
                 }
             };
         }
@@ -120,7 +123,9 @@ impl Running {
     pub fn wait(&self) -> Result<ExitStatus> {
         match self.ending.wait(None) {
             Some(status) => status,
-            None => Err(Error::Protocol { reason: "a wait without deadline timed out".to_owned() }),
+            None => Err(Error::Protocol {
+                reason: "a wait without deadline timed out".to_owned(),
+            }),
         }
     }
 
@@ -138,7 +143,10 @@ impl Running {
         };
         match pidfd_send_signal(&*self.pidfd, raw) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(Error::io(format!("send {signal} to the sandboxed process"), errno)),
+            Err(errno) => Err(Error::io(
+                format!("send {signal} to the sandboxed process"),
+                errno,
+            )),
         }
     }
 
@@ -149,7 +157,9 @@ impl Running {
 
     /// Tells the terminal its size; its foreground process gets SIGWINCH. Without terminal, nothing.
     pub fn resize(&self, size: WindowSize) -> Result<()> {
-        let Some(terminal) = &self.terminal else { return Ok(()) };
+        let Some(terminal) = &self.terminal else {
+            return Ok(());
+        };
         let size = rustix::termios::Winsize {
             ws_row: size.rows,
             ws_col: size.columns,

@@ -110,7 +110,9 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
         .collect::<Result<Vec<_>, SeccompError>>()?;
     let program = bpf::program(&blocks, default);
     if program.len() > bpf::MAX_INSTRUCTIONS {
-        return Err(SeccompError::TooLong { instructions: program.len() });
+        return Err(SeccompError::TooLong {
+            instructions: program.len(),
+        });
     }
     Ok(Filter(program))
 }
@@ -127,7 +129,10 @@ fn check(profile: &LinuxSeccomp) -> Result<(), SeccompError> {
         for argument in syscall.args().iter().flatten() {
             if argument.index() > 5 {
                 let name = syscall.names().first().cloned().unwrap_or_default();
-                return Err(SeccompError::ArgumentIndex { name, index: argument.index() });
+                return Err(SeccompError::ArgumentIndex {
+                    name,
+                    index: argument.index(),
+                });
             }
         }
     }
@@ -137,9 +142,9 @@ fn check(profile: &LinuxSeccomp) -> Result<(), SeccompError> {
 /// The return value of a filter for an action.
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, SeccompError> {
     match action {
-        LinuxSeccompAction::ScmpActNotify => {
-            Err(SeccompError::Unsupported { what: "action SCMP_ACT_NOTIFY".to_owned() })
-        }
+        LinuxSeccompAction::ScmpActNotify => Err(SeccompError::Unsupported {
+            what: "action SCMP_ACT_NOTIFY".to_owned(),
+        }),
         action => Ok(action.as_u32(errno)),
     }
 }
@@ -150,9 +155,14 @@ fn outcomes(profile: &LinuxSeccomp, architecture: Architecture) -> Result<Vec<Ou
     let mut outcomes = Vec::new();
     for syscall in profile.syscalls().iter().flatten() {
         let value = action(syscall.action(), syscall.errno_ret())?;
-        let rule = Rule { conditions: syscall.args().clone().unwrap_or_default(), value };
+        let rule = Rule {
+            conditions: syscall.args().clone().unwrap_or_default(),
+            value,
+        };
         for name in syscall.names() {
-            let Some(&number) = numbers.get(name.as_str()) else { continue };
+            let Some(&number) = numbers.get(name.as_str()) else {
+                continue;
+            };
             let index = number as usize;
             if outcomes.len() <= index {
                 outcomes.resize(index + 1, Outcome::default());
@@ -195,8 +205,12 @@ mod tests {
     fn expected(profile: &LinuxSeccomp, architecture: Architecture, number: u32, args: [u64; 6]) -> u32 {
         let numbers = architecture.numbers();
         let syscalls = profile.syscalls().as_ref().unwrap();
-        let highest =
-            syscalls.iter().flat_map(|s| s.names()).filter_map(|n| numbers.get(n.as_str())).max().copied();
+        let highest = syscalls
+            .iter()
+            .flat_map(|s| s.names())
+            .filter_map(|n| numbers.get(n.as_str()))
+            .max()
+            .copied();
         if highest.is_none_or(|highest| number > highest) {
             return ENOSYS;
         }
@@ -225,9 +239,26 @@ mod tests {
     }
 
     fn interesting_args() -> Vec<[u64; 6]> {
-        let values = [0, 1, 2, 8, 39, 40, 41, 0x20000, 0x20008, 0x0200_0000, 0x1000_0000, 0x7e02_0000];
+        let values = [
+            0,
+            1,
+            2,
+            8,
+            39,
+            40,
+            41,
+            0x20000,
+            0x20008,
+            0x0200_0000,
+            0x1000_0000,
+            0x7e02_0000,
+        ];
         let wide = [0xffff_ffff, 0x1_0000_0000, 0x1_0000_0028, u64::MAX];
-        values.into_iter().chain(wide).map(|value| [value, 0, 0, 0, 0, 0]).collect()
+        values
+            .into_iter()
+            .chain(wide)
+            .map(|value| [value, 0, 0, 0, 0, 0])
+            .collect()
     }
 
     #[test]
@@ -259,7 +290,11 @@ mod tests {
             for number in 0..600 {
                 for args in interesting_args() {
                     let got = run(&program, architecture.audit(), number, args);
-                    assert_eq!(got, expected(&profile, architecture, number, args), "{architecture:?} {number}");
+                    assert_eq!(
+                        got,
+                        expected(&profile, architecture, number, args),
+                        "{architecture:?} {number}"
+                    );
                 }
             }
         }
@@ -269,11 +304,23 @@ mod tests {
     fn named_samples() {
         let filter = compile(&docker::profile(&DOCKER_DEFAULT.into())).unwrap().0;
         let numbers = NATIVE.numbers();
-        let call = |name: &str, first: u64| run(&filter, NATIVE.audit(), numbers[name], [first, 0, 0, 0, 0, 0]);
-        for name in ["read", "openat", "execve", "chroot", "ptrace", "seccomp", "unlinkat", "statx"] {
+        let call =
+            |name: &str, first: u64| run(&filter, NATIVE.audit(), numbers[name], [first, 0, 0, 0, 0, 0]);
+        for name in [
+            "read", "openat", "execve", "chroot", "ptrace", "seccomp", "unlinkat", "statx",
+        ] {
             assert_eq!(call(name, 0), ALLOW, "{name}");
         }
-        for name in ["mount", "keyctl", "add_key", "unshare", "setns", "bpf", "kexec_load", "io_uring_setup"] {
+        for name in [
+            "mount",
+            "keyctl",
+            "add_key",
+            "unshare",
+            "setns",
+            "bpf",
+            "kexec_load",
+            "io_uring_setup",
+        ] {
             assert_eq!(call(name, 0), EPERM, "{name}");
         }
         assert_eq!(call("clone3", 0), ENOSYS);
@@ -287,7 +334,11 @@ mod tests {
     #[test]
     fn foreign_abis() {
         let filter = compile(&docker::profile(&DOCKER_DEFAULT.into())).unwrap().0;
-        assert_eq!(run(&filter, 0x1234, 0, [0; 6]), 0x8000_0000, "an unknown architecture is killed");
+        assert_eq!(
+            run(&filter, 0x1234, 0, [0; 6]),
+            0x8000_0000,
+            "an unknown architecture is killed"
+        );
         if NATIVE == Architecture::X86_64 {
             assert_eq!(run(&filter, NATIVE.audit(), X32_BIT, [0; 6]), ENOSYS);
             assert_eq!(run(&filter, NATIVE.audit(), u32::MAX, [0; 6]), ENOSYS);
@@ -308,7 +359,16 @@ mod tests {
     #[test]
     fn all_operators() {
         use LinuxSeccompOperator as Op;
-        let values = [0u64, 5, 6, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, 0x1_0000_0006, u64::MAX];
+        let values = [
+            0u64,
+            5,
+            6,
+            0xffff_ffff,
+            0x1_0000_0000,
+            0x1_0000_0005,
+            0x1_0000_0006,
+            u64::MAX,
+        ];
         let operators = [
             Op::ScmpCmpNe,
             Op::ScmpCmpLt,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Box as ConsoleSize, BoxBuilder, Capabilities, Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace,
-    LinuxNamespaceType, LinuxResources, Mount, PosixRlimit, Process, Root, Spec, User,
+    Box as ConsoleSize, BoxBuilder, Capabilities, Capability, Linux, LinuxCapabilities, LinuxDevice,
+    LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, PosixRlimit, Process, Root, Spec, User,
 };
 
 use crate::{WindowSize, capabilities, seccomp};
@@ -125,7 +125,12 @@ impl SpecBuilder {
     /// Makes a directory or file of the host visible, with everything mounted below it.
     pub fn bind(mut self, bind: Bind) -> Self {
         let mode = if bind.read_only { "ro" } else { "rw" };
-        self.mounts.push(defaults::mount(&bind.target, "bind", &bind.source, &["rbind", "rprivate", mode]));
+        self.mounts.push(defaults::mount(
+            &bind.target,
+            "bind",
+            &bind.source,
+            &["rbind", "rprivate", mode],
+        ));
         self
     }
 
@@ -146,13 +151,22 @@ impl SpecBuilder {
     }
 
     fn etc_file(self, source: impl Into<PathBuf>, target: &str) -> Self {
-        self.bind(Bind { source: source.into(), target: target.into(), read_only: false })
+        self.bind(Bind {
+            source: source.into(),
+            target: target.into(),
+            read_only: false,
+        })
     }
 
     /// An empty file system in memory.
     pub fn tmpfs(mut self, target: impl AsRef<Path>, options: &[&str]) -> Self {
         let options: Vec<&str> = ["nosuid", "nodev"].iter().chain(options).copied().collect();
-        self.mounts.push(defaults::mount(target.as_ref(), "tmpfs", Path::new("tmpfs"), &options));
+        self.mounts.push(defaults::mount(
+            target.as_ref(),
+            "tmpfs",
+            Path::new("tmpfs"),
+            &options,
+        ));
         self
     }
 
@@ -257,7 +271,8 @@ impl SpecBuilder {
         let process = self.process();
         let linux = self.linux();
         let mut root = Root::default();
-        root.set_path(PathBuf::from("/")).set_readonly(Some(self.read_only_root));
+        root.set_path(PathBuf::from("/"))
+            .set_readonly(Some(self.read_only_root));
         let mut mounts = defaults::mounts(self.shm_size, self.privileged);
         for mount in self.mounts {
             mounts.retain(|earlier| earlier.destination() != mount.destination());
@@ -284,9 +299,20 @@ impl SpecBuilder {
         }
         let (uid, gid, groups) = self.user.clone();
         let mut user = User::default();
-        user.set_uid(uid).set_gid(gid).set_additional_gids(Some(groups)).set_umask(Some(self.umask));
-        let bounding = if self.privileged { capabilities::all() } else { self.capabilities.clone() };
-        let held = if uid == 0 { bounding.clone() } else { Capabilities::new() };
+        user.set_uid(uid)
+            .set_gid(gid)
+            .set_additional_gids(Some(groups))
+            .set_umask(Some(self.umask));
+        let bounding = if self.privileged {
+            capabilities::all()
+        } else {
+            self.capabilities.clone()
+        };
+        let held = if uid == 0 {
+            bounding.clone()
+        } else {
+            Capabilities::new()
+        };
         let mut sets = LinuxCapabilities::default();
         sets.set_bounding(Some(bounding))
             .set_effective(Some(held.clone()))
@@ -329,9 +355,18 @@ impl SpecBuilder {
         });
         let paths = |paths: &[&str]| {
             let on = !self.privileged;
-            Some(paths.iter().filter(|_| on).map(|&path| path.to_owned()).collect::<Vec<_>>())
+            Some(
+                paths
+                    .iter()
+                    .filter(|_| on)
+                    .map(|&path| path.to_owned())
+                    .collect::<Vec<_>>(),
+            )
         };
-        let devices = defaults::devices().into_iter().chain(self.devices.iter().cloned()).collect();
+        let devices = defaults::devices()
+            .into_iter()
+            .chain(self.devices.iter().cloned())
+            .collect();
         linux
             .set_namespaces(Some(namespaces.collect()))
             .set_masked_paths(paths(&MASKED_PATHS))
@@ -374,10 +409,17 @@ mod tests {
     fn a_later_mount_replaces_an_earlier_one() {
         let spec = default_for(["true"])
             .tmpfs("/data", &[])
-            .bind(Bind { source: "/srv".into(), target: "/data".into(), read_only: true })
+            .bind(Bind {
+                source: "/srv".into(),
+                target: "/data".into(),
+                read_only: true,
+            })
             .build();
         let mounts = spec.mounts().clone().unwrap();
-        let data: Vec<_> = mounts.iter().filter(|m| m.destination() == Path::new("/data")).collect();
+        let data: Vec<_> = mounts
+            .iter()
+            .filter(|m| m.destination() == Path::new("/data"))
+            .collect();
         assert_eq!(data.len(), 1);
         assert_eq!(data[0].options().as_deref().unwrap(), ["rbind", "rprivate", "ro"]);
     }
@@ -385,7 +427,10 @@ mod tests {
     #[test]
     fn path_is_added_and_kept() {
         let env = |builder: SpecBuilder| builder.build().process().clone().unwrap().env().clone().unwrap();
-        assert_eq!(env(default_for(["a"]).env(["A=b"])), [format!("PATH={DEFAULT_PATH}"), "A=b".to_owned()]);
+        assert_eq!(
+            env(default_for(["a"]).env(["A=b"])),
+            [format!("PATH={DEFAULT_PATH}"), "A=b".to_owned()]
+        );
         assert_eq!(env(default_for(["a"]).env(["PATH=/x"])), ["PATH=/x"]);
     }
 
@@ -396,6 +441,9 @@ mod tests {
         assert!(linux.seccomp().is_none());
         assert!(linux.masked_paths().as_ref().unwrap().is_empty());
         let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
-        assert_eq!(sets.effective().as_ref().unwrap().len(), capabilities::NAMES.len());
+        assert_eq!(
+            sets.effective().as_ref().unwrap().len(),
+            capabilities::NAMES.len()
+        );
     }
 }

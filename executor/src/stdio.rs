@@ -24,12 +24,20 @@ pub enum Stdio {
 impl Stdio {
     /// No input, output and error through pipes: what a RUN step wants.
     pub fn piped() -> Self {
-        Self::Streams { stdin: Stream::Null, stdout: Stream::Pipe, stderr: Stream::Pipe }
+        Self::Streams {
+            stdin: Stream::Null,
+            stdout: Stream::Pipe,
+            stderr: Stream::Pipe,
+        }
     }
 
     /// Everything shared with the calling process.
     pub fn inherit() -> Self {
-        Self::Streams { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit }
+        Self::Streams {
+            stdin: Stream::Inherit,
+            stdout: Stream::Inherit,
+            stderr: Stream::Inherit,
+        }
     }
 }
 

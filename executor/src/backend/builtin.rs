@@ -51,7 +51,12 @@ impl Builtin {
             single_id: IdMapping::current() == IdMapping::Single,
             cgroups: groups.view(),
         };
-        Ok(Self { executable: own_executable()?, host, groups, filter: Mutex::new(None) })
+        Ok(Self {
+            executable: own_executable()?,
+            host,
+            groups,
+            filter: Mutex::new(None),
+        })
     }
 
     /// The facts that plans are made from.
@@ -77,20 +82,39 @@ impl Builtin {
 
 impl Backend for Builtin {
     fn start(&self, sandbox: Sandbox) -> Result<Running> {
-        let Sandbox { id, root, spec, stdio } = sandbox;
+        let Sandbox {
+            id,
+            root,
+            spec,
+            stdio,
+        } = sandbox;
         let linux = spec.linux().clone().unwrap_or_default();
-        let filter = linux.seccomp().as_ref().map(|profile| self.filter(profile)).transpose()?;
+        let filter = linux
+            .seccomp()
+            .as_ref()
+            .map(|profile| self.filter(profile))
+            .transpose()?;
         let terminal = match &stdio {
             Stdio::Terminal(size) => Some(*size),
             Stdio::Streams { .. } => None,
         };
-        if spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal) == Some(true)
+        if spec
+            .process()
+            .as_ref()
+            .and_then(oci_spec::runtime::Process::terminal)
+            == Some(true)
             && terminal.is_none()
         {
-            return Err(Error::spec("process.terminal is set, but the standard streams are no terminal"));
+            return Err(Error::spec(
+                "process.terminal is set, but the standard streams are no terminal",
+            ));
         }
         let mut plan = Plan::of(&spec, &self.host, terminal, filter.as_deref())?;
-        let group = linux.resources().as_ref().map(|limits| self.groups.create(&id, limits)).transpose()?;
+        let group = linux
+            .resources()
+            .as_ref()
+            .map(|limits| self.groups.create(&id, limits))
+            .transpose()?;
         if let Some(group) = &group {
             plan.cgroup_procs = group.procs_files();
         }
@@ -119,8 +143,10 @@ impl Builtin {
         let flags = SocketFlags::CLOEXEC;
         let (report, report_theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(|e| Error::io("make a socket pair", e))?;
-        let executable =
-            self.executable.try_clone().map_err(|e| Error::io("duplicate a descriptor", e))?;
+        let executable = self
+            .executable
+            .try_clone()
+            .map_err(|e| Error::io("duplicate a descriptor", e))?;
         let (send, receive) = mpsc::sync_channel(1);
         let ending = Arc::new(Ending::default());
         let supervisor = Supervisor {
@@ -158,9 +184,9 @@ impl Builtin {
                 let _ = thread.join();
                 Err(error)
             }
-            Err(mpsc::RecvError) => {
-                Err(Error::Protocol { reason: "the supervising thread ended without a word".to_owned() })
-            }
+            Err(mpsc::RecvError) => Err(Error::Protocol {
+                reason: "the supervising thread ended without a word".to_owned(),
+            }),
         }
     }
 }
@@ -203,7 +229,10 @@ fn sealed(plan: &Plan) -> Result<OwnedFd> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(memfd_create("sandbox-plan", flags)?);
         file.write_all(&serde_json::to_vec(plan)?)?;
-        fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        fcntl_add_seals(
+            &file,
+            SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
         Ok(file.into())
     };
     write().map_err(|e| Error::io("write the plan of a sandbox", e))
@@ -219,50 +248,71 @@ struct Ours {
 
 /// Opens the streams: the process's ends, and the caller's.
 fn streams(stdio: Stdio) -> Result<(Option<[OwnedFd; 3]>, Ours)> {
-    let Stdio::Streams { stdin, stdout, stderr } = stdio else { return Ok((None, Ours::default())) };
+    let Stdio::Streams {
+        stdin,
+        stdout,
+        stderr,
+    } = stdio
+    else {
+        return Ok((None, Ours::default()));
+    };
     let (stdin, our_stdin) = stream(stdin, std::io::stdin().as_fd(), true)?;
     let (stdout, our_stdout) = stream(stdout, std::io::stdout().as_fd(), false)?;
     let (stderr, our_stderr) = stream(stderr, std::io::stderr().as_fd(), false)?;
-    let ours = Ours { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr };
+    let ours = Ours {
+        stdin: our_stdin,
+        stdout: our_stdout,
+        stderr: our_stderr,
+    };
     Ok((Some([stdin, stdout, stderr]), ours))
 }
 
 fn stream(stream: Stream, own: BorrowedFd<'_>, input: bool) -> Result<(OwnedFd, Option<File>)> {
     let open = || -> io::Result<(OwnedFd, Option<File>)> {
         Ok(match stream {
-            Stream::Null => {
-                (File::options().read(input).write(!input).open("/dev/null")?.into(), None)
-            }
+            Stream::Null => (
+                File::options()
+                    .read(input)
+                    .write(!input)
+                    .open("/dev/null")?
+                    .into(),
+                None,
+            ),
             Stream::Inherit => (own.try_clone_to_owned()?, None),
             Stream::Fd(fd) => (fd, None),
             Stream::Pipe => {
                 let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-                if input { (read, Some(write.into())) } else { (write, Some(read.into())) }
+                if input {
+                    (read, Some(write.into()))
+                } else {
+                    (write, Some(read.into()))
+                }
             }
         })
     };
     let (theirs, ours) = open().map_err(|e| Error::io("open a standard stream", e))?;
     // The process's own standard streams are in the way below 3.
     let theirs = if theirs.as_raw_fd() < 3 {
-        theirs.try_clone().map_err(|e| Error::io("duplicate a descriptor", e))?
+        theirs
+            .try_clone()
+            .map_err(|e| Error::io("duplicate a descriptor", e))?
     } else {
         theirs
     };
     Ok((theirs, ours))
 }
 
-fn start_child(
-    executable: &OwnedFd,
-    namespaces: c_int,
-    fds: &[BorrowedFd<'_>],
-) -> Result<(Pid, OwnedFd)> {
+fn start_child(executable: &OwnedFd, namespaces: c_int, fds: &[BorrowedFd<'_>]) -> Result<(Pid, OwnedFd)> {
     let mut arguments = vec![INIT_NAME.to_owned()];
     arguments.extend(fds.iter().map(|fd| fd.as_raw_fd().to_string()));
-    let arguments: Vec<CString> =
-        arguments.into_iter().filter_map(|argument| CString::new(argument).ok()).collect();
+    let arguments: Vec<CString> = arguments
+        .into_iter()
+        .filter_map(|argument| CString::new(argument).ok())
+        .collect();
     let Child { pid, pidfd } = spawn(namespaces, executable.as_fd(), &arguments, fds)
         .map_err(|e| Error::io("start a process in new namespaces", e))?;
-    let pid = Pid::from_raw(pid)
-        .ok_or_else(|| Error::Protocol { reason: "clone returned no process id".to_owned() })?;
+    let pid = Pid::from_raw(pid).ok_or_else(|| Error::Protocol {
+        reason: "clone returned no process id".to_owned(),
+    })?;
     Ok((pid, pidfd))
 }

@@ -16,11 +16,17 @@ pub(super) struct Found {
 pub(super) fn parse(own: &str, mountinfo: &str) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
         let left: Vec<&str> = left.split(' ').collect();
         let mut right = right.split(' ');
-        let (Some(typ), Some(super_options)) = (right.next(), right.nth(1)) else { continue };
-        let (Some(root), Some(mountpoint)) = (left.get(3), left.get(4)) else { continue };
+        let (Some(typ), Some(super_options)) = (right.next(), right.nth(1)) else {
+            continue;
+        };
+        let (Some(root), Some(mountpoint)) = (left.get(3), left.get(4)) else {
+            continue;
+        };
         let unified = match typ {
             "cgroup2" => true,
             "cgroup" => false,
@@ -35,7 +41,10 @@ pub(super) fn parse(own: &str, mountinfo: &str) -> Vec<Found> {
                 names.is_empty()
             } else {
                 let mut has = super_options.split(',');
-                !names.is_empty() && names.split(',').all(|name| has.clone().any(|option| option == name))
+                !names.is_empty()
+                    && names
+                        .split(',')
+                        .all(|name| has.clone().any(|option| option == name))
                     || has.any(|option| option == names)
             };
             // Inside a cgroup namespace or a bind, the mount shows only a part of the hierarchy.
@@ -44,7 +53,11 @@ pub(super) fn parse(own: &str, mountinfo: &str) -> Vec<Found> {
             let mountpoint = PathBuf::from(unescape(mountpoint));
             // A second mount of the same hierarchy shows nothing new.
             if ours && !found.iter().any(|known| known.controllers == controllers) {
-                found.push(Found { controllers, mountpoint, own: PathBuf::from(inside) });
+                found.push(Found {
+                    controllers,
+                    mountpoint,
+                    own: PathBuf::from(inside),
+                });
             }
         }
     }
@@ -53,7 +66,9 @@ pub(super) fn parse(own: &str, mountinfo: &str) -> Vec<Found> {
 
 /// mountinfo writes blanks as octal numbers.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -62,7 +77,11 @@ mod tests {
 
     fn found(controllers: Option<&[&str]>, mountpoint: &str, own: &str) -> Found {
         let controllers = controllers.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-        Found { controllers, mountpoint: mountpoint.into(), own: own.into() }
+        Found {
+            controllers,
+            mountpoint: mountpoint.into(),
+            own: own.into(),
+        }
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub(super) trait Hierarchy: Debug + Send + Sync {
 }
 
 fn unavailable(action: &str, path: &Path, error: &io::Error) -> CgroupError {
-    CgroupError::Unavailable { what: vec![format!("{action} {}: {error}", path.display())] }
+    CgroupError::Unavailable {
+        what: vec![format!("{action} {}: {error}", path.display())],
+    }
 }
 
 /// Makes the group that all groups are in. Not being allowed to is ordinary for ordinary users.
@@ -73,7 +75,11 @@ impl Legacy {
 fn below(mountpoint: PathBuf, own: &Path) -> PathBuf {
     let own = own.strip_prefix("/").unwrap_or(own);
     let base = mountpoint.join(own);
-    if own.starts_with("..") || !base.is_dir() { mountpoint } else { base }
+    if own.starts_with("..") || !base.is_dir() {
+        mountpoint
+    } else {
+        base
+    }
 }
 
 impl Hierarchy for Legacy {
@@ -135,7 +141,11 @@ impl Unified {
     /// Root makes its groups at the top: below its own group it could not, because a group with
     /// processes cannot have limited groups below it. An ordinary user may have got a subtree.
     pub(super) fn new(mountpoint: PathBuf, own: &Path, privileged: bool) -> Self {
-        let base = if privileged { mountpoint } else { below(mountpoint, own) };
+        let base = if privileged {
+            mountpoint
+        } else {
+            below(mountpoint, own)
+        };
         Self { base }
     }
 }

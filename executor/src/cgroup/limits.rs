@@ -16,18 +16,38 @@ pub(super) struct Setting {
 
 /// Negative numbers mean unlimited.
 fn number(value: i64, unlimited: &str) -> String {
-    if value < 0 { unlimited.to_owned() } else { value.to_string() }
+    if value < 0 {
+        unlimited.to_owned()
+    } else {
+        value.to_string()
+    }
 }
 
 pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, CgroupError> {
-    let unsupported = |what: &str| Err(CgroupError::Unsupported { what: what.to_owned() });
+    let unsupported = |what: &str| {
+        Err(CgroupError::Unsupported {
+            what: what.to_owned(),
+        })
+    };
     let filled = [
         (resources.block_io().is_some(), "blockIO"),
         (resources.network().is_some(), "network"),
-        (resources.hugepage_limits().as_ref().is_some_and(|l| !l.is_empty()), "hugepageLimits"),
+        (
+            resources
+                .hugepage_limits()
+                .as_ref()
+                .is_some_and(|l| !l.is_empty()),
+            "hugepageLimits",
+        ),
         (resources.rdma().as_ref().is_some_and(|l| !l.is_empty()), "rdma"),
-        (resources.unified().as_ref().is_some_and(|l| !l.is_empty()), "unified"),
-        (resources.devices().as_ref().is_some_and(|l| !l.is_empty()), "devices"),
+        (
+            resources.unified().as_ref().is_some_and(|l| !l.is_empty()),
+            "unified",
+        ),
+        (
+            resources.devices().as_ref().is_some_and(|l| !l.is_empty()),
+            "devices",
+        ),
     ];
     if let Some((_, what)) = filled.iter().find(|(is, _)| *is) {
         return unsupported(what);
@@ -41,7 +61,11 @@ pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Cgrou
     }
     if let Some(pids) = resources.pids() {
         // Docker takes 0 for unlimited too.
-        let value = if pids.limit() <= 0 { "max".to_owned() } else { pids.limit().to_string() };
+        let value = if pids.limit() <= 0 {
+            "max".to_owned()
+        } else {
+            pids.limit().to_string()
+        };
         settings.push(Setting {
             what: "pids.limit",
             controller: "pids",
@@ -92,12 +116,17 @@ fn memory_settings(memory: &LinuxMemory, settings: &mut Vec<Setting>) -> Result<
 
 fn cpu_settings(cpu: &LinuxCpu, settings: &mut Vec<Setting>) -> Result<(), CgroupError> {
     let exotic = [
-        (cpu.realtime_runtime().is_some() || cpu.realtime_period().is_some(), "cpu.realtime"),
+        (
+            cpu.realtime_runtime().is_some() || cpu.realtime_period().is_some(),
+            "cpu.realtime",
+        ),
         (cpu.idle().is_some(), "cpu.idle"),
         (cpu.burst().is_some(), "cpu.burst"),
     ];
     if let Some((_, what)) = exotic.iter().find(|(is, _)| *is) {
-        return Err(CgroupError::Unsupported { what: (*what).to_owned() });
+        return Err(CgroupError::Unsupported {
+            what: (*what).to_owned(),
+        });
     }
     if let Some(shares) = cpu.shares().filter(|shares| *shares > 0) {
         // 2..=262144 to 1..=10000, as all runtimes do it.
@@ -127,12 +156,18 @@ fn cpu_settings(cpu: &LinuxCpu, settings: &mut Vec<Setting>) -> Result<(), Cgrou
             unified: ("cpu.max", format!("{} {period}", number(quota, "max"))),
         });
     }
-    for (what, value, name) in
-        [("cpu.cpus", cpu.cpus(), "cpuset.cpus"), ("cpu.mems", cpu.mems(), "cpuset.mems")]
-    {
+    for (what, value, name) in [
+        ("cpu.cpus", cpu.cpus(), "cpuset.cpus"),
+        ("cpu.mems", cpu.mems(), "cpuset.mems"),
+    ] {
         if let Some(value) = value.clone().filter(|value| !value.is_empty()) {
             let (legacy, unified) = ((name, value.clone()), (name, value));
-            settings.push(Setting { what, controller: "cpuset", legacy, unified });
+            settings.push(Setting {
+                what,
+                controller: "cpuset",
+                legacy,
+                unified,
+            });
         }
     }
     Ok(())
@@ -147,7 +182,9 @@ mod tests {
         let mut memory = LinuxMemory::default();
         memory.set_limit(Some(100)).set_swap(Some(150));
         let mut cpu = LinuxCpu::default();
-        cpu.set_shares(Some(1024)).set_quota(Some(20_000)).set_cpus(Some("0-1".to_owned()));
+        cpu.set_shares(Some(1024))
+            .set_quota(Some(20_000))
+            .set_cpus(Some("0-1".to_owned()));
         let mut resources = LinuxResources::default();
         resources.set_memory(Some(memory)).set_cpu(Some(cpu));
         let lines: Vec<String> = settings(&resources)

@@ -58,7 +58,10 @@ pub(super) fn assume(command: &Command, revive: impl Fn() -> Outcome<()>) -> Out
 fn enter(command: &Command) -> Outcome<()> {
     let missing = |error: io::Error| {
         let reason = error.to_string();
-        Failure::Command(CommandError::CwdMissing { cwd: command.cwd.clone(), reason })
+        Failure::Command(CommandError::CwdMissing {
+            cwd: command.cwd.clone(),
+            reason,
+        })
     };
     if !command.cwd.is_absolute() {
         return Err(missing(io::Error::other("not an absolute path")));
@@ -74,7 +77,9 @@ fn enter(command: &Command) -> Outcome<()> {
 fn drop_bounding(keep: u64) -> Outcome<()> {
     for capability in 0..64 {
         // The kernel's last capability has been passed.
-        let Ok(held) = capset::in_bounding_set(capability) else { break };
+        let Ok(held) = capset::in_bounding_set(capability) else {
+            break;
+        };
         if held && keep >> capability & 1 == 0 {
             capset::drop_from_bounding_set(capability)
                 .map_err(|e| Failure::setup(format!("drop capability {capability}"), e))?;
@@ -108,10 +113,16 @@ fn set_ids(command: &Command) -> Outcome<()> {
 /// possible is set.
 fn set_limit(limit: &Limit) -> Outcome<()> {
     let Some(resource) = resource(limit.resource) else {
-        return Err(Failure::setup(format!("set resource limit {}", limit.resource), rustix::io::Errno::INVAL));
+        return Err(Failure::setup(
+            format!("set resource limit {}", limit.resource),
+            rustix::io::Errno::INVAL,
+        ));
     };
     let value = |value: u64| (value != u64::MAX).then_some(value);
-    let wanted = Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
+    let wanted = Rlimit {
+        current: value(limit.soft),
+        maximum: value(limit.hard),
+    };
     match setrlimit(resource, wanted) {
         Err(rustix::io::Errno::PERM) => {
             let maximum = getrlimit(resource).maximum;

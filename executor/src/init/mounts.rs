@@ -55,8 +55,12 @@ pub(super) fn set_up(plan: &Plan, root: OwnedFd, report: &Report) -> Outcome<Opt
 /// namespace gets a new procfs only while an unobscured one is visible.
 fn enter_root(root: BorrowedFd<'_>) -> Outcome<OwnedFd> {
     let step = |action: &'static str| move |error: Errno| Failure::setup(action, error);
-    let old = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(step("open the old root"))?;
+    let old = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(step("open the old root"))?;
     move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(step("attach the root"))?;
     fchdir(root).map_err(step("enter the root"))?;
@@ -73,10 +77,18 @@ fn run_steps(
     let mut console = None;
     for step in &plan.steps {
         let result = match step {
-            Step::Mount { filesystem, target, options, attributes } => {
-                mount(root, filesystem, target, options, *attributes)
-            }
-            Step::Bind { target, recursive, attributes, .. } => match sources.next() {
+            Step::Mount {
+                filesystem,
+                target,
+                options,
+                attributes,
+            } => mount(root, filesystem, target, options, *attributes),
+            Step::Bind {
+                target,
+                recursive,
+                attributes,
+                ..
+            } => match sources.next() {
                 Some(source) => bind(root, source.as_fd(), target, *recursive, *attributes),
                 None => Err(io::ErrorKind::InvalidData.into()),
             },
@@ -95,7 +107,10 @@ fn run_steps(
             Step::Mask { target } => mask(root, target),
             Step::ReadOnly { target } => read_only(root, target),
             Step::ReadOnlyRoot => {
-                let attributes = Attributes { read_only: true, ..Attributes::default() };
+                let attributes = Attributes {
+                    read_only: true,
+                    ..Attributes::default()
+                };
                 set_attributes(root.fd(), Path::new("/"), false, attributes)
             }
             Step::Sysctl { name, value } => sysctl(root, name, value),
@@ -141,7 +156,11 @@ fn new_filesystem(
     }
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::from_bits_retain(attributes.bits() as u32);
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
 }
 
 fn mount(
@@ -184,8 +203,11 @@ fn set_attributes(
     recursive: bool,
     attributes: Attributes,
 ) -> io::Result<()> {
-    let clear =
-        if attributes.access_time == AccessTime::Relative { 0 } else { libc::MOUNT_ATTR__ATIME };
+    let clear = if attributes.access_time == AccessTime::Relative {
+        0
+    } else {
+        libc::MOUNT_ATTR__ATIME
+    };
     match mount_setattr(mount, recursive, attributes.bits(), clear) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {}
         other => return other,
@@ -204,7 +226,18 @@ fn set_attributes(
 }
 
 fn node(root: &mut Root, step: &Step) -> io::Result<()> {
-    let Step::Node { target, kind, major, minor, mode, uid, gid } = step else { return Ok(()) };
+    let Step::Node {
+        target,
+        kind,
+        major,
+        minor,
+        mode,
+        uid,
+        gid,
+    } = step
+    else {
+        return Ok(());
+    };
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -214,7 +247,13 @@ fn node(root: &mut Root, step: &Step) -> io::Result<()> {
         'p' => FileType::Fifo,
         _ => FileType::CharacterDevice,
     };
-    mknodat(&parent, name, file_type, Mode::from_raw_mode(*mode), makedev(*major, *minor))?;
+    mknodat(
+        &parent,
+        name,
+        file_type,
+        Mode::from_raw_mode(*mode),
+        makedev(*major, *minor),
+    )?;
     if (*uid, *gid) != (0, 0) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(*uid), rustix::fs::Gid::from_raw(*gid));
         chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -246,7 +285,9 @@ fn existing(root: &Root, target: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 fn mask(root: &Root, target: &Path) -> io::Result<()> {
-    let Some(place) = existing(root, target)? else { return Ok(()) };
+    let Some(place) = existing(root, target)? else {
+        return Ok(());
+    };
     let cover = if is_directory(place.as_fd())? {
         let attributes = Attributes {
             read_only: true,
@@ -265,10 +306,15 @@ fn mask(root: &Root, target: &Path) -> io::Result<()> {
 }
 
 fn read_only(root: &Root, target: &Path) -> io::Result<()> {
-    let Some(place) = existing(root, target)? else { return Ok(()) };
+    let Some(place) = existing(root, target)? else {
+        return Ok(());
+    };
     let mount = clone_tree(place.as_fd(), true)?;
     attach(mount.as_fd(), place.as_fd())?;
-    let attributes = Attributes { read_only: true, ..Attributes::default() };
+    let attributes = Attributes {
+        read_only: true,
+        ..Attributes::default()
+    };
     set_attributes(mount.as_fd(), target, true, attributes)
 }
 

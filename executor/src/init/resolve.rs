@@ -23,7 +23,11 @@ pub(super) struct Root {
 impl Root {
     pub(super) fn new(fd: OwnedFd) -> rustix::io::Result<Self> {
         let device = rustix::fs::fstat(&fd)?.st_dev;
-        Ok(Self { fd, device, created: Vec::new() })
+        Ok(Self {
+            fd,
+            device,
+            created: Vec::new(),
+        })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -38,7 +42,13 @@ impl Root {
     /// Opens what a path leads to. Symbolic links are followed, but never out of the root.
     pub(super) fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
-        match openat2(&self.fd, relative(path), flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        match openat2(
+            &self.fd,
+            relative(path),
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        ) {
             // Linux before 5.6. This process's root is the sandbox's root already, so that links
             // cannot lead out in any case.
             Err(Errno::NOSYS) => openat(&self.fd, relative(path), flags, Mode::empty()),
@@ -73,7 +83,9 @@ impl Root {
     }
 
     fn make(&mut self, path: &Path, directory: bool) -> rustix::io::Result<OwnedFd> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::NOENT) };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::NOENT);
+        };
         // Only for its effect: the parent is opened for reading below.
         self.mountpoint(parent, true)?;
         let parent = self.open(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -83,14 +95,31 @@ impl Root {
         if directory {
             mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
         } else {
-            mknodat(&parent, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)?;
+            mknodat(
+                &parent,
+                name,
+                FileType::RegularFile,
+                Mode::from_raw_mode(0o644),
+                0,
+            )?;
         }
         if inside {
             let inode = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
             let parent_after = times()?;
             let path = path.to_owned();
-            self.created.push(Created { path, directory, inode, parent_before, parent_after });
+            self.created.push(Created {
+                path,
+                directory,
+                inode,
+                parent_before,
+                parent_after,
+            });
         }
-        openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        openat(
+            &parent,
+            name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
     }
 }

@@ -17,17 +17,18 @@ use crate::WindowSize;
 pub(super) struct Console(OwnedFd);
 
 /// Makes a terminal and shows it as `/dev/console`. The second descriptor is the master.
-pub(super) fn create(
-    root: &mut Root,
-    size: Option<WindowSize>,
-    uid: u32,
-) -> io::Result<(Console, OwnedFd)> {
+pub(super) fn create(root: &mut Root, size: Option<WindowSize>, uid: u32) -> io::Result<(Console, OwnedFd)> {
     let master = root.open(Path::new("/dev/pts/ptmx"), OFlags::RDWR | OFlags::NOCTTY)?;
     unlockpt(&master)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let peer = ioctl_tiocgptpeer(&master, flags)?;
     if let Some(size) = size {
-        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         tcsetwinsize(&master, size)?;
     }
     rustix::fs::fchown(&peer, Some(rustix::fs::Uid::from_raw(uid)), None)?;

@@ -78,7 +78,11 @@ fn map_arguments(own: u32, ranges: &[IdRange]) -> Vec<String> {
     let mut arguments = vec!["0".to_owned(), own.to_string(), "1".to_owned()];
     let mut inside: u32 = 1;
     for range in ranges {
-        arguments.extend([inside.to_string(), range.start.to_string(), range.count.to_string()]);
+        arguments.extend([
+            inside.to_string(),
+            range.start.to_string(),
+            range.count.to_string(),
+        ]);
         inside = inside.saturating_add(range.count);
     }
     arguments
@@ -86,7 +90,10 @@ fn map_arguments(own: u32, ranges: &[IdRange]) -> Vec<String> {
 
 /// Finds one of the set-uid helpers.
 pub(crate) fn helper(name: &str) -> Option<PathBuf> {
-    HELPER_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.exists())
+    HELPER_DIRECTORIES
+        .iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.exists())
 }
 
 /// The ranges of the calling user in `/etc/subuid` and `/etc/subgid`.
@@ -111,16 +118,25 @@ impl Helper {
         ranges: &[IdRange],
         go: &(OwnedFd, OwnedFd),
     ) -> io::Result<Option<Self>> {
-        let Some(path) = helper(program) else { return Ok(None) };
+        let Some(path) = helper(program) else {
+            return Ok(None);
+        };
         let path = CString::new(path.as_os_str().as_bytes())?;
-        let mut arguments = vec![CString::new(program)?, CString::new(std::process::id().to_string())?];
+        let mut arguments = vec![
+            CString::new(program)?,
+            CString::new(std::process::id().to_string())?,
+        ];
         for argument in map_arguments(own, ranges) {
             arguments.push(CString::new(argument)?);
         }
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let pid = exec_when_told(&path, &arguments, go.0.as_fd(), go.1.as_fd(), write.as_fd())?;
         let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork returned no process id"))?;
-        Ok(Some(Self { program, pid, stderr: File::from(read) }))
+        Ok(Some(Self {
+            program,
+            pid,
+            stderr: File::from(read),
+        }))
     }
 
     /// Waits for it; `Err` has its error output.
@@ -134,7 +150,11 @@ impl Helper {
                 Err(rustix::io::Errno::INTR) | Ok(None) => {}
                 Ok(Some(_)) | Err(_) => {
                     let text = text.trim();
-                    let text = if text.is_empty() { "failed without a message" } else { text };
+                    let text = if text.is_empty() {
+                        "failed without a message"
+                    } else {
+                        text
+                    };
                     return Err(format!("{}: {text}", self.program));
                 }
             }
@@ -180,7 +200,8 @@ pub(super) fn enter_user_namespace(single: bool) -> Result<(IdMapping, Option<St
         write_single_gid(gid).map_err(step("write gid_map"))?;
         return Ok((IdMapping::Single, note));
     };
-    rustix::io::write(&go.1, b"gg").map_err(|errno| NamespaceError::step("wake the id map helpers", errno))?;
+    rustix::io::write(&go.1, b"gg")
+        .map_err(|errno| NamespaceError::step("wake the id map helpers", errno))?;
     drop(go);
     let (users, groups) = (users.finish(), groups.finish());
     if users.is_err() {
@@ -221,7 +242,10 @@ mod tests {
     fn ranges_are_found_by_name_and_number() {
         let text = "# c\nalice:100000:65536\nbob:165536:65536\n1000:300000:10\nalice:400000:5\nbroken:x:1\nalice:1:0\n";
         let range = |start, count| IdRange { start, count };
-        assert_eq!(ranges_of(text, Some("alice"), 1), [range(100_000, 65536), range(400_000, 5)]);
+        assert_eq!(
+            ranges_of(text, Some("alice"), 1),
+            [range(100_000, 65536), range(400_000, 5)]
+        );
         assert_eq!(ranges_of(text, Some("carol"), 1000), [range(300_000, 10)]);
         assert_eq!(ranges_of(text, None, 7), []);
     }
@@ -235,7 +259,16 @@ mod tests {
 
     #[test]
     fn arguments_put_ranges_one_after_the_other() {
-        let ranges = [IdRange { start: 100, count: 10 }, IdRange { start: 300, count: 5 }];
-        assert_eq!(map_arguments(1000, &ranges), ["0", "1000", "1", "1", "100", "10", "11", "300", "5"]);
+        let ranges = [
+            IdRange {
+                start: 100,
+                count: 10,
+            },
+            IdRange { start: 300, count: 5 },
+        ];
+        assert_eq!(
+            map_arguments(1000, &ranges),
+            ["0", "1000", "1", "1", "100", "10", "11", "300", "5"]
+        );
     }
 }

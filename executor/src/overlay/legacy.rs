@@ -33,7 +33,11 @@ pub(super) fn mount(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, O
 }
 
 fn failed(action: &str, source: impl Into<io::Error>) -> OverlayError {
-    OverlayError::Mount { action: action.to_owned(), source: source.into(), log: String::new() }
+    OverlayError::Mount {
+        action: action.to_owned(),
+        source: source.into(),
+        log: String::new(),
+    }
 }
 
 fn in_thread(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, OverlayError> {
@@ -43,10 +47,20 @@ fn in_thread(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, OverlayE
     // Stacked on "/": lookups of absolute paths start below it, so it hides nothing.
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen(tmpfs)", e))?;
     fsconfig_create(context.as_fd()).map_err(|e| failed("create a tmpfs", e))?;
-    let names = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .map_err(|e| failed("mount a tmpfs", e))?;
-    move_mount(names.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|e| failed("attach a tmpfs", e))?;
+    let names = fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+    .map_err(|e| failed("mount a tmpfs", e))?;
+    move_mount(
+        names.as_fd(),
+        "",
+        CWD,
+        "/",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(|e| failed("attach a tmpfs", e))?;
     rustix::process::fchdir(&names).map_err(|e| failed("enter a tmpfs", e))?;
 
     let link = |path: &Path, name: &str| {
@@ -75,8 +89,13 @@ fn in_thread(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, OverlayE
     data.extend(options(overlay, userxattr).into_iter().map(str::to_owned));
     let data = CString::new(data.join(",")).map_err(|e| failed("build options", io::Error::from(e)))?;
     rustix::fs::mkdirat(CWD, "m", Mode::RWXU).map_err(|e| failed("make a directory", e))?;
-    let flags = if overlay.upper.is_some() { MountFlags::empty() } else { MountFlags::RDONLY };
-    rustix::mount::mount("overlay", "m", "overlay", flags, data.as_c_str()).map_err(|e| failed("mount", e))?;
+    let flags = if overlay.upper.is_some() {
+        MountFlags::empty()
+    } else {
+        MountFlags::RDONLY
+    };
+    rustix::mount::mount("overlay", "m", "overlay", flags, data.as_c_str())
+        .map_err(|e| failed("mount", e))?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(CWD, "m", clone).map_err(|e| failed("detach", e))
 }

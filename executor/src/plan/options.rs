@@ -105,7 +105,9 @@ pub(super) fn parse(destination: &Path, options: &[String]) -> Result<MountOptio
             "defaults" | "private" | "rprivate" | "slave" | "rslave" | "async" => {}
             "shared" | "rshared" | "unbindable" | "runbindable" | "idmap" | "ridmap" | "tmpcopyup" => {
                 let destination = destination.display();
-                return Err(Error::spec(format!("mount {destination}: option {option} is not supported")));
+                return Err(Error::spec(format!(
+                    "mount {destination}: option {option} is not supported"
+                )));
             }
             other => parsed.data.push(match other.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -115,7 +117,9 @@ pub(super) fn parse(destination: &Path, options: &[String]) -> Result<MountOptio
     }
     if parsed.bind && !parsed.data.is_empty() {
         let (destination, name) = (destination.display(), &parsed.data[0].0);
-        return Err(Error::spec(format!("mount {destination}: a bind takes no option {name}")));
+        return Err(Error::spec(format!(
+            "mount {destination}: a bind takes no option {name}"
+        )));
     }
     Ok(parsed)
 }

@@ -4,7 +4,11 @@ use super::*;
 use crate::spec::{Bind, Network, default_for};
 
 fn root() -> Host {
-    Host { user_namespace: false, single_id: false, cgroups: CgroupView::None }
+    Host {
+        user_namespace: false,
+        single_id: false,
+        cgroups: CgroupView::None,
+    }
 }
 
 fn lines(spec: &Spec, host: &Host, terminal: bool) -> Vec<String> {
@@ -14,7 +18,11 @@ fn lines(spec: &Spec, host: &Host, terminal: bool) -> Vec<String> {
 
 /// Compares with an indented block of text.
 fn assert_lines(actual: &[String], expected: &str) {
-    let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let expected: Vec<&str> = expected
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     assert_eq!(actual, expected, "\n{}", actual.join("\n"));
 }
 
@@ -72,7 +80,11 @@ fn docker_defaults_as_root() {
 
 #[test]
 fn rootless_binds_what_it_cannot_make() {
-    let host = Host { user_namespace: true, single_id: true, cgroups: CgroupView::Unified };
+    let host = Host {
+        user_namespace: true,
+        single_id: true,
+        cgroups: CgroupView::Unified,
+    };
     let actual = lines(&default_for(["true"]).terminal(None).build(), &host, true);
     let expected = format!(
         "mount proc /proc rw,nosuid,nodev,noexec
@@ -97,10 +109,16 @@ fn rootless_binds_what_it_cannot_make() {
 
 #[test]
 fn an_own_network_namespace_has_its_own_sysfs() {
-    let host = Host { user_namespace: true, ..root() };
+    let host = Host {
+        user_namespace: true,
+        ..root()
+    };
     let spec = default_for(["true"]).network(Network::None).build();
     let actual = lines(&spec, &host, false);
-    assert!(actual.contains(&"mount sysfs /sys ro,nosuid,nodev,noexec".to_owned()), "{actual:?}");
+    assert!(
+        actual.contains(&"mount sysfs /sys ro,nosuid,nodev,noexec".to_owned()),
+        "{actual:?}"
+    );
     assert!(Plan::of(&spec, &host, None, None).unwrap().loopback);
 }
 
@@ -110,9 +128,15 @@ fn legacy_cgroups_are_mounted_one_by_one() {
         ("cpu,cpuacct".to_owned(), "cpu,cpuacct".to_owned()),
         ("systemd".to_owned(), "none,name=systemd".to_owned()),
     ];
-    let host = Host { cgroups: CgroupView::Legacy(hierarchies), ..root() };
+    let host = Host {
+        cgroups: CgroupView::Legacy(hierarchies),
+        ..root()
+    };
     let actual = lines(&default_for(["true"]).build(), &host, false);
-    let cgroups: Vec<String> = actual.into_iter().filter(|line| line.contains("/sys/fs/cgroup")).collect();
+    let cgroups: Vec<String> = actual
+        .into_iter()
+        .filter(|line| line.contains("/sys/fs/cgroup"))
+        .collect();
     assert_lines(
         &cgroups,
         "mount tmpfs /sys/fs/cgroup rw,nosuid,nodev,noexec mode=755
@@ -126,7 +150,11 @@ fn legacy_cgroups_are_mounted_one_by_one() {
 fn binds_and_privilege() {
     let spec = default_for(["true"])
         .privileged(true)
-        .bind(Bind { source: "/srv".into(), target: "/data".into(), read_only: true })
+        .bind(Bind {
+            source: "/srv".into(),
+            target: "/data".into(),
+            read_only: true,
+        })
         .resolv_conf("/run/r")
         .read_only_root(true)
         .sysctl("net.ipv4.ip_forward", "0")
@@ -142,14 +170,29 @@ fn binds_and_privilege() {
 
 #[test]
 fn a_command_keeps_its_sets_and_limits() {
-    let mut limit = oci_spec::runtime::PosixRlimit::default();
-    limit.set_typ(PosixRlimitType::RlimitNofile).set_soft(10).set_hard(20);
-    let spec = default_for(["sh", "-c", "x"]).user(1, 2, [3]).rlimit(limit).cwd("/w").build();
+    let limit = oci_spec::runtime::PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(10u64)
+        .hard(20u64)
+        .build()
+        .unwrap();
+    let spec = default_for(["sh", "-c", "x"])
+        .user(1, 2, [3])
+        .rlimit(limit)
+        .cwd("/w")
+        .build();
     let command = Plan::of(&spec, &root(), None, None).unwrap().command;
     assert_eq!(command.args, ["sh", "-c", "x"]);
     assert_eq!((command.uid, command.gid, command.groups), (1, 2, vec![3]));
     assert_eq!(command.capabilities, [0xa804_25fb, 0, 0, 0, 0]);
-    assert_eq!(command.limits, [Limit { resource: libc::RLIMIT_NOFILE, soft: 10, hard: 20 }]);
+    assert_eq!(
+        command.limits,
+        [Limit {
+            resource: libc::RLIMIT_NOFILE,
+            soft: 10,
+            hard: 20
+        }]
+    );
     assert_eq!(command.cwd, Path::new("/w"));
 }
 

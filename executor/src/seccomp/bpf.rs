@@ -29,11 +29,21 @@ const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 fn statement(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
+    sock_filter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 fn condition(code: u16, k: u32, jt: usize, jf: usize) -> sock_filter {
-    sock_filter { code, jt: jt as u8, jf: jf as u8, k }
+    sock_filter {
+        code,
+        jt: jt as u8,
+        jf: jf as u8,
+        k,
+    }
 }
 
 /// `if code(k) { yes } else { no }`, where `yes` always returns.
@@ -52,7 +62,12 @@ fn branch(code: u16, k: u32, yes: Vec<sock_filter>, no: Vec<sock_filter>) -> Vec
 pub(super) fn program(blocks: &[(Architecture, Vec<Outcome>)], default: u32) -> Vec<sock_filter> {
     let mut program = vec![statement(RETURN, KILL_PROCESS)];
     for (architecture, outcomes) in blocks.iter().rev() {
-        program = branch(EQUAL, architecture.audit(), block(*architecture, outcomes, default), program);
+        program = branch(
+            EQUAL,
+            architecture.audit(),
+            block(*architecture, outcomes, default),
+            program,
+        );
     }
     program.insert(0, statement(LOAD, ARCH));
     program
@@ -121,7 +136,12 @@ fn compare(argument: &LinuxSeccompArg, rest: usize) -> Vec<sock_filter> {
             condition(EQUAL, low, 0, rest),
         ],
         Op::ScmpCmpNe => {
-            vec![load_high, condition(EQUAL, high, 0, 2), load_low, condition(EQUAL, low, rest, 0)]
+            vec![
+                load_high,
+                condition(EQUAL, high, 0, 2),
+                load_low,
+                condition(EQUAL, low, rest, 0),
+            ]
         }
         Op::ScmpCmpMaskedEq => {
             let wanted = argument.value_two().unwrap_or_default();
@@ -135,7 +155,11 @@ fn compare(argument: &LinuxSeccompArg, rest: usize) -> Vec<sock_filter> {
             ]
         }
         operator @ (Op::ScmpCmpGe | Op::ScmpCmpGt) => {
-            let code = if operator == Op::ScmpCmpGe { GREATER_EQUAL } else { GREATER };
+            let code = if operator == Op::ScmpCmpGe {
+                GREATER_EQUAL
+            } else {
+                GREATER
+            };
             vec![
                 load_high,
                 condition(GREATER, high, 3, 0),
@@ -145,7 +169,11 @@ fn compare(argument: &LinuxSeccompArg, rest: usize) -> Vec<sock_filter> {
             ]
         }
         operator @ (Op::ScmpCmpLt | Op::ScmpCmpLe) => {
-            let code = if operator == Op::ScmpCmpLt { GREATER_EQUAL } else { GREATER };
+            let code = if operator == Op::ScmpCmpLt {
+                GREATER_EQUAL
+            } else {
+                GREATER
+            };
             vec![
                 load_high,
                 condition(GREATER, high, 3 + rest, 0),

@@ -65,9 +65,11 @@ mod tests {
 
     #[test]
     fn tables_are_complete_and_right() {
-        for (architecture, read, lines) in
-            [(Architecture::X86_64, 0, 370), (Architecture::I386, 3, 430), (Architecture::Aarch64, 63, 310)]
-        {
+        for (architecture, read, lines) in [
+            (Architecture::X86_64, 0, 370),
+            (Architecture::I386, 3, 430),
+            (Architecture::Aarch64, 63, 310),
+        ] {
             let numbers = architecture.numbers();
             assert_eq!(numbers["read"], read, "{architecture:?}");
             assert_eq!(numbers["openat2"], 437, "{architecture:?}");

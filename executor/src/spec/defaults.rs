@@ -28,12 +28,23 @@ pub const MASKED_PATHS: [&str; 13] = [
 ];
 
 /// Paths that can only be read.
-pub const READONLY_PATHS: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Nodes in `/dev`: name and character device numbers.
-const DEVICES: [(&str, i64, i64); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEVICES: [(&str, i64, i64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 pub(super) fn mount(destination: &Path, typ: &str, source: &Path, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
@@ -50,18 +61,35 @@ pub(super) fn mounts(shm_size: u64, privileged: bool) -> Vec<Mount> {
     let access = if privileged { "rw" } else { "ro" };
     let table: [(&str, &str, &[&str]); 7] = [
         ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        (
+            "/dev",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         (
             "/dev/pts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
         ("/sys", "sysfs", &["nosuid", "noexec", "nodev", access]),
         ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", access]),
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        (
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+        ),
     ];
-    table.map(|(target, typ, options)| mount(Path::new(target), typ, Path::new(typ), options)).into()
+    table
+        .map(|(target, typ, options)| mount(Path::new(target), typ, Path::new(typ), options))
+        .into()
 }
 
 pub(super) fn devices() -> Vec<LinuxDevice> {

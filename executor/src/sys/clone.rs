@@ -39,7 +39,11 @@ pub(crate) fn spawn(
     arguments: &[CString],
     keep: &[BorrowedFd<'_>],
 ) -> io::Result<Child> {
-    let argv: Vec<*const c_char> = arguments.iter().map(|a| a.as_ptr()).chain([ptr::null()]).collect();
+    let argv: Vec<*const c_char> = arguments
+        .iter()
+        .map(|a| a.as_ptr())
+        .chain([ptr::null()])
+        .collect();
     let envp = [ptr::null::<c_char>()];
     let keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
     let mut request = Request {
@@ -77,7 +81,10 @@ pub(crate) fn spawn(
         // It has exited already; take it away.
         let options = rustix::process::WaitIdOptions::EXITED;
         let id = || rustix::process::WaitId::PidFd(pidfd.as_fd());
-        while matches!(rustix::process::waitid(id(), options), Err(rustix::io::Errno::INTR)) {}
+        while matches!(
+            rustix::process::waitid(id(), options),
+            Err(rustix::io::Errno::INTR)
+        ) {}
         return Err(io::Error::from_raw_os_error(errno));
     }
     Ok(Child { pid, pidfd })

@@ -27,14 +27,17 @@ pub(crate) fn take_inherited<const N: usize>(numbers: [RawFd; N]) -> io::Result<
 /// Marks every descriptor from 3 on close-on-exec.
 pub(crate) fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: the call takes three numbers; marking descriptors invalidates none of them.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 {
         return Ok(());
     }
     // Before Linux 5.11: one by one.
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+        let Some(number) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<RawFd>().ok())
+        else {
             continue;
         };
         if number > 2 {

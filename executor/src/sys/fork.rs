@@ -15,14 +15,22 @@ pub(crate) fn exec_when_told(
     other_end: BorrowedFd<'_>,
     stderr: BorrowedFd<'_>,
 ) -> io::Result<i32> {
-    let argv: Vec<*const c_char> = arguments.iter().map(|a| a.as_ptr()).chain([ptr::null()]).collect();
+    let argv: Vec<*const c_char> = arguments
+        .iter()
+        .map(|a| a.as_ptr())
+        .chain([ptr::null()])
+        .collect();
     let envp = [ptr::null::<c_char>()];
     // SAFETY: between fork and exec the child makes only async-signal-safe calls on values prepared
     // above, so it does not matter which locks other threads held.
     unsafe {
         let pid = libc::fork();
         if pid != 0 {
-            return if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) };
+            return if pid < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(pid)
+            };
         }
         // The write end would keep the pipe open when the parent dies.
         libc::close(other_end.as_raw_fd());

@@ -22,5 +22,9 @@ pub(crate) fn loopback_up() -> io::Result<()> {
             libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
         }
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

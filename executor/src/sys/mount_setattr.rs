@@ -6,7 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Sets attributes (`MOUNT_ATTR_*`) of the mount that `fd` is the root of, and when `recursive`, of
 /// all mounts below it. `clear` names attributes to remove first.
 pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, set: u64, clear: u64) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string, and `attr` outlives the call, which reads exactly the
     // size it is given.
@@ -20,5 +25,9 @@ pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, set: u64, clear
             size_of::<libc::mount_attr>(),
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

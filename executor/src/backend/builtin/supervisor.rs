@@ -60,13 +60,18 @@ impl Supervisor {
         let mut reported = Reported::default();
         let read = self.read_reports(&mut reported);
         if read.is_ok() && reported.failure.is_none() && reported.executing {
-            let started = Started { pid, pidfd: pidfd.clone(), terminal: reported.terminal.take() };
+            let started = Started {
+                pid,
+                pidfd: pidfd.clone(),
+                terminal: reported.terminal.take(),
+            };
             if tell.send(Ok(started)).is_err() {
                 kill(&pidfd);
             }
             let status = wait(&pidfd);
             let left = self.clean_up(&reported.created);
-            self.ending.set(status.and_then(|status| left.map_or(Ok(status), Err)));
+            self.ending
+                .set(status.and_then(|status| left.map_or(Ok(status), Err)));
             return;
         }
         // It is about to exit by itself, or it speaks nonsense.
@@ -78,9 +83,10 @@ impl Supervisor {
         let error = match (read, reported.failure) {
             (Err(error), _) => error,
             (_, Some(Failure::Command(command))) => Error::Command(command),
-            (_, Some(Failure::Setup { action, errno })) => {
-                Error::Setup { action, source: io::Error::from_raw_os_error(errno) }
-            }
+            (_, Some(Failure::Setup { action, errno })) => Error::Setup {
+                action,
+                source: io::Error::from_raw_os_error(errno),
+            },
             (_, None) => match status {
                 Ok(status) => Error::DiedDuringSetup { status },
                 Err(error) => error,
@@ -129,7 +135,11 @@ impl Supervisor {
                     let reason = "a terminal without a descriptor".to_owned();
                     reported.terminal = Some(fd.ok_or(Error::Protocol { reason })?.into());
                 }
-                Err(error) => return Err(Error::Protocol { reason: error.to_string() }),
+                Err(error) => {
+                    return Err(Error::Protocol {
+                        reason: error.to_string(),
+                    });
+                }
             }
         }
     }
@@ -138,7 +148,10 @@ impl Supervisor {
     fn clean_up(&mut self, created: &[Created]) -> Option<Error> {
         let left = mountpoints::remove(self.root.as_fd(), created).into_iter().next();
         let left = left.map(|(path, error)| {
-            Error::io(format!("remove the mountpoint {} from the root", path.display()), error)
+            Error::io(
+                format!("remove the mountpoint {} from the root", path.display()),
+                error,
+            )
         });
         let group = self.group.take().and_then(|group| group.remove().err());
         left.or(group.map(Error::from))
