@@ -57,7 +57,7 @@ impl Machine {
             ca_bundle: self.ca_bundle.clone(),
             resolv_conf: resolv_conf(),
         };
-        let backend = Arc::new(kiln_executor::Builtin::new());
+        let backend = Arc::new(kiln_executor::Builtin::new()?);
         Ok(Engine::new(self.store()?, self.client_source(), backend, settings))
     }
 
@@ -81,7 +81,8 @@ impl Machine {
                 insecure: insecure.clone(),
                 ca_bundles: kiln_registry::roots::system(),
                 extra_ca_bundles: extra_ca_bundles.clone(),
-                docker_config: DockerConfig::load(&docker_config_path)?,
+                docker_config: DockerConfig::load(&docker_config_path)
+                    .map_err(kiln_registry::ConfigError::from)?,
                 proxies: proxies.clone(),
                 ..ClientConfig::default()
             })

@@ -43,8 +43,8 @@ impl RunOptions {
             Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), &self.command),
             Some(entrypoint) => (vec![entrypoint.clone()], &self.command),
             None => {
-                let own = image.cmd.as_ref().filter(|_| self.command.is_empty()).unwrap_or(&self.command);
-                (image.entrypoint.clone().unwrap_or_default(), own)
+                let command = if self.command.is_empty() { &image.cmd } else { &self.command };
+                (image.entrypoint.clone(), command)
             }
         };
         arguments.extend(command.iter().cloned());
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn entrypoint_and_command_combine_as_in_docker() {
-        let image = Config { entrypoint: Some(words(&["e"])), cmd: Some(words(&["c"])), ..Config::default() };
+        let image = Config { entrypoint: words(&["e"]), cmd: words(&["c"]), ..Config::default() };
         let table: &[(Option<&str>, &[&str], &[&str])] = &[
             (None, &[], &["e", "c"]),
             (None, &["x"], &["e", "x"]),

@@ -75,7 +75,7 @@ mod tests {
         let changes = ["ENV A=1".to_owned(), "ENV B=${A}2".to_owned(), "CMD [\"sh\"]".to_owned()];
         let config = changed_config(&changes, &Platform::host()).expect("valid changes");
         assert!(config.env.contains(&"B=12".to_owned()), "{:?}", config.env);
-        assert_eq!(config.cmd, Some(vec!["sh".to_owned()]));
+        assert_eq!(config.cmd, ["sh"]);
     }
 
     #[test]

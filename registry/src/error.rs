@@ -251,6 +251,9 @@ impl std::error::Error for Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// Docker's configuration cannot be read.
+    #[error(transparent)]
+    DockerConfig(#[from] crate::docker_config::DockerConfigError),
     /// A mirror is no usable URL.
     #[error("mirror \"{mirror}\" of {registry}: {reason}")]
     Mirror {

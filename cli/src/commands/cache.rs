@@ -26,7 +26,17 @@ fn check(machine: &Machine, arguments: &CacheVerify) -> Result<ExitCode, Failure
     let report = verify::run(&store, options, &|_| {})?;
     let mut text = String::new();
     if as_json {
-        text = serde_json::to_string_pretty(&report).map_err(|error| Failure::error(&error))? + "\n";
+        let value = serde_json::json!({
+            "records": report.records,
+            "layers": report.layers,
+            "entries": report.entries,
+            "blobs": report.blobs,
+            "blob_bytes": report.blob_bytes,
+            "images": report.images,
+            "unsynced": report.unsynced,
+            "damage": report.damage.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        let _ = writeln!(text, "{value:#}");
     } else {
         let _ = writeln!(
             text,

@@ -50,7 +50,7 @@ fn start(machine: &Machine, arguments: &Run) -> Result<ExitCode, Failure> {
         host_network: host_network(&arguments.network)?,
     };
     let mut container = Containers::new(engine.store()).create(options, &config.config)?;
-    let result = foreground(machine, &mut container, &config, arguments);
+    let result = foreground(&mut container, &config, arguments);
     if arguments.rm {
         container.remove(false)?;
     }
@@ -117,7 +117,6 @@ fn host_network(text: &str) -> Result<bool, Failure> {
 
 /// Runs the process with this program's own streams, or a terminal between.
 fn foreground(
-    machine: &Machine,
     container: &mut Container,
     config: &ImageConfig,
     arguments: &Run,
@@ -128,7 +127,7 @@ fn foreground(
         let stdin = if arguments.interactive { Stream::Inherit } else { Stream::Null };
         Stdio::Streams { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit }
     };
-    let backend = kiln_executor::Builtin::new();
+    let backend = kiln_executor::Builtin::new()?;
     let resolv_conf = crate::machine::resolv_conf();
     let running: Running = container.start(&backend, &config.config, stdio, &resolv_conf).map_err(|error| {
         let code = error.exit_code();
