@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use kiln_cache::StepLog;
 
+use crate::event::Stream;
+
 /// As many lines as BuildKit shows of a failed step, and a few more.
 const TAIL_LINES: usize = 20;
 /// A line is cut in the message (not in the log) at this many bytes.
@@ -18,7 +20,9 @@ pub(crate) struct OutputTail {
     log_path: Option<PathBuf>,
     log_error: Option<std::io::Error>,
     lines: VecDeque<Vec<u8>>,
-    partial: Vec<u8>,
+    /// The beginning of a line, for each stream: what one writes must not end up within a line of the other.
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
 }
 
 /// What is left of a step's output.
@@ -36,11 +40,11 @@ impl OutputTail {
     /// Output goes to `log`, if there is one.
     pub(crate) fn new(log: Option<StepLog>) -> Self {
         let log_path = log.as_ref().map(|log| log.path().to_owned());
-        Self { log, log_path, log_error: None, lines: VecDeque::new(), partial: Vec::new() }
+        Self { log, log_path, log_error: None, lines: VecDeque::new(), stdout: Vec::new(), stderr: Vec::new() }
     }
 
     /// Adds output. A log that cannot be written (full disk) is given up; the build goes on.
-    pub(crate) fn add(&mut self, data: &[u8]) {
+    pub(crate) fn add(&mut self, stream: Stream, data: &[u8]) {
         if let Some(log) = &mut self.log
             && let Err(error) = log.write_all(data)
         {
@@ -51,28 +55,39 @@ impl OutputTail {
         // What comes after the last newline is the beginning of a line.
         let rest = lines.next_back().unwrap_or_default();
         for line in lines {
-            self.extend_partial(line);
-            self.end_line();
+            self.extend_partial(stream, line);
+            self.end_line(stream);
         }
-        self.extend_partial(rest);
+        self.extend_partial(stream, rest);
     }
 
-    fn extend_partial(&mut self, bytes: &[u8]) {
-        let room = TAIL_LINE_BYTES.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    fn partial(&mut self, stream: Stream) -> &mut Vec<u8> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
     }
 
-    fn end_line(&mut self) {
+    fn extend_partial(&mut self, stream: Stream, bytes: &[u8]) {
+        let partial = self.partial(stream);
+        let room = TAIL_LINE_BYTES.saturating_sub(partial.len());
+        partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn end_line(&mut self, stream: Stream) {
+        let line = std::mem::take(self.partial(stream));
         if self.lines.len() == TAIL_LINES {
             self.lines.pop_front();
         }
-        self.lines.push_back(std::mem::take(&mut self.partial));
+        self.lines.push_back(line);
     }
 
     /// The last lines, and where the whole output is.
     pub(crate) fn finish(mut self) -> OutputEnd {
-        if !self.partial.is_empty() {
-            self.end_line();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if !self.partial(stream).is_empty() {
+                self.end_line(stream);
+            }
         }
         if let Some(Err(error)) = self.log.as_mut().map(Write::flush) {
             self.log_error = Some(error);
@@ -93,15 +108,15 @@ fn shown(line: &[u8]) -> String {
 mod tests {
     use std::io::Read;
 
-    use super::{OutputTail, TAIL_LINES};
+    use super::{OutputTail, Stream, TAIL_LINES};
 
     #[test]
     fn keeps_the_last_lines_and_the_partial_one() {
         let mut tail = OutputTail::new(None);
         for number in 0..100 {
-            tail.add(format!("line {number}\n").as_bytes());
+            tail.add(Stream::Stdout, format!("line {number}\n").as_bytes());
         }
-        tail.add(b"no newline");
+        tail.add(Stream::Stdout, b"no newline");
         let end = tail.finish();
         assert_eq!(end.lines.len(), TAIL_LINES);
         assert_eq!(end.lines.first().map(String::as_str), Some("line 81"));
@@ -113,7 +128,7 @@ mod tests {
     fn an_endless_line_stays_bounded() {
         let mut tail = OutputTail::new(None);
         for _ in 0..100 {
-            tail.add(&vec![b'x'; 1 << 14]);
+            tail.add(Stream::Stdout, &vec![b'x'; 1 << 14]);
         }
         assert!(tail.finish().lines.iter().all(|line| line.len() <= 4096));
     }
@@ -124,9 +139,19 @@ mod tests {
         let output = "first\n\nprogress 1%\rprogress 100%\r\nlast ü\nrest".as_bytes();
         for size in 1..output.len() {
             let mut tail = OutputTail::new(None);
-            output.chunks(size).for_each(|chunk| tail.add(chunk));
+            output.chunks(size).for_each(|chunk| tail.add(Stream::Stdout, chunk));
             assert_eq!(tail.finish().lines, ["first", "", "progress 100%", "last ü", "rest"], "reads of {size}");
         }
+    }
+
+    #[test]
+    fn lines_of_two_streams_do_not_mix() {
+        let mut tail = OutputTail::new(None);
+        tail.add(Stream::Stdout, b"out 1\nout");
+        tail.add(Stream::Stderr, b"err 1\nerr");
+        tail.add(Stream::Stdout, b" 2\n");
+        tail.add(Stream::Stderr, b" 2");
+        assert_eq!(tail.finish().lines, ["out 1", "err 1", "out 2", "err 2"]);
     }
 
     #[test]
@@ -135,8 +160,8 @@ mod tests {
         let store = folder.store();
         let log = store.builds().log(&kiln_cache::BuildId::new()).step("0001").expect("a log");
         let mut tail = OutputTail::new(Some(log));
-        tail.add(b"a\xff\n");
-        tail.add(b"b");
+        tail.add(Stream::Stdout, b"a\xff\n");
+        tail.add(Stream::Stdout, b"b");
         let path = tail.finish().log.expect("a path");
         let mut bytes = Vec::new();
         std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("the log");

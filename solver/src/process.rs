@@ -189,7 +189,7 @@ fn pump(running: &Running, task: &Task, tail: &mut OutputTail) -> std::io::Resul
             let length = if ready { file.read(&mut buffer)? } else { buffer.len() };
             if ready && length > 0 {
                 task.output(stream, &buffer[..length]);
-                tail.add(&buffer[..length]);
+                tail.add(stream, &buffer[..length]);
             }
             if length > 0 {
                 still_open.push((stream, file));
