@@ -9,10 +9,10 @@ use kiln_image::Config;
 use kiln_tree::Root;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::RunOptions;
 use crate::error::{Error, Result, io};
 use crate::name;
 use crate::state::{ContainerState, Status};
-use crate::RunOptions;
 
 /// A killed process is given this long to be gone.
 const KILL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -39,7 +39,10 @@ pub struct Container {
 impl Containers {
     /// The containers of `store`.
     pub fn new(store: &Arc<Store>) -> Self {
-        Self { store: Arc::clone(store), folder: store.root().join("containers") }
+        Self {
+            store: Arc::clone(store),
+            folder: store.root().join("containers"),
+        }
     }
 
     /// Makes a container of the image configuration `image`. Its folder is complete when it appears, and has its
@@ -71,7 +74,11 @@ impl Containers {
             },
             folder: draft,
         };
-        container.lock = Some(container.take_lock()?.ok_or_else(|| Error::Running(container.state.id.clone()))?);
+        container.lock = Some(
+            container
+                .take_lock()?
+                .ok_or_else(|| Error::Running(container.state.id.clone()))?,
+        );
         let _turn = self.turn()?;
         container.state.name = self.free_name(container.state.options.name.as_deref())?;
         container.save()?;
@@ -90,9 +97,10 @@ impl Containers {
             name::check(wanted)?;
             return match self.holder(wanted)? {
                 None => Ok(wanted.to_owned()),
-                Some(holder) => {
-                    Err(Error::NameInUse { name: wanted.to_owned(), id: holder.chars().take(12).collect() })
-                }
+                Some(holder) => Err(Error::NameInUse {
+                    name: wanted.to_owned(),
+                    id: holder.chars().take(12).collect(),
+                }),
             };
         }
         loop {
@@ -130,7 +138,11 @@ impl Containers {
 
     /// All containers, the newest first. A damaged one is an error.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let mut containers = self.scan()?.into_iter().map(|(_, container)| container).collect::<Result<Vec<_>>>()?;
+        let mut containers = self
+            .scan()?
+            .into_iter()
+            .map(|(_, container)| container)
+            .collect::<Result<Vec<_>>>()?;
         containers.sort_by(|one, other| other.state.created.cmp(&one.state.created));
         Ok(containers)
     }
@@ -141,7 +153,9 @@ impl Containers {
         let mut damaged = None;
         for (id, container) in self.scan()? {
             match container {
-                Ok(container) if container.state.name == text || container.state.id == text => return Ok(container),
+                Ok(container) if container.state.name == text || container.state.id == text => {
+                    return Ok(container);
+                }
                 Ok(container) if !text.is_empty() && id.starts_with(text) => matching.push(container),
                 // One that is damaged does not stand in the way of the others.
                 Err(error) if id == text => damaged = Some(error),
@@ -186,8 +200,12 @@ impl Containers {
         };
         let state: ContainerState =
             serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })?;
-        let mut container =
-            Container { store: Arc::clone(&self.store), folder: folder.to_owned(), state, lock: None };
+        let mut container = Container {
+            store: Arc::clone(&self.store),
+            folder: folder.to_owned(),
+            state,
+            lock: None,
+        };
         if container.state.status == Status::Running && container.is_abandoned()? {
             // Its program was killed, and its process with it.
             container.state.status = Status::Exited;
@@ -207,7 +225,9 @@ impl Container {
     pub fn remove(mut self, force: bool) -> Result<()> {
         if self.lock.is_none() {
             self.lock = match self.seize(force) {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(());
+                }
                 lock => lock?,
             };
         }
@@ -266,8 +286,10 @@ impl Container {
     pub(crate) fn save(&self) -> Result<()> {
         let path = self.folder.join("container.json");
         let part = self.folder.join("container.json.new");
-        let bytes = serde_json::to_vec_pretty(&self.state)
-            .map_err(|source| Error::State { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec_pretty(&self.state).map_err(|source| Error::State {
+            path: path.clone(),
+            source,
+        })?;
         std::fs::write(&part, bytes).map_err(io("write", &part))?;
         std::fs::rename(&part, &path).map_err(io("write", path))
     }
@@ -298,9 +320,17 @@ impl Container {
 
     /// The image's layers.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        let id = self.state.options.image.as_ref().map(ToString::to_string).unwrap_or_default();
+        let id = self
+            .state
+            .options
+            .image
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let record = self.store.images().require(&id)?;
-        Ok(Snapshot { layers: record.layers.into_iter().map(|layer| layer.layer).collect() })
+        Ok(Snapshot {
+            layers: record.layers.into_iter().map(|layer| layer.layer).collect(),
+        })
     }
 }
 
@@ -313,7 +343,12 @@ fn turn(containers: &Path) -> Result<File> {
 }
 
 fn open_lock(path: &Path) -> Result<File> {
-    File::options().create(true).truncate(false).write(true).open(path).map_err(io("open", path))
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(io("open", path))
 }
 
 #[cfg(test)]

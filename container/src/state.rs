@@ -55,7 +55,13 @@ impl HostProcess {
     pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name in parentheses may hold anything; what follows the last one is regular.
-        let start_time = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let start_time = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(19)?
+            .parse()
+            .ok()?;
         Some(Self { pid, start_time })
     }
 
@@ -67,7 +73,9 @@ impl HostProcess {
     /// Kills it; one that is gone is no error. Never kills another process that has its number by now.
     pub(crate) fn kill(self) -> std::io::Result<()> {
         use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
-        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(());
+        };
         let killed = match pidfd_open(pid, PidfdFlags::empty()) {
             // The handle stays with the process that it was opened for; whether that is the right one is looked up
             // now.
@@ -93,7 +101,14 @@ mod tests {
     fn a_process_is_known_by_its_start() {
         let own = HostProcess::of(std::process::id().cast_signed()).expect("this process");
         assert!(own.is_alive());
-        assert!(!HostProcess { start_time: own.start_time + 1, ..own }.is_alive(), "the number was used again");
+        assert!(
+            !HostProcess {
+                start_time: own.start_time + 1,
+                ..own
+            }
+            .is_alive(),
+            "the number was used again"
+        );
         assert_eq!(HostProcess::of(i32::MAX), None);
         assert_eq!(HostProcess::of(-1), None);
     }
@@ -102,7 +117,10 @@ mod tests {
     fn only_the_right_process_is_killed() {
         let mut child = Command::new("/bin/sleep").arg("60").spawn().expect("a process");
         let process = HostProcess::of(child.id().cast_signed()).expect("the process");
-        let other = HostProcess { start_time: process.start_time.wrapping_add(1), ..process };
+        let other = HostProcess {
+            start_time: process.start_time.wrapping_add(1),
+            ..process
+        };
         other.kill().expect("nothing to kill");
         assert!(process.is_alive() && child.try_wait().expect("a wait").is_none());
         process.kill().expect("killed");

@@ -51,7 +51,10 @@ impl Volume {
         };
         for path in [source, target] {
             if !path.starts_with('/') {
-                return Err(VolumeError::Relative { value: value.to_owned(), path: path.to_owned() });
+                return Err(VolumeError::Relative {
+                    value: value.to_owned(),
+                    path: path.to_owned(),
+                });
             }
         }
         if std::path::Path::new(target) == std::path::Path::new("/") {
@@ -64,11 +67,18 @@ impl Volume {
                 // SELinux labels and propagation: what they ask for is how it is, or does not exist here.
                 "rw" | "z" | "Z" | "rprivate" | "private" | "consistent" | "cached" | "delegated" => {}
                 other => {
-                    return Err(VolumeError::Option { value: value.to_owned(), option: other.to_owned() });
+                    return Err(VolumeError::Option {
+                        value: value.to_owned(),
+                        option: other.to_owned(),
+                    });
                 }
             }
         }
-        Ok(Self { source: source.into(), target: target.into(), read_only })
+        Ok(Self {
+            source: source.into(),
+            target: target.into(),
+            read_only,
+        })
     }
 }
 
@@ -78,12 +88,22 @@ mod tests {
 
     #[test]
     fn reads_what_docker_reads() {
-        let volume = |target: &str, read_only| Volume { source: "/a".into(), target: target.into(), read_only };
+        let volume = |target: &str, read_only| Volume {
+            source: "/a".into(),
+            target: target.into(),
+            read_only,
+        };
         assert_eq!(Volume::parse("/a:/b"), Ok(volume("/b", false)));
         assert_eq!(Volume::parse("/a:/b:ro"), Ok(volume("/b", true)));
         assert_eq!(Volume::parse("/a:/b:ro,z"), Ok(volume("/b", true)));
-        assert!(matches!(Volume::parse("data:/b"), Err(VolumeError::Relative { .. })));
-        assert!(matches!(Volume::parse("/a:/b:xx"), Err(VolumeError::Option { .. })));
+        assert!(matches!(
+            Volume::parse("data:/b"),
+            Err(VolumeError::Relative { .. })
+        ));
+        assert!(matches!(
+            Volume::parse("/a:/b:xx"),
+            Err(VolumeError::Option { .. })
+        ));
         assert!(matches!(Volume::parse("/a://"), Err(VolumeError::Root(_))));
         assert!(matches!(Volume::parse("/a"), Err(VolumeError::Form(_))));
         assert!(matches!(Volume::parse("/a:/b:ro:x"), Err(VolumeError::Form(_))));

@@ -63,7 +63,9 @@ pub(crate) fn keep(
             names: request.names.iter().map(ToString::to_string).collect(),
         },
         Err(BuildError::Solve(SolveError::Canceled)) => BuildOutcome::Canceled,
-        Err(error) => BuildOutcome::Failed { message: chain(error) },
+        Err(error) => BuildOutcome::Failed {
+            message: chain(error),
+        },
     };
     let record = BuildRecord {
         dockerfile: request.dockerfile_name.clone(),
@@ -76,6 +78,9 @@ pub(crate) fn keep(
         steps,
     };
     if let Err(error) = engine.store().builds().put(id, &record) {
-        reporter.warn(format!("the record of this build is not kept: {}", chain(&error)), None);
+        reporter.warn(
+            format!("the record of this build is not kept: {}", chain(&error)),
+            None,
+        );
     }
 }

@@ -66,8 +66,10 @@ pub enum ContextError {
 impl LocalContext {
     /// Opens the directory.
     pub(crate) fn open(&self) -> Result<Root, ContextError> {
-        Root::open(&self.directory)
-            .map_err(|source| ContextError::Open { directory: self.directory.clone(), source })
+        Root::open(&self.directory).map_err(|source| ContextError::Open {
+            directory: self.directory.clone(),
+            source,
+        })
     }
 }
 
@@ -82,11 +84,17 @@ impl ContextView {
         patterns: &[TreePath],
         memory: &dyn HashMemory,
     ) -> Result<Self, ContextError> {
-        let failed = |source| ContextError::Read { directory: context.directory.clone(), source };
+        let failed = |source| ContextError::Read {
+            directory: context.directory.clone(),
+            source,
+        };
         let mut wanted = Wanted::new(patterns);
         let mut rounds = 0;
         let survey = loop {
-            let narrowed = Narrowed { policy: context.policy.as_ref(), wanted: &wanted };
+            let narrowed = Narrowed {
+                policy: context.policy.as_ref(),
+                wanted: &wanted,
+            };
             let survey = walk::survey(root.as_fd(), PlainOptions::default(), &narrowed).map_err(failed)?;
             rounds += 1;
             // What a longer chain of links hides is reported as missing.
@@ -109,7 +117,11 @@ impl ContextView {
                 entry
             })
             .collect();
-        Ok(Self { root, listing: Listing::from_entries(entries), bytes })
+        Ok(Self {
+            root,
+            listing: Listing::from_entries(entries),
+            bytes,
+        })
     }
 }
 
@@ -117,17 +129,23 @@ impl ContextView {
 pub(crate) fn why_hidden(context: &LocalContext, root: &Root, path: &TreePath) -> Option<String> {
     // What cannot be looked at is not known to be there; the message is about something else then.
     root.lstat(path.as_bytes()).ok()?;
-    std::iter::once(path.clone()).chain(path.ancestors()).find_map(|path| context.policy.why_excluded(&path))
+    std::iter::once(path.clone())
+        .chain(path.ancestors())
+        .find_map(|path| context.policy.why_excluded(&path))
 }
 
 /// The names beside `path` that resemble it and are not hidden, for a message about a missing source.
 pub(crate) fn similar_names(context: &LocalContext, root: &Root, path: &TreePath) -> Vec<String> {
     let parent = path.parent().unwrap_or_default();
     // A directory that cannot be read has no names to offer.
-    let Ok(entries) = root.read_dir(parent.as_bytes()) else { return Vec::new() };
+    let Ok(entries) = root.read_dir(parent.as_bytes()) else {
+        return Vec::new();
+    };
     let names = entries.into_iter().map(|entry| entry.name);
     let seen = names.filter(|name| {
-        parent.join_name(name).is_ok_and(|path| context.policy.why_excluded(&path).is_none())
+        parent
+            .join_name(name)
+            .is_ok_and(|path| context.policy.why_excluded(&path).is_none())
     });
     similar(path.file_name().unwrap_or_default(), seen)
 }

@@ -49,7 +49,12 @@ impl DiffIds {
         let stop = Cancel::new();
         let stopper = stop.clone();
         let link = cancel.on_raise(move || stopper.raise());
-        Self { shared: Arc::default(), threads: Mutex::default(), stop, _link: link }
+        Self {
+            shared: Arc::default(),
+            threads: Mutex::default(),
+            stop,
+            _link: link,
+        }
     }
 
     /// Starts on `layer` unless its DiffID is known or under way.
@@ -63,9 +68,20 @@ impl DiffIds {
         }
         known.insert(layer.id().clone(), None);
         drop(known);
-        let job = Job { shared: Arc::clone(&self.shared), layer: Arc::clone(layer), stop: self.stop.clone() };
-        match std::thread::Builder::new().name("diff-id".to_owned()).spawn(move || job.run()) {
-            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+        let job = Job {
+            shared: Arc::clone(&self.shared),
+            layer: Arc::clone(layer),
+            stop: self.stop.clone(),
+        };
+        match std::thread::Builder::new()
+            .name("diff-id".to_owned())
+            .spawn(move || job.run())
+        {
+            Ok(thread) => self
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread),
             // No thread to be had: whoever wants it computes it. (The job's end has told of a failure.)
             Err(_) => drop(self.shared.lock().remove(layer.id())),
         }
@@ -80,7 +96,13 @@ impl DiffIds {
         loop {
             match known.get(layer.id()) {
                 Some(Some(result)) => return result.clone(),
-                Some(None) => known = self.shared.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
+                Some(None) => {
+                    known = self
+                        .shared
+                        .changed
+                        .wait(known)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
                 None => break,
             }
         }
@@ -97,7 +119,12 @@ impl DiffIds {
 impl Drop for DiffIds {
     fn drop(&mut self) {
         self.stop.raise();
-        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for thread in self
+            .threads
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             // A panic has been reported on its way; the job's end has told who waits.
             let _ = thread.join();
         }
@@ -123,7 +150,10 @@ impl Drop for Job {
         let mut known = self.shared.lock();
         if let Some(result @ None) = known.get_mut(self.layer.id()) {
             let message = "the thread that computed it panicked".to_owned();
-            *result = Some(Err(DiffIdError { layer: self.layer.id().clone(), message }));
+            *result = Some(Err(DiffIdError {
+                layer: self.layer.id().clone(),
+                message,
+            }));
             self.shared.changed.notify_all();
         }
     }
@@ -162,11 +192,16 @@ impl Write for Hashing<'_> {
 }
 
 fn compute(layer: &Layer, stop: &Cancel) -> Result<Digest, DiffIdError> {
-    let failed =
-        |error: &dyn std::error::Error| DiffIdError { layer: layer.id().clone(), message: chain(error) };
+    let failed = |error: &dyn std::error::Error| DiffIdError {
+        layer: layer.id().clone(),
+        message: chain(error),
+    };
     let listing = layer.listing().map_err(|error| failed(&error))?;
     let root = Root::open(&layer.diff_path()).map_err(|error| failed(&error))?;
-    let mut tar = Hashing { hasher: Sha256::new(), stop };
+    let mut tar = Hashing {
+        hasher: Sha256::new(),
+        stop,
+    };
     kiln_image::layer::pack(&listing, &root, &mut tar).map_err(|error| failed(&error))?;
     let digest = tar.hasher.finish();
     layer.set_diff_id(&digest).map_err(|error| failed(&error))?;

@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use kiln_cache::{Layer, LayerDraft, LayerId, Snapshot};
+use kiln_tree::Root;
 use kiln_tree::copy::Prehashed;
 use kiln_tree::walk;
-use kiln_tree::Root;
 
 use crate::error::StepFailure;
 use crate::file::{self, CopyInput, CopyTree};
@@ -64,7 +64,12 @@ impl Solve<'_> {
         Ok(applied.written)
     }
 
-    fn open_input(&self, slot: usize, chosen: &Chosen, inputs: &[VertexId]) -> Result<CopyInput, StepFailure> {
+    fn open_input(
+        &self,
+        slot: usize,
+        chosen: &Chosen,
+        inputs: &[VertexId],
+    ) -> Result<CopyInput, StepFailure> {
         let tree = match &chosen.view {
             Some(view) => CopyTree::Context(Arc::clone(view)),
             None => {
@@ -72,7 +77,10 @@ impl Solve<'_> {
                 CopyTree::Snapshot(self.roots.readable(&snapshot)?, self.roots.listing(&snapshot)?)
             }
         };
-        Ok(CopyInput { tree, places: chosen.selection.places.clone() })
+        Ok(CopyInput {
+            tree,
+            places: chosen.selection.places.clone(),
+        })
     }
 
     /// Turns a filled draft into a layer. The mount over it is gone by now.

@@ -36,7 +36,11 @@ impl Engine {
             let diff_id = solution.diff_ids.get(&layer)?;
             times.push(layer.created_ms());
             let blob = solution.blobs.get(id).cloned();
-            layers.push(ImageLayer { layer: id.clone(), diff_id, blob });
+            layers.push(ImageLayer {
+                layer: id.clone(),
+                diff_id,
+                blob,
+            });
         }
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         complete_times(&mut config, &times);
@@ -81,7 +85,9 @@ fn complete_times(config: &mut ImageConfig, layer_times: &[u64]) {
 
 fn rfc3339(milliseconds: u64) -> Option<String> {
     let milliseconds = i64::try_from(milliseconds).ok()?;
-    jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .ok()
+        .map(|time| time.to_string())
 }
 
 #[cfg(test)]
@@ -107,7 +113,11 @@ mod tests {
             ..ImageConfig::default()
         };
         complete_times(&mut config, &[1_000, 86_400_000]);
-        let times: Vec<_> = config.history.iter().map(|entry| entry.created.clone().unwrap_or_default()).collect();
+        let times: Vec<_> = config
+            .history
+            .iter()
+            .map(|entry| entry.created.clone().unwrap_or_default())
+            .collect();
         let (base, own) = ("2020-01-01T00:00:00Z", "1970-01-02T00:00:00Z");
         assert_eq!(times, [base, base, own, own]);
         assert_eq!(config.created.as_deref(), Some(own));

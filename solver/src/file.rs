@@ -77,7 +77,10 @@ impl RefusedFiles {
             "{} files keep the owner of this user: the user ids that they should have are not mapped here",
             self.owners
         );
-        let devices = format!("{} devices were left out: an ordinary user cannot make any", self.devices);
+        let devices = format!(
+            "{} devices were left out: an ordinary user cannot make any",
+            self.devices
+        );
         [(self.owners, owners), (self.devices, devices)]
             .into_iter()
             .filter(|(count, _)| *count > 0)
@@ -115,7 +118,11 @@ fn copy_all(
     stop: &Cancel,
     applied: &mut Applied,
 ) -> Result<(), StepFailure> {
-    let owner = action.owner.as_deref().map(|owner| accounts::owner(base, owner)).transpose()?;
+    let owner = action
+        .owner
+        .as_deref()
+        .map(|owner| accounts::owner(base, owner))
+        .transpose()?;
     let mode = action.mode.as_deref().map(parse_mode).transpose()?;
     for place in &input.places {
         if stop.is_raised() {
@@ -128,14 +135,17 @@ fn copy_all(
             applied.refused.devices += extracted.refused.devices;
             continue;
         }
-        let destination = destination(&action.destination, base, place)?;
-        let mut request = CopyRequest::new(&input.tree, place.path.clone(), &destination);
-        request.follow_source_symlink = false;
+        let mut request = CopyRequest::new(&input.tree, place.written.clone(), action.destination.as_bytes());
+        // As Docker does: a file copied onto a symlink goes where that leads, inside the root.
+        request.follow_dest_symlink = true;
         request.owner = owner;
         request.mode.clone_from(&mode);
         let copied = copy::copy(&request, base).map_err(|source| match source {
             CopyError::Changed { path } => StepFailure::SourceChanged { path, attempts: 1 },
-            source => StepFailure::Copy { destination: action.destination.clone(), source },
+            source => StepFailure::Copy {
+                destination: action.destination.clone(),
+                source,
+            },
         })?;
         applied.refused.owners += copied.refused.owners;
         applied.refused.devices += copied.refused.devices;
@@ -144,26 +154,15 @@ fn copy_all(
     Ok(())
 }
 
-/// Where `place` goes: a file that is copied to a directory goes below it, by the name that was written.
-fn destination(destination: &str, base: &Root, place: &Place) -> Result<Vec<u8>, StepFailure> {
-    let mut path = destination.as_bytes().to_vec();
-    if place.is_dir {
-        return Ok(path);
-    }
-    let below = destination.ends_with('/') || is_directory(base, destination)?;
-    if below {
-        if !path.ends_with(b"/") {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&place.name);
-    }
-    Ok(path)
-}
-
 fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {
     match root.stat(path) {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(false)
         }
         Err(error) => Err(error.into()),
@@ -178,15 +177,23 @@ fn unpack(
     place: &Place,
     owner: Option<(u32, u32)>,
 ) -> Result<Option<Extracted>, StepFailure> {
-    let Some(EntryKind::File { content, .. }) = tree.listing().get_linked(&place.path).map(|entry| &entry.kind) else {
+    let Some(EntryKind::File { content, .. }) =
+        tree.listing().get_linked(&place.path).map(|entry| &entry.kind)
+    else {
         return Ok(None);
     };
-    let changed = || StepFailure::SourceChanged { path: place.path.clone(), attempts: 1 };
+    let changed = || StepFailure::SourceChanged {
+        path: place.path.clone(),
+        attempts: 1,
+    };
     let file = match tree.root().open_read(place.path.as_bytes()) {
         Err(_) if tree.verify() => return Err(changed()),
         file => file?,
     };
-    let mut reader = Hashing { file, hasher: ContentHasher::new() };
+    let mut reader = Hashing {
+        file,
+        hasher: ContentHasher::new(),
+    };
     let extracted = unpack_from(&mut reader, action, base, place, owner);
     // What a changed file led to says nothing; so the bytes are judged first. (A file that is no archive is copied,
     // and judged then.)
@@ -206,9 +213,16 @@ fn unpack_from(
     place: &Place,
     owner: Option<(u32, u32)>,
 ) -> Result<Option<Extracted>, StepFailure> {
-    let failed = |source| StepFailure::Unpack { path: place.path.clone(), source };
-    let Some(tar) = archive::open(reader).map_err(|source| failed(LayerError::Read(source)))? else { return Ok(None) };
-    archive::extract(tar, base, action.destination.as_bytes(), owner).map(Some).map_err(failed)
+    let failed = |source| StepFailure::Unpack {
+        path: place.path.clone(),
+        source,
+    };
+    let Some(tar) = archive::open(reader).map_err(|source| failed(LayerError::Read(source)))? else {
+        return Ok(None);
+    };
+    archive::extract(tar, base, action.destination.as_bytes(), owner)
+        .map(Some)
+        .map_err(failed)
 }
 
 /// Hashes what is read.
@@ -226,15 +240,22 @@ impl Read for Hashing {
 }
 
 fn parse_mode(mode: &str) -> Result<ModeChange, StepFailure> {
-    mode.parse().map_err(|source| StepFailure::Mode { mode: mode.to_owned(), source })
+    mode.parse().map_err(|source| StepFailure::Mode {
+        mode: mode.to_owned(),
+        source,
+    })
 }
 
 fn make_directory(action: &MakeDirectory, base: &Root) -> Result<(), StepFailure> {
     if is_directory(base, &action.path)? {
         return Ok(());
     }
-    let identity = accounts::identity(base, &action.owner)?;
-    base.create_dir_all(&action.path, action.mode, Some((identity.uid, identity.gid)))?;
+    let owner = if action.owner.is_empty() {
+        (0, 0)
+    } else {
+        accounts::owner(base, &action.owner)?
+    };
+    base.create_dir_all(&action.path, action.mode, Some(owner))?;
     Ok(())
 }
 
@@ -246,7 +267,10 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         }
         path.push_str(&action.name);
     }
-    let (uid, gid) = action.owner.as_deref().map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
+    let (uid, gid) = action
+        .owner
+        .as_deref()
+        .map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
     let mode = match action.mode.as_deref() {
         Some(mode) => parse_mode(mode)?.apply(0o644, false),
         None => 0o644,
@@ -255,8 +279,11 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         base.create_dir_all(parent, 0o755, Some((uid, gid)))?;
     }
     let mut file = base.create_file(&path, mode)?;
-    std::io::Write::write_all(&mut file, &action.data)
-        .map_err(|source| kiln_tree::Error::Io { operation: "write", path: path.clone().into(), source })?;
+    std::io::Write::write_all(&mut file, &action.data).map_err(|source| kiln_tree::Error::Io {
+        operation: "write",
+        path: path.clone().into(),
+        source,
+    })?;
     base.chown(&path, uid, gid)?;
     base.chmod(&path, mode)?;
     Ok(())

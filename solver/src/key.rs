@@ -58,7 +58,10 @@ impl KeyBuilder {
             RecordKind::Definition => "definition",
             RecordKind::Content => "content",
         };
-        let mut builder = Self { domain: format!("{operation} {kind}"), parts: Vec::new() };
+        let mut builder = Self {
+            domain: format!("{operation} {kind}"),
+            parts: Vec::new(),
+        };
         builder.part("version", KEY_VERSION);
         builder.part("platform", platform.to_string());
         builder
@@ -110,7 +113,9 @@ pub(crate) fn image(digest: &kiln_image::Digest, platform: &Platform) -> Key {
 
 /// The definition key of an empty root.
 pub(crate) fn scratch(platform: &Platform) -> Key {
-    KeyBuilder::new("scratch", RecordKind::Definition, platform).finish().0
+    KeyBuilder::new("scratch", RecordKind::Definition, platform)
+        .finish()
+        .0
 }
 
 /// A key of a process's run. `network` is the mode after the request's default was filled in.
@@ -135,7 +140,10 @@ pub(crate) fn exec(
     builder.part("network", network_name(network));
     for file in &exec.files {
         let content = ContentHash::of(&file.data);
-        builder.part(format!("file {}", file.path), format!("{content} mode {:o}", file.mode));
+        builder.part(
+            format!("file {}", file.path),
+            format!("{content} mode {:o}", file.mode),
+        );
     }
     builder.finish()
 }

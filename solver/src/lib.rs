@@ -33,9 +33,9 @@ mod save;
 mod schedule;
 mod select;
 mod solve;
+pub mod task;
 #[cfg(test)]
 mod testing;
-pub mod task;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use context::{ContextError, ContextPolicy, LocalContext};

@@ -33,7 +33,9 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// What `sources` name; as far as it is known before any symlink was seen.
     pub(crate) fn new(sources: &[TreePath]) -> Self {
-        Self { patterns: sources.iter().cloned().collect() }
+        Self {
+            patterns: sources.iter().cloned().collect(),
+        }
     }
 
     /// Adds what symlinks that were seen lead to; says whether there was anything new.
@@ -74,13 +76,19 @@ impl Wanted {
 fn reach_of(pattern: &TreePath, path: &TreePath) -> Reach {
     let mut wanted = pattern.components();
     for name in path.components() {
-        let Some(component) = wanted.next() else { return Reach::Within };
+        let Some(component) = wanted.next() else {
+            return Reach::Within;
+        };
         // A malformed pattern selects nothing here; selecting reports it with its place.
         if !glob::matches(component, name).unwrap_or(false) {
             return Reach::Outside;
         }
     }
-    if wanted.next().is_some() { Reach::Above } else { Reach::Within }
+    if wanted.next().is_some() {
+        Reach::Above
+    } else {
+        Reach::Within
+    }
 }
 
 /// A context's own policy, cut down to what is wanted.
@@ -127,7 +135,10 @@ struct Way {
 
 impl<'a> Seen<'a> {
     fn new(survey: &'a Survey) -> Self {
-        Self { links: survey.symlinks().collect(), paths: survey.paths().collect() }
+        Self {
+            links: survey.symlinks().collect(),
+            paths: survey.paths().collect(),
+        }
     }
 
     /// Adds to `found` where `pattern` leads through symlinks.
@@ -136,10 +147,18 @@ impl<'a> Seen<'a> {
             return;
         }
         let component = |name: &[u8]| {
-            if glob::is_pattern(name) { Component::Pattern(name.to_vec()) } else { Component::Name(name.to_vec()) }
+            if glob::is_pattern(name) {
+                Component::Pattern(name.to_vec())
+            } else {
+                Component::Name(name.to_vec())
+            }
         };
         let rest = pattern.components().map(component).collect();
-        let mut ways = vec![Way { at: TreePath::root(), rest, symlinks: 0 }];
+        let mut ways = vec![Way {
+            at: TreePath::root(),
+            rest,
+            symlinks: 0,
+        }];
         while let Some(mut way) = ways.pop() {
             if way.symlinks > 0 {
                 found.extend(way.pattern());
@@ -157,7 +176,11 @@ impl<'a> Seen<'a> {
                 }
                 Some(Component::Pattern(pattern)) => {
                     for (path, _) in self.matching(&way.at, &pattern, way.rest.is_empty()) {
-                        let way = Way { at: way.at.clone(), rest: way.rest.clone(), symlinks: way.symlinks };
+                        let way = Way {
+                            at: way.at.clone(),
+                            rest: way.rest.clone(),
+                            symlinks: way.symlinks,
+                        };
                         ways.extend(self.step(way, (*path).clone()));
                     }
                 }
@@ -175,7 +198,9 @@ impl<'a> Seen<'a> {
         if target.first() == Some(&b'/') {
             way.at = TreePath::root();
         }
-        let names = target.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        let names = target
+            .split(|&byte| byte == b'/')
+            .filter(|name| !matches!(*name, b"" | b"."));
         for name in names.rev() {
             way.rest.push_front(Component::Name(name.to_vec()));
         }
@@ -191,8 +216,11 @@ impl<'a> Seen<'a> {
         last: bool,
     ) -> impl Iterator<Item = &(&'a TreePath, bool)> {
         self.paths.iter().filter(move |(path, is_dir)| {
-            (if last { self.links.contains_key(path) } else { *is_dir })
-                && path.parent().as_ref() == Some(directory)
+            (if last {
+                self.links.contains_key(path)
+            } else {
+                *is_dir
+            }) && path.parent().as_ref() == Some(directory)
                 && glob::matches(pattern, path.file_name().unwrap_or_default()).unwrap_or(false)
         })
     }

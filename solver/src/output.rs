@@ -40,7 +40,14 @@ impl OutputTail {
     /// Output goes to `log`, if there is one.
     pub(crate) fn new(log: Option<StepLog>) -> Self {
         let log_path = log.as_ref().map(|log| log.path().to_owned());
-        Self { log, log_path, log_error: None, lines: VecDeque::new(), stdout: Vec::new(), stderr: Vec::new() }
+        Self {
+            log,
+            log_path,
+            log_error: None,
+            lines: VecDeque::new(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        }
     }
 
     /// Adds output. A log that cannot be written (full disk) is given up; the build goes on.
@@ -93,7 +100,11 @@ impl OutputTail {
             self.log_error = Some(error);
         }
         let lines = self.lines.iter().map(|line| shown(line)).collect();
-        OutputEnd { lines, log: self.log_path, log_error: self.log_error }
+        OutputEnd {
+            lines,
+            log: self.log_path,
+            log_error: self.log_error,
+        }
     }
 }
 
@@ -139,8 +150,14 @@ mod tests {
         let output = "first\n\nprogress 1%\rprogress 100%\r\nlast ü\nrest".as_bytes();
         for size in 1..output.len() {
             let mut tail = OutputTail::new(None);
-            output.chunks(size).for_each(|chunk| tail.add(Stream::Stdout, chunk));
-            assert_eq!(tail.finish().lines, ["first", "", "progress 100%", "last ü", "rest"], "reads of {size}");
+            output
+                .chunks(size)
+                .for_each(|chunk| tail.add(Stream::Stdout, chunk));
+            assert_eq!(
+                tail.finish().lines,
+                ["first", "", "progress 100%", "last ü", "rest"],
+                "reads of {size}"
+            );
         }
     }
 
@@ -158,13 +175,19 @@ mod tests {
     fn the_log_holds_every_byte() {
         let folder = crate::testing::TempDir::new();
         let store = folder.store();
-        let log = store.builds().log(&kiln_cache::BuildId::new()).step("0001").expect("a log");
+        let log = store
+            .builds()
+            .log(&kiln_cache::BuildId::new())
+            .step("0001")
+            .expect("a log");
         let mut tail = OutputTail::new(Some(log));
         tail.add(Stream::Stdout, b"a\xff\n");
         tail.add(Stream::Stdout, b"b");
         let path = tail.finish().log.expect("a path");
         let mut bytes = Vec::new();
-        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("the log");
+        std::fs::File::open(path)
+            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .expect("the log");
         assert_eq!(bytes, b"a\xff\nb");
     }
 }

@@ -23,7 +23,11 @@ pub(crate) struct Roots {
 
 impl Roots {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, merged: Mutex::default(), stub: Mutex::default() }
+        Self {
+            store,
+            merged: Mutex::default(),
+            stub: Mutex::default(),
+        }
     }
 
     /// The snapshot with `draft`'s upperdir on top. The upperdir has the mode and owner of the root below it.
@@ -51,7 +55,10 @@ impl Roots {
         }
         let folder = self.store.temp().dir()?;
         let path = folder.path().to_owned();
-        mountpoints::write_stub_layer(&path).map_err(|source| StepFailure::Io { path: path.clone(), source })?;
+        mountpoints::write_stub_layer(&path).map_err(|source| StepFailure::Io {
+            path: path.clone(),
+            source,
+        })?;
         *stub = Some(folder);
         Ok(path)
     }
@@ -76,7 +83,11 @@ impl Roots {
             }
             [single] => Ok(Root::open(single)?),
             _ => {
-                let overlay = Overlay { lowers: &lowers, upper: None, volatile: false };
+                let overlay = Overlay {
+                    lowers: &lowers,
+                    upper: None,
+                    volatile: false,
+                };
                 Ok(Root::from_fd(overlay::mount(&overlay).map_err(mount_failed)?))
             }
         }
@@ -85,7 +96,12 @@ impl Roots {
     /// What is in the snapshot, whiteouts applied.
     pub(crate) fn listing(&self, snapshot: &Snapshot) -> Result<Arc<Listing>, StepFailure> {
         let key = snapshot.content_key();
-        if let Some(listing) = self.merged.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(listing) = self
+            .merged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
             return Ok(Arc::clone(listing));
         }
         let mut merged = Arc::new(Listing::default());
@@ -96,14 +112,21 @@ impl Roots {
                 merged = Arc::new(Listing::merge(&merged, &listing));
             }
         }
-        self.merged.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&merged));
+        self.merged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, Arc::clone(&merged));
         Ok(merged)
     }
 }
 
 fn mount_writable(lowers: &[PathBuf], draft: &LayerDraft) -> Result<OwnedFd, StepFailure> {
     let (diff, work) = (draft.diff_path(), draft.work_path());
-    let overlay = Overlay { lowers, upper: Some((&diff, &work)), volatile: true };
+    let overlay = Overlay {
+        lowers,
+        upper: Some((&diff, &work)),
+        volatile: true,
+    };
     overlay::mount(&overlay).map_err(mount_failed)
 }
 

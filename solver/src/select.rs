@@ -22,8 +22,8 @@ pub(crate) struct Selection {
 /// One place to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The name that the copy has when its destination is a directory: the last component as written or matched.
-    pub(crate) name: Vec<u8>,
+    /// The path as written or matched; its last component names the copy when the destination is a directory.
+    pub(crate) written: TreePath,
     /// The place itself, free of symlinks.
     pub(crate) path: TreePath,
     /// Whether it is a directory (whose contents are copied).
@@ -69,34 +69,59 @@ pub(crate) fn select<'a>(
     let mut places = Vec::new();
     let mut hasher = ContentHasher::new();
     for source in sources {
-        let path = TreePath::clean(source.pattern.as_bytes())
-            .map_err(|error| (source, SelectError::Path { pattern: source.pattern.clone(), source: error }))?;
+        let path = TreePath::clean(source.pattern.as_bytes()).map_err(|error| {
+            (
+                source,
+                SelectError::Path {
+                    pattern: source.pattern.clone(),
+                    source: error,
+                },
+            )
+        })?;
         let matched = if glob::is_pattern(path.as_bytes()) {
-            expand(listing, &path)
-                .map_err(|error| (source, SelectError::Pattern { pattern: source.pattern.clone(), source: error }))?
+            expand(listing, &path).map_err(|error| {
+                (
+                    source,
+                    SelectError::Pattern {
+                        pattern: source.pattern.clone(),
+                        source: error,
+                    },
+                )
+            })?
         } else {
             vec![path]
         };
         for path in matched {
-            let place = place(listing, &path).map_err(|error| (source, SelectError::Resolve { path, error }))?;
+            let place =
+                place(listing, &path).map_err(|error| (source, SelectError::Resolve { path, error }))?;
             add_to_hash(&mut hasher, listing, &place);
             places.push(place);
         }
     }
-    Ok(Selection { places, hash: hasher.finish() })
+    Ok(Selection {
+        places,
+        hash: hasher.finish(),
+    })
 }
 
 fn place(listing: &Listing, path: &TreePath) -> Result<Place, ResolveError> {
     let found = listing.resolve(path, true)?;
     let is_dir = found.is_root() || listing.get(&found).is_some_and(|entry| entry.kind.is_dir());
-    Ok(Place { name: path.file_name().unwrap_or_default().to_vec(), path: found, is_dir })
+    Ok(Place {
+        written: path.clone(),
+        path: found,
+        is_dir,
+    })
 }
 
 /// The paths that match `pattern`, in the listing's order. Symlinks are followed before the first wildcard, not
 /// after it, as in Docker.
 fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::BadPattern> {
     let components: Vec<&[u8]> = pattern.components().collect();
-    let literal = components.iter().take_while(|component| !glob::is_pattern(component)).count();
+    let literal = components
+        .iter()
+        .take_while(|component| !glob::is_pattern(component))
+        .count();
     let (prefix, rest) = components.split_at(literal);
     for component in rest {
         // Refused even where nothing is there to be matched.
@@ -104,7 +129,9 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
     }
     let prefix = TreePath::clean(prefix.join(&b'/')).unwrap_or_default();
     // What is missing before the wildcard matches nothing.
-    let Ok(start) = listing.resolve(&prefix, true) else { return Ok(Vec::new()) };
+    let Ok(start) = listing.resolve(&prefix, true) else {
+        return Ok(Vec::new());
+    };
     let mut level = vec![start];
     for component in rest {
         let mut next = Vec::new();
@@ -125,17 +152,24 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
 fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
     if !place.is_dir {
         hasher.update(b"file\0");
-        hasher.update(&(place.name.len() as u64).to_le_bytes());
-        hasher.update(&place.name);
+        let name = place.written.file_name().unwrap_or_default();
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name);
         if let Some(entry) = listing.get_linked(&place.path) {
-            let entry = Entry { path: TreePath::root(), ..entry.clone() };
+            let entry = Entry {
+                path: TreePath::root(),
+                ..entry.clone()
+            };
             hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
         }
         return;
     }
     hasher.update(b"directory\0");
     if let Some(entry) = listing.get(&place.path) {
-        let entry = Entry { path: TreePath::root(), ..entry.clone() };
+        let entry = Entry {
+            path: TreePath::root(),
+            ..entry.clone()
+        };
         hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
     }
     if place.path.is_root() {
@@ -151,19 +185,30 @@ fn relocate(listing: &Listing, directory: &TreePath) -> Listing {
     let mut first_names: HashMap<TreePath, TreePath> = HashMap::new();
     let mut entries = Vec::new();
     for entry in listing.below(directory) {
-        let Some(path) = entry.path.strip_prefix(directory) else { continue };
+        let Some(path) = entry.path.strip_prefix(directory) else {
+            continue;
+        };
         let kind = match &entry.kind {
-            EntryKind::HardLink { target } => match (target.strip_prefix(directory), first_names.get(target)) {
+            EntryKind::HardLink { target } => match (target.strip_prefix(directory), first_names.get(target))
+            {
                 (Some(inside), _) => EntryKind::HardLink { target: inside },
-                (None, Some(first)) => EntryKind::HardLink { target: first.clone() },
+                (None, Some(first)) => EntryKind::HardLink {
+                    target: first.clone(),
+                },
                 (None, None) => {
                     first_names.insert(target.clone(), path.clone());
-                    listing.get_linked(&entry.path).map_or_else(|| entry.kind.clone(), |file| file.kind.clone())
+                    listing
+                        .get_linked(&entry.path)
+                        .map_or_else(|| entry.kind.clone(), |file| file.kind.clone())
                 }
             },
             kind => kind.clone(),
         };
-        entries.push(Entry { path, kind, ..entry.clone() });
+        entries.push(Entry {
+            path,
+            kind,
+            ..entry.clone()
+        });
     }
     Listing::from_entries(entries)
 }

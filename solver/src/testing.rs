@@ -28,7 +28,14 @@ impl TempDir {
     /// A store below the directory.
     pub(crate) fn store(&self) -> Arc<Store> {
         let boot = kiln_cache::boot::id().expect("the boot id");
-        Store::open(&self.0.join("store"), StoreOptions { userxattr: false, boot }).expect("a store")
+        Store::open(
+            &self.0.join("store"),
+            StoreOptions {
+                userxattr: false,
+                boot,
+            },
+        )
+        .expect("a store")
     }
 
     /// Writes a file and the directories above it.
@@ -57,7 +64,15 @@ pub(crate) fn path(text: &str) -> TreePath {
 
 fn entry(at: &str, kind: EntryKind, mode: u32) -> Entry {
     let mtime = Timestamp { secs: 1, nanos: 0 };
-    Entry { path: path(at), kind, mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
+    Entry {
+        path: path(at),
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime,
+        xattrs: BTreeMap::new(),
+    }
 }
 
 pub(crate) fn dir(at: &str) -> Entry {
@@ -65,7 +80,10 @@ pub(crate) fn dir(at: &str) -> Entry {
 }
 
 pub(crate) fn file(at: &str, text: &str) -> Entry {
-    let kind = EntryKind::File { size: text.len() as u64, content: ContentHash::of(text.as_bytes()) };
+    let kind = EntryKind::File {
+        size: text.len() as u64,
+        content: ContentHash::of(text.as_bytes()),
+    };
     entry(at, kind, 0o644)
 }
 
@@ -74,7 +92,13 @@ pub(crate) fn link(at: &str, target: &str) -> Entry {
 }
 
 pub(crate) fn symlink(at: &str, target: &str) -> Entry {
-    entry(at, EntryKind::Symlink { target: target.as_bytes().to_vec() }, 0o777)
+    entry(
+        at,
+        EntryKind::Symlink {
+            target: target.as_bytes().to_vec(),
+        },
+        0o777,
+    )
 }
 
 pub(crate) fn listing(entries: Vec<Entry>) -> Listing {

@@ -21,7 +21,9 @@ struct NoProcesses;
 
 impl Backend for NoProcesses {
     fn start(&self, _sandbox: Sandbox) -> Result<Running, Error> {
-        Err(Error::Spec { reason: "these tests start no process".to_owned() })
+        Err(Error::Spec {
+            reason: "these tests start no process".to_owned(),
+        })
     }
 }
 
@@ -53,10 +55,22 @@ fn only_what_a_change_concerns_runs_again() {
     lab.write("config", "x");
     lab.write("unused", "1");
     let (builder, target) = two_stages("/out/made");
-    let all = |outcome| [("copy source", outcome), ("make", outcome), ("take", outcome), ("copy config", outcome)];
+    let all = |outcome| {
+        [
+            ("copy source", outcome),
+            ("make", outcome),
+            ("take", outcome),
+            ("copy config", outcome),
+        ]
+    };
     let solve = || lab.solve(&builder.graph, target);
     assert_eq!(outcomes(&solve()), all(Ran));
-    let cached = [("copy source", Cached), ("make", Cached), ("take", Cached), ("copy config", Cached)];
+    let cached = [
+        ("copy source", Cached),
+        ("make", Cached),
+        ("take", Cached),
+        ("copy config", Cached),
+    ];
     assert_eq!(outcomes(&solve()), cached, "the second time");
 
     // Written anew with the same bytes, and what no step selects.
@@ -68,7 +82,12 @@ fn only_what_a_change_concerns_runs_again() {
     let solved = solve();
     assert_eq!(
         outcomes(&solved),
-        [("copy source", Cached), ("make", Cached), ("take", Cached), ("copy config", Ran)]
+        [
+            ("copy source", Cached),
+            ("make", Cached),
+            ("take", Cached),
+            ("copy config", Ran)
+        ]
     );
     assert_eq!(lab.read(snapshot(&solved), "etc/config").as_deref(), Some("y"));
 
@@ -77,7 +96,12 @@ fn only_what_a_change_concerns_runs_again() {
     let solved = solve();
     assert_eq!(
         outcomes(&solved),
-        [("copy source", Ran), ("make", Ran), ("take", CachedByContent), ("copy config", CachedByContent)]
+        [
+            ("copy source", Ran),
+            ("make", Ran),
+            ("take", CachedByContent),
+            ("copy config", CachedByContent)
+        ]
     );
     assert_eq!(outcomes(&solve()), cached, "found by definition from now on");
 
@@ -101,13 +125,22 @@ fn steps_that_nobody_needs_are_skipped() {
     let mut first = Builder::default();
     let (scratch, context) = (first.scratch(), first.context());
     let source = first.copy("copy source", scratch, context, (&["src/"], "/src/"));
-    let key = lab.solve(&first.graph, source).steps.into_iter().find(|step| step.name == "copy source");
+    let key = lab
+        .solve(&first.graph, source)
+        .steps
+        .into_iter()
+        .find(|step| step.name == "copy source");
     let key = key.and_then(|step| step.key).expect("the key");
     lab.store().records().remove(&key).expect("removed");
     let solved = lab.solve(&builder.graph, target);
     assert_eq!(
         outcomes(&solved),
-        [("copy source", Skipped), ("make", Cached), ("take", Cached), ("copy config", Cached)]
+        [
+            ("copy source", Skipped),
+            ("make", Cached),
+            ("take", Cached),
+            ("copy config", Cached)
+        ]
     );
 }
 
@@ -147,11 +180,17 @@ fn ignoring_the_cache_runs_a_step_and_those_behind_it_look_at_content_only() {
     let (fresh, target) = graph(true);
     for _ in 0..2 {
         let solved = lab.solve(&fresh, target);
-        assert_eq!(outcomes(&solved), [("first", Cached), ("second", Ran), ("third", CachedByContent)]);
+        assert_eq!(
+            outcomes(&solved),
+            [("first", Cached), ("second", Ran), ("third", CachedByContent)]
+        );
     }
     let (plain, target) = graph(false);
     let solved = lab.solve(&plain, target);
-    assert_eq!(outcomes(&solved), [("first", Cached), ("second", Cached), ("third", Cached)]);
+    assert_eq!(
+        outcomes(&solved),
+        [("first", Cached), ("second", Cached), ("third", Cached)]
+    );
 }
 
 #[test]
@@ -165,7 +204,10 @@ fn equal_steps_run_once_unless_one_ignores_the_cache() {
     let target = builder.copy("take", one, after_two, (&["/y"], "/y"));
     let solved = lab.solve(&builder.graph, target);
     // What the last one does equals "after two" in content, but it is another operation.
-    assert_eq!(outcomes(&solved), [("one", Ran), ("two", Cached), ("after two", Ran), ("take", Ran)]);
+    assert_eq!(
+        outcomes(&solved),
+        [("one", Ran), ("two", Cached), ("after two", Ran), ("take", Ran)]
+    );
 
     builder.ignore_cache = true;
     let fresh = builder.make_file("fresh", scratch, "/x", "x");
@@ -174,8 +216,16 @@ fn equal_steps_run_once_unless_one_ignores_the_cache() {
     let joined = builder.copy("join", target, fresh, (&["/x"], "/z"));
     let joined = builder.copy("join again", joined, same, (&["/x"], "/zz"));
     let solved = lab.solve(&builder.graph, joined);
-    let of = |name| outcomes(&solved).into_iter().find(|(step, _)| *step == name).map(|(_, outcome)| outcome);
-    assert_eq!((of("one"), of("fresh"), of("same")), (Some(Cached), Some(Ran), Some(Cached)));
+    let of = |name| {
+        outcomes(&solved)
+            .into_iter()
+            .find(|(step, _)| *step == name)
+            .map(|(_, outcome)| outcome)
+    };
+    assert_eq!(
+        (of("one"), of("fresh"), of("same")),
+        (Some(Cached), Some(Ran), Some(Cached))
+    );
 }
 
 /// A file that changes between the key and the copy never gets under the key of what it was.
@@ -196,7 +246,10 @@ fn a_file_that_changes_under_way_is_read_again() {
     });
     let solved = lab.solve_with(&builder.graph, target, sink, &Cancel::new());
     assert_eq!(outcomes(&solved), [("copy config", Ran), ("after", Ran)]);
-    assert_eq!(lab.read(snapshot(&solved), "config").as_deref(), Some("new and longer"));
+    assert_eq!(
+        lab.read(snapshot(&solved), "config").as_deref(),
+        Some("new and longer")
+    );
 
     // What was made is found under the keys of what is there now, also behind the copy ...
     let solved = lab.solve(&builder.graph, target);
@@ -227,7 +280,10 @@ fn a_file_that_never_rests_ends_the_build() {
     assert_eq!(outcomes(&solved), [("copy config", Failed)]);
     match solved.result {
         Err(SolveError::Step(error)) => {
-            assert!(matches!(&error.cause, StepFailure::SourceChanged { attempts: 4, .. }), "{error:?}");
+            assert!(
+                matches!(&error.cause, StepFailure::SourceChanged { attempts: 4, .. }),
+                "{error:?}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -246,7 +302,13 @@ fn a_missing_source_tells_what_hides_it() {
         let target = builder.copy("copy", scratch, context, (&[source], "/x"));
         match lab.solve(&builder.graph, target).result {
             Err(SolveError::Step(error)) => match error.cause {
-                StepFailure::SourceNotFound { path, ignored_by, similar, place, .. } => {
+                StepFailure::SourceNotFound {
+                    path,
+                    ignored_by,
+                    similar,
+                    place,
+                    ..
+                } => {
                     assert_eq!(place, "the build context");
                     (path.to_string(), ignored_by, similar)
                 }
@@ -255,8 +317,18 @@ fn a_missing_source_tells_what_hides_it() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(missing("secret/key"), ("secret/key".to_owned(), Some(".dockerignore:2".to_owned()), vec![]));
-    assert_eq!(missing("config"), ("config".to_owned(), None, vec!["confg".to_owned()]));
+    assert_eq!(
+        missing("secret/key"),
+        (
+            "secret/key".to_owned(),
+            Some(".dockerignore:2".to_owned()),
+            vec![]
+        )
+    );
+    assert_eq!(
+        missing("config"),
+        ("config".to_owned(), None, vec!["confg".to_owned()])
+    );
     assert_eq!(missing("other"), ("other".to_owned(), None, vec![]));
     assert_eq!(missing("none/deep"), ("none/deep".to_owned(), None, vec![]));
 }
@@ -269,7 +341,9 @@ fn a_failing_step_stops_the_build() {
     let mut builder = Builder::default();
     let (scratch, context) = (builder.scratch(), builder.context());
     let good = builder.make_file("good", scratch, "/a", "1");
-    let bad = builder.copy_edited("bad", good, context, (&["a"], "/b"), |copy| copy.owner = Some("nobody-here".to_owned()));
+    let bad = builder.copy_edited("bad", good, context, (&["a"], "/b"), |copy| {
+        copy.owner = Some("nobody-here".to_owned())
+    });
     let other = builder.make_file("other", bad, "/c", "1");
     let target = builder.copy("take", good, other, (&["/c"], "/c"));
     let sink = Arc::new(Record::default());
@@ -280,7 +354,13 @@ fn a_failing_step_stops_the_build() {
         other => panic!("{other:?}"),
     }
     let events = sink.events.lock().expect("the lock");
-    assert_eq!(events.iter().filter(|event| matches!(event, EventKind::Failed { .. })).count(), 1);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| matches!(event, EventKind::Failed { .. }))
+            .count(),
+        1
+    );
     assert!(lab.leftovers().is_empty(), "{:?}", lab.leftovers());
 }
 
@@ -305,7 +385,11 @@ fn a_cancelled_build_leaves_nothing() {
     });
     let solved = lab.solve_with(&builder.graph, target, sink, &cancel);
     assert!(matches!(solved.result, Err(SolveError::Canceled)));
-    assert!(outcomes(&solved).iter().all(|(_, outcome)| matches!(outcome, Ran | Canceled)));
+    assert!(
+        outcomes(&solved)
+            .iter()
+            .all(|(_, outcome)| matches!(outcome, Ran | Canceled))
+    );
     assert!(lab.leftovers().is_empty(), "{:?}", lab.leftovers());
     // What was complete is of use.
     let solved = lab.solve(&builder.graph, target);
@@ -355,7 +439,10 @@ fn builds_at_once_on_one_store_get_the_same() {
             scope.spawn(|| {
                 // A store of its own each, as processes have.
                 let solved = lab.solve(&builder.graph, target);
-                snapshots.lock().expect("the lock").push(snapshot(&solved).clone());
+                snapshots
+                    .lock()
+                    .expect("the lock")
+                    .push(snapshot(&solved).clone());
             });
         }
     });
@@ -396,7 +483,9 @@ fn copies_keep_to_the_places_that_links_lead_to() {
     // The stage's link leads to /out, which only the target has.
     match lab.solve(&builder.graph, target).result {
         Err(SolveError::Step(error)) => {
-            let StepFailure::SourceNotFound { place, .. } = &error.cause else { panic!("{error:?}") };
+            let StepFailure::SourceNotFound { place, .. } = &error.cause else {
+                panic!("{error:?}")
+            };
             assert_eq!(place, "the source stage or image");
         }
         other => panic!("{other:?}"),
@@ -404,7 +493,12 @@ fn copies_keep_to_the_places_that_links_lead_to() {
     let target = builder.make_file("five", stage, "/out/there", "x");
     // A directory onto a path that is a symlink to a directory: into that one.
     let target = builder.copy("six", target, context, (&["real"], "/opt/way"));
-    let target = builder.copy("seven", target, target, (&["opt/way/bin/tool", "none*"], "/seven/"));
+    let target = builder.copy(
+        "seven",
+        target,
+        target,
+        (&["opt/way/bin/tool", "none*"], "/seven/"),
+    );
     let solved = lab.solve(&builder.graph, target);
     let root = snapshot(&solved);
     assert_eq!(lab.read(root, "out/bin/tool").as_deref(), Some("tool"));
@@ -427,10 +521,16 @@ fn equal_builds_export_equal_images() {
         let reporter = kiln_solver::task::Reporter::new(Arc::new(Record::default()));
         let solved = engine.solve(&builder.graph, target, &lab.request(), &reporter, &Cancel::new());
         let solution = solved.result.expect("a solution");
-        let exported =
-            engine.export(&solution, ImageConfig::default(), std::slice::from_ref(&name)).expect("an image");
+        let exported = engine
+            .export(&solution, ImageConfig::default(), std::slice::from_ref(&name))
+            .expect("an image");
         assert_eq!(exported.config.rootfs.diff_ids.len(), 2);
-        let record = engine.store().images().get("app:1").expect("a lookup").expect("the image");
+        let record = engine
+            .store()
+            .images()
+            .get("app:1")
+            .expect("a lookup")
+            .expect("the image");
         assert_eq!(record.id, exported.id);
         ids.push(exported.id);
     }

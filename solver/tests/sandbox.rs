@@ -35,7 +35,10 @@ fn main() {
         return;
     }
     enter(&EnterOptions::default()).expect("namespaces");
-    let filter = std::env::args().nth(1).filter(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let filter = std::env::args()
+        .nth(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .unwrap_or_default();
     let cases: [(&str, fn(&Lab)); 7] = [
         ("runs_and_is_cached", runs_and_is_cached),
         ("output_comes_as_it_is_written", output_comes_as_it_is_written),
@@ -43,10 +46,17 @@ fn main() {
         ("a_failing_step_kills_the_others", a_failing_step_kills_the_others),
         ("cancelling_kills_processes", cancelling_kills_processes),
         ("steps_overlap", steps_overlap),
-        ("nothing_of_the_sandbox_gets_into_a_layer", nothing_of_the_sandbox_gets_into_a_layer),
+        (
+            "nothing_of_the_sandbox_gets_into_a_layer",
+            nothing_of_the_sandbox_gets_into_a_layer,
+        ),
     ];
     for (name, case) in cases.iter().filter(|(name, _)| name.contains(&filter)) {
-        let lab = Lab::new(Arc::new(Builtin::new().expect("a backend")), &std::env::temp_dir(), false);
+        let lab = Lab::new(
+            Arc::new(Builtin::new().expect("a backend")),
+            &std::env::temp_dir(),
+            false,
+        );
         std::fs::copy(BUSYBOX, lab.context().join("busybox")).expect("busybox");
         case(&lab);
         assert!(lab.leftovers().is_empty(), "{name} leaves {:?}", lab.leftovers());
@@ -77,25 +87,43 @@ fn runs_and_is_cached(lab: &Lab) {
         let mut builder = Builder::default();
         let base = shell(&mut builder);
         let first = run(&mut builder, "first", base, first);
-        let second = run(&mut builder, "second", first, "read text < /text; echo \"$text again\" > /more");
+        let second = run(
+            &mut builder,
+            "second",
+            first,
+            "read text < /text; echo \"$text again\" > /more",
+        );
         (builder.graph, second)
     };
     let (one, target) = graph("echo hello > /text");
     let solved = lab.solve(&one, target);
-    assert_eq!(outcomes(&solved), [("busybox", Ran), ("first", Ran), ("second", Ran)]);
-    assert_eq!(lab.read(snapshot(&solved), "more").as_deref(), Some("hello again\n"));
+    assert_eq!(
+        outcomes(&solved),
+        [("busybox", Ran), ("first", Ran), ("second", Ran)]
+    );
+    assert_eq!(
+        lab.read(snapshot(&solved), "more").as_deref(),
+        Some("hello again\n")
+    );
     let solved = lab.solve(&one, target);
-    assert_eq!(outcomes(&solved), [("busybox", Cached), ("first", Cached), ("second", Cached)]);
+    assert_eq!(
+        outcomes(&solved),
+        [("busybox", Cached), ("first", Cached), ("second", Cached)]
+    );
     // Another command that makes the same files.
     let (other, target) = graph("echo hel\"lo\" > /text");
     let solved = lab.solve(&other, target);
-    assert_eq!(outcomes(&solved), [("busybox", Cached), ("first", Ran), ("second", CachedByContent)]);
+    assert_eq!(
+        outcomes(&solved),
+        [("busybox", Cached), ("first", Ran), ("second", CachedByContent)]
+    );
 }
 
 fn output_comes_as_it_is_written(lab: &Lab) {
     let mut builder = Builder::default();
     let base = shell(&mut builder);
-    let script = "printf 'no newline'; sh -c 'printf \" 1%%\\r 2%%\"'; echo; echo err >&2; printf '\\377 end'";
+    let script =
+        "printf 'no newline'; sh -c 'printf \" 1%%\\r 2%%\"'; echo; echo err >&2; printf '\\377 end'";
     let target = run(&mut builder, "print", base, script);
     let sink = Arc::new(Record::default());
     let solved = lab.solve_with(&builder.graph, target, sink.clone(), &Cancel::new());
@@ -103,7 +131,10 @@ fn output_comes_as_it_is_written(lab: &Lab) {
     // The two streams may mix, but each is in order and complete.
     let output = sink.output();
     let without_error: Vec<u8> = {
-        let at = output.windows(4).position(|part| part == b"err\n").expect("the error stream");
+        let at = output
+            .windows(4)
+            .position(|part| part == b"err\n")
+            .expect("the error stream");
         [&output[..at], &output[at + 4..]].concat()
     };
     assert_eq!(without_error, b"no newline 1%\r 2%\n\xff end");
@@ -112,27 +143,57 @@ fn output_comes_as_it_is_written(lab: &Lab) {
 fn a_failing_process_is_explained(lab: &Lab) {
     let mut builder = Builder::default();
     let base = shell(&mut builder);
-    let target = run(&mut builder, "fail", base, "echo one; echo two >&2; printf three; exit 7");
+    let target = run(
+        &mut builder,
+        "fail",
+        base,
+        "echo one; echo two >&2; printf three; exit 7",
+    );
     let request = lab.request();
     let reporter = kiln_solver::task::Reporter::new(Arc::new(Record::default()));
-    let solved = lab.engine().solve(&builder.graph, target, &request, &reporter, &Cancel::new());
+    let solved = lab
+        .engine()
+        .solve(&builder.graph, target, &request, &reporter, &Cancel::new());
     assert_eq!(outcomes(&solved), [("busybox", Ran), ("fail", Failed)]);
-    let Err(SolveError::Step(error)) = solved.result else { panic!("no failure") };
-    let StepFailure::Process { code, status, mut last_output, log, .. } = error.cause else { panic!("{error:?}") };
+    let Err(SolveError::Step(error)) = solved.result else {
+        panic!("no failure")
+    };
+    let StepFailure::Process {
+        code,
+        status,
+        mut last_output,
+        log,
+        ..
+    } = error.cause
+    else {
+        panic!("{error:?}")
+    };
     assert_eq!((code, status.as_str()), (7, "exit code: 7"));
     last_output.sort();
     assert_eq!(last_output, ["one", "three", "two"]);
     let log = log.expect("a log");
     assert!(log.starts_with(lab.store().builds().log_path(&request.build)));
     let text = std::fs::read_to_string(log).expect("the log");
-    assert!(text.contains("one\n") && text.contains("two\n") && text.contains("three"), "{text:?}");
+    assert!(
+        text.contains("one\n") && text.contains("two\n") && text.contains("three"),
+        "{text:?}"
+    );
 
     let mut builder = Builder::default();
     let base = shell(&mut builder);
-    let missing = Exec { args: vec!["/no/such/program".to_owned()], cwd: "/".to_owned(), ..Exec::default() };
+    let missing = Exec {
+        args: vec!["/no/such/program".to_owned()],
+        cwd: "/".to_owned(),
+        ..Exec::default()
+    };
     let target = builder.add("missing", Op::Exec(missing), &[base]);
-    let Err(SolveError::Step(error)) = lab.solve(&builder.graph, target).result else { panic!("no failure") };
-    assert!(matches!(&error.cause, StepFailure::Sandbox { command, .. } if command == "/no/such/program"), "{error:?}");
+    let Err(SolveError::Step(error)) = lab.solve(&builder.graph, target).result else {
+        panic!("no failure")
+    };
+    assert!(
+        matches!(&error.cause, StepFailure::Sandbox { command, .. } if command == "/no/such/program"),
+        "{error:?}"
+    );
 }
 
 /// Whether some process of the machine has `text` in its command line.
@@ -147,19 +208,35 @@ fn a_failing_step_kills_the_others(lab: &Lab) {
     let mut builder = Builder::default();
     let base = shell(&mut builder);
     let marker = format!("6{:07}", std::process::id());
-    let slow = run(&mut builder, "slow", base, &format!("sh -c 'sleep {marker}' & sleep {marker}"));
+    let slow = run(
+        &mut builder,
+        "slow",
+        base,
+        &format!("sh -c 'sleep {marker}' & sleep {marker}"),
+    );
     let bad = run(&mut builder, "bad", base, "sleep 0.3; exit 3");
     let target = builder.copy("join", slow, bad, (&["/bin/sh"], "/x"));
     let began = Instant::now();
     let sink = Arc::new(Record::default());
     let solved = lab.solve_with(&builder.graph, target, sink.clone(), &Cancel::new());
     assert!(began.elapsed() < Duration::from_secs(60));
-    assert_eq!(outcomes(&solved), [("busybox", Ran), ("slow", Canceled), ("bad", Failed)]);
-    let Err(SolveError::Step(error)) = solved.result else { panic!("no failure") };
+    assert_eq!(
+        outcomes(&solved),
+        [("busybox", Ran), ("slow", Canceled), ("bad", Failed)]
+    );
+    let Err(SolveError::Step(error)) = solved.result else {
+        panic!("no failure")
+    };
     assert_eq!(error.name, "bad");
     assert!(!is_running(&marker), "a process of the other step is left");
     let events = sink.events.lock().expect("the lock");
-    assert_eq!(events.iter().filter(|event| matches!(event, EventKind::Canceled { .. })).count(), 1);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| matches!(event, EventKind::Canceled { .. }))
+            .count(),
+        1
+    );
 }
 
 fn cancelling_kills_processes(lab: &Lab) {
@@ -167,7 +244,12 @@ fn cancelling_kills_processes(lab: &Lab) {
     let base = shell(&mut builder);
     let marker = format!("7{:07}", std::process::id());
     // It ignores what can be ignored.
-    let target = run(&mut builder, "stubborn", base, &format!("trap '' INT TERM HUP; sleep {marker}; sleep {marker}"));
+    let target = run(
+        &mut builder,
+        "stubborn",
+        base,
+        &format!("trap '' INT TERM HUP; sleep {marker}; sleep {marker}"),
+    );
     let cancel = Cancel::new();
     let (raise, wanted) = (cancel.clone(), marker.clone());
     let watcher = std::thread::spawn(move || {
@@ -188,8 +270,16 @@ fn steps_overlap(lab: &Lab) {
     let mut builder = Builder::default();
     let base = shell(&mut builder);
     let mut target = base;
-    let steps: Vec<VertexId> =
-        (0..4).map(|step| run(&mut builder, &format!("step {step}"), base, &format!("sleep 1; echo {step} > /s"))).collect();
+    let steps: Vec<VertexId> = (0..4)
+        .map(|step| {
+            run(
+                &mut builder,
+                &format!("step {step}"),
+                base,
+                &format!("sleep 1; echo {step} > /s"),
+            )
+        })
+        .collect();
     for (position, step) in steps.into_iter().enumerate() {
         target = builder.copy("take", target, step, (&["/s"], &format!("/s{position}")));
     }
@@ -211,15 +301,32 @@ fn steps_overlap(lab: &Lab) {
 fn nothing_of_the_sandbox_gets_into_a_layer(lab: &Lab) {
     let mut builder = Builder::default();
     let base = shell(&mut builder);
-    let file = SandboxFile { path: "/dev/pipes/script".to_owned(), data: b"echo from file".to_vec(), mode: 0o755 };
+    let file = SandboxFile {
+        path: "/dev/pipes/script".to_owned(),
+        data: b"echo from file".to_vec(),
+        mode: 0o755,
+    };
     let script = "test -e /proc/self && test -s /etc/hosts && echo x >> /etc/hosts && sh /dev/pipes/script && echo 1 > /made";
-    let exec = Exec { files: vec![file], unkeyed_env: vec!["http_proxy=p".to_owned()], ..command(script) };
+    let exec = Exec {
+        files: vec![file],
+        unkeyed_env: vec!["http_proxy=p".to_owned()],
+        ..command(script)
+    };
     let target = builder.add("run", Op::Exec(exec), &[base]);
     let sink = Arc::new(Record::default());
     let solved = lab.solve_with(&builder.graph, target, sink.clone(), &Cancel::new());
     let layer = snapshot(&solved).layers.last().expect("a layer").clone();
     assert_eq!(sink.output(), b"from file\n");
-    let listing = lab.store().layers().require(&layer).and_then(|layer| layer.listing()).expect("the listing");
-    let paths: Vec<String> = listing.entries().iter().map(|entry| entry.path.to_string()).collect();
+    let listing = lab
+        .store()
+        .layers()
+        .require(&layer)
+        .and_then(|layer| layer.listing())
+        .expect("the listing");
+    let paths: Vec<String> = listing
+        .entries()
+        .iter()
+        .map(|entry| entry.path.to_string())
+        .collect();
     assert_eq!(paths, ["made"]);
 }

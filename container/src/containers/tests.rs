@@ -23,7 +23,14 @@ impl Scratch {
         let path = std::env::temp_dir().join(format!("kiln-container-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).expect("a temporary directory");
         let boot = kiln_cache::boot::id().expect("the boot id");
-        let store = Store::open(&path.join("store"), StoreOptions { userxattr: false, boot }).expect("a store");
+        let store = Store::open(
+            &path.join("store"),
+            StoreOptions {
+                userxattr: false,
+                boot,
+            },
+        )
+        .expect("a store");
         Self { path, store }
     }
 
@@ -34,9 +41,18 @@ impl Scratch {
     /// What lies about in the store's folder for work in progress.
     fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for owner in std::fs::read_dir(self.store.root().join("tmp")).expect("tmp").flatten() {
-            let Ok(entries) = std::fs::read_dir(owner.path()) else { continue };
-            found.extend(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        for owner in std::fs::read_dir(self.store.root().join("tmp"))
+            .expect("tmp")
+            .flatten()
+        {
+            let Ok(entries) = std::fs::read_dir(owner.path()) else {
+                continue;
+            };
+            found.extend(
+                entries
+                    .flatten()
+                    .map(|entry| entry.file_name().to_string_lossy().into_owned()),
+            );
         }
         found.retain(|name| name != "lock");
         found
@@ -66,8 +82,12 @@ fn pretend_to_run(container: &mut Container, process: Option<HostProcess>) {
 }
 
 fn names(containers: &Containers) -> Vec<String> {
-    let mut names: Vec<String> =
-        containers.list().expect("a list").iter().map(|container| container.state().name.clone()).collect();
+    let mut names: Vec<String> = containers
+        .list()
+        .expect("a list")
+        .iter()
+        .map(|container| container.state().name.clone())
+        .collect();
     names.sort();
     names
 }
@@ -104,10 +124,18 @@ fn an_id_that_begins_like_another_is_ambiguous() {
     let scratch = Scratch::new();
     let containers = scratch.containers();
     // 17 ids: two of them begin with the same digit.
-    let all: Vec<Container> = (0..17).map(|_| create(&containers, None).expect("a container")).collect();
-    let shared = all.iter().map(|container| &container.state().id[..1]).find(|digit| {
-        all.iter().filter(|container| container.state().id.starts_with(digit)).count() > 1
-    });
+    let all: Vec<Container> = (0..17)
+        .map(|_| create(&containers, None).expect("a container"))
+        .collect();
+    let shared = all
+        .iter()
+        .map(|container| &container.state().id[..1])
+        .find(|digit| {
+            all.iter()
+                .filter(|container| container.state().id.starts_with(digit))
+                .count()
+                > 1
+        });
     let shared = shared.expect("two ids that begin alike");
     assert!(matches!(containers.find(shared), Err(Error::Ambiguous(_))));
 }
@@ -123,7 +151,10 @@ fn a_name_belongs_to_one_container() {
         other => panic!("{other:?}"),
     }
     assert_eq!(names(&containers), ["db"]);
-    assert!(matches!(create(&containers, Some("no/name")), Err(Error::InvalidName(_))));
+    assert!(matches!(
+        create(&containers, Some("no/name")),
+        Err(Error::InvalidName(_))
+    ));
     let nothing = containers.create(RunOptions::default(), &Config::default());
     assert!(matches!(nothing, Err(Error::NoCommand)));
     assert!(scratch.leftovers().is_empty(), "{:?}", scratch.leftovers());
@@ -139,8 +170,13 @@ fn of_many_at_once_one_gets_the_name() {
         std::fs::create_dir_all(link.parent().expect("a folder")).expect("names");
         std::os::unix::fs::symlink("f".repeat(64), &link).expect("a stale link");
         let made: Vec<Container> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| create(&containers, Some("race")).ok())).collect();
-            threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect()
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| create(&containers, Some("race")).ok()))
+                .collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().expect("no panic"))
+                .collect()
         });
         assert_eq!(made.len(), 1, "round {round}");
         assert_eq!(names(&containers), ["race"]);
@@ -180,7 +216,10 @@ fn looking_at_a_dead_container_does_not_keep_others_from_removing_it() {
         drop(container);
         std::thread::scope(|scope| {
             let looking = scope.spawn(|| (0..20).for_each(|_| drop(containers.list().expect("a list"))));
-            containers.find("dead").and_then(|container| container.remove(false)).expect("removed");
+            containers
+                .find("dead")
+                .and_then(|container| container.remove(false))
+                .expect("removed");
             looking.join().expect("no panic");
         });
     }
@@ -191,7 +230,10 @@ fn force_kills_the_process() {
     let scratch = Scratch::new();
     let containers = scratch.containers();
     let mut container = create(&containers, Some("server")).expect("server");
-    let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().expect("a process");
+    let mut child = std::process::Command::new("/bin/sleep")
+        .arg("60")
+        .spawn()
+        .expect("a process");
     pretend_to_run(&mut container, HostProcess::of(child.id().cast_signed()));
     let seen = containers.find("server").expect("server");
     std::thread::scope(|scope| {
@@ -213,7 +255,10 @@ fn a_damaged_container_does_not_stand_in_the_way() {
     let bad = create(&containers, Some("bad")).expect("bad");
     std::fs::write(bad.folder.join("container.json"), "").expect("damage");
     assert!(matches!(containers.list(), Err(Error::State { path, .. }) if path.starts_with(&bad.folder)));
-    assert!(matches!(containers.find(&bad.state().id), Err(Error::State { .. })));
+    assert!(matches!(
+        containers.find(&bad.state().id),
+        Err(Error::State { .. })
+    ));
     assert_eq!(containers.find("good").expect("good").state().id, good.state().id);
 }
 
@@ -222,7 +267,10 @@ fn somebody_else_may_remove_it_first() {
     let scratch = Scratch::new();
     let containers = scratch.containers();
     drop(create(&containers, Some("twice")).expect("twice"));
-    let (one, other) = (containers.find("twice").expect("once"), containers.find("twice").expect("again"));
+    let (one, other) = (
+        containers.find("twice").expect("once"),
+        containers.find("twice").expect("again"),
+    );
     one.remove(false).expect("removed");
     other.remove(false).expect("gone is gone");
 }

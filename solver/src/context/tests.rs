@@ -13,7 +13,11 @@ struct Hiding(&'static [&'static str]);
 
 impl WalkPolicy for Hiding {
     fn decide(&self, path: &TreePath, _is_dir: bool) -> Decision {
-        if self.why_excluded(path).is_some() { Decision::Prune } else { Decision::Include }
+        if self.why_excluded(path).is_some() {
+            Decision::Prune
+        } else {
+            Decision::Include
+        }
     }
 }
 
@@ -39,26 +43,51 @@ impl HashMemory for Recording {
 }
 
 fn local(folder: &TempDir, hidden: &'static [&'static str]) -> LocalContext {
-    LocalContext { directory: folder.path().to_owned(), policy: Arc::new(Hiding(hidden)) }
+    LocalContext {
+        directory: folder.path().to_owned(),
+        policy: Arc::new(Hiding(hidden)),
+    }
 }
 
 /// What a context is seen to hold, and which files were read for it.
 fn view(folder: &TempDir, hidden: &'static [&'static str], patterns: &[&str]) -> (Vec<String>, Vec<String>) {
     let context = local(folder, hidden);
-    let patterns: Vec<TreePath> = patterns.iter().map(|text| TreePath::clean(text).expect("a path")).collect();
+    let patterns: Vec<TreePath> = patterns
+        .iter()
+        .map(|text| TreePath::clean(text).expect("a path"))
+        .collect();
     let memory = Recording::default();
     let root = context.open().expect("the context");
     let view = ContextView::read(&context, root, &patterns, &memory).expect("a view");
-    assert!(view.listing.entries().iter().all(|entry| (entry.uid, entry.gid) == (0, 0)));
+    assert!(
+        view.listing
+            .entries()
+            .iter()
+            .all(|entry| (entry.uid, entry.gid) == (0, 0))
+    );
     let mut read = memory.0.into_inner().expect("the lock");
     read.sort();
-    (view.listing.entries().iter().map(|entry| entry.path.to_string()).collect(), read)
+    (
+        view.listing
+            .entries()
+            .iter()
+            .map(|entry| entry.path.to_string())
+            .collect(),
+        read,
+    )
 }
 
 #[test]
 fn only_what_patterns_reach_is_read() {
     let folder = TempDir::new();
-    for path in ["a.txt", "b.txt", "src/main.c", "src/deep/x.c", "src/deep/y.h", "docs/a.txt"] {
+    for path in [
+        "a.txt",
+        "b.txt",
+        "src/main.c",
+        "src/deep/x.c",
+        "src/deep/y.h",
+        "docs/a.txt",
+    ] {
         folder.write(path, path);
     }
     let table: &[(&[&str], &[&str])] = &[
@@ -72,13 +101,26 @@ fn only_what_patterns_reach_is_read() {
         (&["nothing", "no/thing"], &[]),
         (&["a.txt/below"], &[]),
         (&["["], &[]),
-        (&["."], &["a.txt", "b.txt", "docs/a.txt", "src/deep/x.c", "src/deep/y.h", "src/main.c"]),
+        (
+            &["."],
+            &[
+                "a.txt",
+                "b.txt",
+                "docs/a.txt",
+                "src/deep/x.c",
+                "src/deep/y.h",
+                "src/main.c",
+            ],
+        ),
     ];
     for (patterns, expected) in table {
         let (seen, read) = view(&folder, &[], patterns);
         assert_eq!(read, *expected, "{patterns:?}");
         // Directories above are listed, other files are not.
-        assert!(expected.iter().all(|path| seen.iter().any(|seen| seen == path)), "{patterns:?}: {seen:?}");
+        assert!(
+            expected.iter().all(|path| seen.iter().any(|seen| seen == path)),
+            "{patterns:?}: {seen:?}"
+        );
         let files = seen.iter().filter(|seen| seen.contains('.')).count();
         assert_eq!(files, expected.len(), "{patterns:?}: {seen:?}");
     }
@@ -146,19 +188,39 @@ fn a_missing_source_is_explained() {
     }
     let context = local(&folder, &["other", "secret", "app.pyc"]);
     let root = context.open().expect("the context");
-    assert_eq!(why_hidden(&context, &root, &path("secret/key")).as_deref(), Some("ignore:2"));
-    assert_eq!(why_hidden(&context, &root, &path("app.pyc")), None, "a rule hides nothing that is not there");
+    assert_eq!(
+        why_hidden(&context, &root, &path("secret/key")).as_deref(),
+        Some("ignore:2")
+    );
+    assert_eq!(
+        why_hidden(&context, &root, &path("app.pyc")),
+        None,
+        "a rule hides nothing that is not there"
+    );
     assert_eq!(why_hidden(&context, &root, &path("app.py")), None);
     assert_eq!(similar_names(&context, &root, &path("App.yp")), ["app.py"]);
     assert_eq!(similar_names(&context, &root, &path("src/main.cc")), ["main.c"]);
-    assert_eq!(similar_names(&context, &root, &path("secrt")), [""; 0], "what is hidden is no help");
+    assert_eq!(
+        similar_names(&context, &root, &path("secrt")),
+        [""; 0],
+        "what is hidden is no help"
+    );
     assert_eq!(similar_names(&context, &root, &path("none/x")), [""; 0]);
-    assert_eq!(similar(b"ab", ["zz", "x"].iter()), [""; 0], "short names resemble nothing");
+    assert_eq!(
+        similar(b"ab", ["zz", "x"].iter()),
+        [""; 0],
+        "short names resemble nothing"
+    );
 }
 
 #[test]
 fn a_context_that_is_not_there_is_named() {
     let folder = TempDir::new();
-    let context = LocalContext { directory: folder.path().join("none"), policy: Arc::new(Hiding(&[])) };
-    assert!(matches!(context.open(), Err(ContextError::Open { directory, .. }) if directory.ends_with("none")));
+    let context = LocalContext {
+        directory: folder.path().join("none"),
+        policy: Arc::new(Hiding(&[])),
+    };
+    assert!(
+        matches!(context.open(), Err(ContextError::Open { directory, .. }) if directory.ends_with("none"))
+    );
 }

@@ -23,20 +23,34 @@ fn command() -> Exec {
         cwd: "/src".to_owned(),
         user: "app".to_owned(),
         network: NetworkMode::Default,
-        files: vec![SandboxFile { path: "/dev/script".to_owned(), data: b"echo".to_vec(), mode: 0o755 }],
+        files: vec![SandboxFile {
+            path: "/dev/script".to_owned(),
+            data: b"echo".to_vec(),
+            mode: 0o755,
+        }],
     }
 }
 
 fn exec_key(edit: impl FnOnce(&mut Exec)) -> Key {
     let mut command = command();
     edit(&mut command);
-    exec(RecordKind::Definition, &command, NetworkMode::Host, &platform(), root()).0
+    exec(
+        RecordKind::Definition,
+        &command,
+        NetworkMode::Host,
+        &platform(),
+        root(),
+    )
+    .0
 }
 
 fn copy() -> Copy {
     Copy {
         from: 1,
-        sources: vec![CopySource { pattern: "a".to_owned(), span: None }],
+        sources: vec![CopySource {
+            pattern: "a".to_owned(),
+            span: None,
+        }],
         destination: "/dst/".to_owned(),
         owner: None,
         mode: None,
@@ -55,12 +69,30 @@ fn step() -> CopyIdentity {
 fn copy_key(identity: CopyIdentity, edit: impl FnOnce(&mut Copy)) -> Key {
     let mut copy = copy();
     edit(&mut copy);
-    let op = FileOp { actions: vec![FileAction::Copy(copy)] };
-    file(RecordKind::Definition, &op, &platform(), root(), &[Some(identity)]).0
+    let op = FileOp {
+        actions: vec![FileAction::Copy(copy)],
+    };
+    file(
+        RecordKind::Definition,
+        &op,
+        &platform(),
+        root(),
+        &[Some(identity)],
+    )
+    .0
 }
 
 fn file_key(action: FileAction) -> Key {
-    file(RecordKind::Definition, &FileOp { actions: vec![action] }, &platform(), root(), &[None]).0
+    file(
+        RecordKind::Definition,
+        &FileOp {
+            actions: vec![action],
+        },
+        &platform(),
+        root(),
+        &[None],
+    )
+    .0
 }
 
 fn make_file(edit: impl FnOnce(&mut MakeFile)) -> Key {
@@ -76,7 +108,11 @@ fn make_file(edit: impl FnOnce(&mut MakeFile)) -> Key {
 }
 
 fn make_directory(edit: impl FnOnce(&mut MakeDirectory)) -> Key {
-    let mut make = MakeDirectory { path: "/dst".to_owned(), mode: 0o755, owner: String::new() };
+    let mut make = MakeDirectory {
+        path: "/dst".to_owned(),
+        mode: 0o755,
+        owner: String::new(),
+    };
     edit(&mut make);
     file_key(FileAction::MakeDirectory(make))
 }
@@ -94,28 +130,78 @@ fn assert_all_differ(keys: &[(&str, Key)]) {
 fn every_parameter_of_a_process_counts() {
     assert_all_differ(&[
         ("as it is", exec_key(|_| {})),
-        ("an argument", exec_key(|exec| exec.args[2] = "make all".to_owned())),
-        ("arguments cut differently", exec_key(|exec| exec.args = vec!["sh".to_owned(), "-c make".to_owned()])),
+        (
+            "an argument",
+            exec_key(|exec| exec.args[2] = "make all".to_owned()),
+        ),
+        (
+            "arguments cut differently",
+            exec_key(|exec| exec.args = vec!["sh".to_owned(), "-c make".to_owned()]),
+        ),
         ("a value", exec_key(|exec| exec.env[1] = "A=2".to_owned())),
-        ("a variable's name", exec_key(|exec| exec.env[1] = "B=1".to_owned())),
+        (
+            "a variable's name",
+            exec_key(|exec| exec.env[1] = "B=1".to_owned()),
+        ),
         ("a variable less", exec_key(|exec| drop(exec.env.pop()))),
-        ("the working directory", exec_key(|exec| exec.cwd = "/".to_owned())),
+        (
+            "the working directory",
+            exec_key(|exec| exec.cwd = "/".to_owned()),
+        ),
         ("the user", exec_key(|exec| exec.user = "0".to_owned())),
-        ("a file's bytes", exec_key(|exec| exec.files[0].data = b"echo 1".to_vec())),
+        (
+            "a file's bytes",
+            exec_key(|exec| exec.files[0].data = b"echo 1".to_vec()),
+        ),
         ("a file's mode", exec_key(|exec| exec.files[0].mode = 0o644)),
-        ("a file's place", exec_key(|exec| exec.files[0].path = "/dev/other".to_owned())),
+        (
+            "a file's place",
+            exec_key(|exec| exec.files[0].path = "/dev/other".to_owned()),
+        ),
         ("no file", exec_key(|exec| exec.files.clear())),
     ]);
     let key = |kind, network, platform: &str, root| {
-        exec(kind, &command(), network, &platform.parse().expect("a platform"), root).0
+        exec(
+            kind,
+            &command(),
+            network,
+            &platform.parse().expect("a platform"),
+            root,
+        )
+        .0
     };
     let (definition, content) = (RecordKind::Definition, RecordKind::Content);
     assert_all_differ(&[
-        ("as it is", key(definition, NetworkMode::Host, "linux/amd64", root())),
-        ("the network", key(definition, NetworkMode::None, "linux/amd64", root())),
-        ("the platform", key(definition, NetworkMode::Host, "linux/arm64", root())),
-        ("the root", key(definition, NetworkMode::Host, "linux/amd64", RootIdentity::Definition(Key([9; 32])))),
-        ("content", key(content, NetworkMode::Host, "linux/amd64", RootIdentity::Content(ContentHash([1; 32])))),
+        (
+            "as it is",
+            key(definition, NetworkMode::Host, "linux/amd64", root()),
+        ),
+        (
+            "the network",
+            key(definition, NetworkMode::None, "linux/amd64", root()),
+        ),
+        (
+            "the platform",
+            key(definition, NetworkMode::Host, "linux/arm64", root()),
+        ),
+        (
+            "the root",
+            key(
+                definition,
+                NetworkMode::Host,
+                "linux/amd64",
+                RootIdentity::Definition(Key([9; 32])),
+            ),
+        ),
+        (
+            "content",
+            key(
+                content,
+                NetworkMode::Host,
+                "linux/amd64",
+                RootIdentity::Content(ContentHash([1; 32])),
+            ),
+        ),
         ("kind", key(content, NetworkMode::Host, "linux/amd64", root())),
     ]);
 }
@@ -123,7 +209,10 @@ fn every_parameter_of_a_process_counts() {
 #[test]
 fn what_is_no_part_of_a_process_does_not_count() {
     let reference = exec_key(|_| {});
-    assert_eq!(exec_key(|exec| exec.unkeyed_env = vec!["HTTP_PROXY=http://p".to_owned()]), reference);
+    assert_eq!(
+        exec_key(|exec| exec.unkeyed_env = vec!["HTTP_PROXY=http://p".to_owned()]),
+        reference
+    );
     // It counts as the request's default was filled in.
     assert_eq!(exec_key(|exec| exec.network = NetworkMode::None), reference);
 }
@@ -133,17 +222,32 @@ fn every_parameter_of_a_copy_counts() {
     for identity in [files(), step()] {
         assert_all_differ(&[
             ("as it is", copy_key(identity, |_| {})),
-            ("the destination", copy_key(identity, |copy| copy.destination = "/dst".to_owned())),
-            ("the owner", copy_key(identity, |copy| copy.owner = Some("0".to_owned()))),
-            ("the mode", copy_key(identity, |copy| copy.mode = Some("644".to_owned()))),
+            (
+                "the destination",
+                copy_key(identity, |copy| copy.destination = "/dst".to_owned()),
+            ),
+            (
+                "the owner",
+                copy_key(identity, |copy| copy.owner = Some("0".to_owned())),
+            ),
+            (
+                "the mode",
+                copy_key(identity, |copy| copy.mode = Some("644".to_owned())),
+            ),
             ("unpacking", copy_key(identity, |copy| copy.unpack = true)),
         ]);
     }
     assert_all_differ(&[
         ("files", copy_key(files(), |_| {})),
-        ("other files", copy_key(CopyIdentity::Files(ContentHash([4; 32])), |_| {})),
+        (
+            "other files",
+            copy_key(CopyIdentity::Files(ContentHash([4; 32])), |_| {}),
+        ),
         ("a step", copy_key(step(), |_| {})),
-        ("another step", copy_key(CopyIdentity::Definition(Key([4; 32])), |_| {})),
+        (
+            "another step",
+            copy_key(CopyIdentity::Definition(Key([4; 32])), |_| {}),
+        ),
     ]);
 }
 
@@ -153,7 +257,10 @@ fn every_parameter_of_a_copy_counts() {
 fn sources_count_by_name_or_by_what_they_select() {
     let sources = |patterns: &'static [&str]| {
         move |copy: &mut Copy| {
-            let source = |pattern: &&str| CopySource { pattern: (*pattern).to_owned(), span: None };
+            let source = |pattern: &&str| CopySource {
+                pattern: (*pattern).to_owned(),
+                span: None,
+            };
             copy.sources = patterns.iter().map(source).collect();
         }
     };
@@ -164,8 +271,14 @@ fn sources_count_by_name_or_by_what_they_select() {
         ("b a", copy_key(step(), sources(&["b", "a"]))),
         ("none", copy_key(step(), sources(&[]))),
     ]);
-    assert_eq!(copy_key(step(), sources(&["/x/../a/"])), copy_key(step(), sources(&["a"])));
-    assert_eq!(copy_key(files(), sources(&["a", "b"])), copy_key(files(), sources(&["*"])));
+    assert_eq!(
+        copy_key(step(), sources(&["/x/../a/"])),
+        copy_key(step(), sources(&["a"]))
+    );
+    assert_eq!(
+        copy_key(files(), sources(&["a", "b"])),
+        copy_key(files(), sources(&["*"]))
+    );
 }
 
 #[test]
@@ -183,7 +296,10 @@ fn every_parameter_of_made_files_and_directories_counts() {
         ("its mode", make_directory(|make| make.mode = 0o700)),
         ("its owner", make_directory(|make| make.owner = "app".to_owned())),
         ("a file", make_file(|_| {})),
-        ("the destination", make_file(|make| make.destination = "/dst/".to_owned())),
+        (
+            "the destination",
+            make_file(|make| make.destination = "/dst/".to_owned()),
+        ),
         ("the name", make_file(|make| make.name = "other".to_owned())),
         ("the bytes", make_file(|make| make.data = b"other".to_vec())),
         ("the mode", make_file(|make| make.mode = Some("600".to_owned()))),
@@ -196,9 +312,22 @@ fn every_parameter_of_made_files_and_directories_counts() {
 #[test]
 fn actions_count_in_their_order() {
     let directory = |path: &str| {
-        FileAction::MakeDirectory(MakeDirectory { path: path.to_owned(), mode: 0o755, owner: String::new() })
+        FileAction::MakeDirectory(MakeDirectory {
+            path: path.to_owned(),
+            mode: 0o755,
+            owner: String::new(),
+        })
     };
-    let key = |actions| file(RecordKind::Definition, &FileOp { actions }, &platform(), root(), &[]).0;
+    let key = |actions| {
+        file(
+            RecordKind::Definition,
+            &FileOp { actions },
+            &platform(),
+            root(),
+            &[],
+        )
+        .0
+    };
     assert_all_differ(&[
         ("none", key(vec![])),
         ("a", key(vec![directory("/a")])),

@@ -5,7 +5,13 @@ use crate::graph::CopySource;
 use crate::testing::{dir, file, link, listing, path, symlink};
 
 fn sources(patterns: &[&str]) -> Vec<CopySource> {
-    patterns.iter().map(|pattern| CopySource { pattern: (*pattern).to_owned(), span: None }).collect()
+    patterns
+        .iter()
+        .map(|pattern| CopySource {
+            pattern: (*pattern).to_owned(),
+            span: None,
+        })
+        .collect()
 }
 
 fn chosen(listing: &Listing, patterns: &[&str]) -> Selection {
@@ -60,10 +66,16 @@ fn patterns_find_places() {
         (&["file_link"], &["file_link -> a/one.txt"]),
         (&["dir_link"], &["dir_link -> a/"]),
         (&["dir_link/one.txt"], &["one.txt -> a/one.txt"]),
-        (&["dir_link/*.txt"], &["one.txt -> a/one.txt", "two.txt -> a/two.txt"]),
+        (
+            &["dir_link/*.txt"],
+            &["one.txt -> a/one.txt", "two.txt -> a/two.txt"],
+        ),
         (&["dir_link/up"], &["up -> top.txt"]),
         (&["we\\[ird"], &["we[ird -> we[ird"]),
-        (&["top.txt", "a/one.txt", "top.txt"], &["top.txt -> top.txt", "one.txt -> a/one.txt", "top.txt -> top.txt"]),
+        (
+            &["top.txt", "a/one.txt", "top.txt"],
+            &["top.txt -> top.txt", "one.txt -> a/one.txt", "top.txt -> top.txt"],
+        ),
     ];
     for (patterns, expected) in table {
         let found: Vec<String> = chosen(&listing, patterns)
@@ -71,7 +83,11 @@ fn patterns_find_places() {
             .iter()
             .map(|place| {
                 let slash = if place.is_dir { "/" } else { "" };
-                format!("{} -> {}{slash}", String::from_utf8_lossy(&place.name), place.path)
+                format!(
+                    "{} -> {}{slash}",
+                    String::from_utf8_lossy(place.written.file_name().unwrap_or_default()),
+                    place.path
+                )
             })
             .collect();
         assert_eq!(found, *expected, "{patterns:?}");
@@ -86,7 +102,10 @@ fn failures_name_their_source() {
         ("a/none/x", "\"/a/none/x\": a/none: not found"),
         ("top.txt/x", "\"/top.txt/x\": top.txt: not found"),
         ("loop", "\"/loop\": loop: too many levels of symbolic links"),
-        ("a/[", "\"a/[\": the pattern is malformed: a `[` class or a `\\` escape is not closed"),
+        (
+            "a/[",
+            "\"a/[\": the pattern is malformed: a `[` class or a `\\` escape is not closed",
+        ),
         ("dangling", "\"/dangling\": none: not found"),
         ("dang*", "\"/dangling\": none: not found"),
     ];
@@ -99,7 +118,10 @@ fn failures_name_their_source() {
     let sources = sources(&["a\0b"]);
     let nul = select(&listing, &sources).map_err(|(_, error)| error);
     assert!(matches!(nul, Err(SelectError::Path { .. })));
-    assert_eq!(ResolveError::NotFound { path: path("x") }.to_string(), "x: not found");
+    assert_eq!(
+        ResolveError::NotFound { path: path("x") }.to_string(),
+        "x: not found"
+    );
 }
 
 #[test]
@@ -110,26 +132,55 @@ fn the_hash_is_of_what_a_copy_sees() {
         edit(&mut entries);
         listing(entries)
     };
-    let set = |at: &'static str, new: Entry| move |entries: &mut Vec<Entry>| {
-        entries.retain(|entry| entry.path != path(at));
-        entries.push(new.clone());
+    let set = |at: &'static str, new: Entry| {
+        move |entries: &mut Vec<Entry>| {
+            entries.retain(|entry| entry.path != path(at));
+            entries.push(new.clone());
+        }
     };
     let other_bytes = edited(&set("a/one.txt", file("a/one.txt", "new")));
-    for patterns in [&["a"][..], &["a/one.txt"], &["dir_link"], &["file_link"], &["."], &["a/*"]] {
-        assert_ne!(hash(&base, patterns), hash(&other_bytes, patterns), "{patterns:?}");
+    for patterns in [
+        &["a"][..],
+        &["a/one.txt"],
+        &["dir_link"],
+        &["file_link"],
+        &["."],
+        &["a/*"],
+    ] {
+        assert_ne!(
+            hash(&base, patterns),
+            hash(&other_bytes, patterns),
+            "{patterns:?}"
+        );
     }
     for patterns in [&["a/two.txt"][..], &["top.txt"], &["a/sub"], &["no*"]] {
-        assert_eq!(hash(&base, patterns), hash(&other_bytes, patterns), "{patterns:?}");
+        assert_eq!(
+            hash(&base, patterns),
+            hash(&other_bytes, patterns),
+            "{patterns:?}"
+        );
     }
     // Attributes count, times do not.
-    let mode = edited(&set("a/one.txt", Entry { mode: 0o755, ..file("a/one.txt", "1") }));
+    let mode = edited(&set(
+        "a/one.txt",
+        Entry {
+            mode: 0o755,
+            ..file("a/one.txt", "1")
+        },
+    ));
     assert_ne!(hash(&base, &["a"]), hash(&mode, &["a"]));
     assert_ne!(hash(&base, &["a/one.txt"]), hash(&mode, &["a/one.txt"]));
     let touched = edited(&set(
         "a/one.txt",
-        Entry { mtime: kiln_tree::Timestamp { secs: 99, nanos: 9 }, ..file("a/one.txt", "1") },
+        Entry {
+            mtime: kiln_tree::Timestamp { secs: 99, nanos: 9 },
+            ..file("a/one.txt", "1")
+        },
     ));
-    assert_eq!(hash(&base, &["a", "a/one.txt", "."]), hash(&touched, &["a", "a/one.txt", "."]));
+    assert_eq!(
+        hash(&base, &["a", "a/one.txt", "."]),
+        hash(&touched, &["a", "a/one.txt", "."])
+    );
     // A new file in a directory, and what a wildcard newly finds.
     let more = edited(&|entries: &mut Vec<Entry>| entries.push(file("a/three.txt", "3")));
     assert_ne!(hash(&base, &["a"]), hash(&more, &["a"]));
@@ -153,18 +204,38 @@ fn names_count_where_they_reach_the_destination() {
 #[test]
 fn hard_links_across_the_border_count_as_files() {
     let inside = listing(vec![dir("d"), file("d/a", "same"), link("d/b", "d/a")]);
-    let from_outside = listing(vec![file("a", "same"), dir("d"), link("d/a", "a"), link("d/b", "a")]);
-    assert_eq!(hash(&inside, &["d"]), hash(&from_outside, &["d"]), "the first name inside is the file");
+    let from_outside = listing(vec![
+        file("a", "same"),
+        dir("d"),
+        link("d/a", "a"),
+        link("d/b", "a"),
+    ]);
+    assert_eq!(
+        hash(&inside, &["d"]),
+        hash(&from_outside, &["d"]),
+        "the first name inside is the file"
+    );
     let apart = listing(vec![dir("d"), file("d/a", "same"), file("d/b", "same")]);
     assert_ne!(hash(&inside, &["d"]), hash(&apart, &["d"]));
-    let other = listing(vec![file("a", "other"), dir("d"), link("d/a", "a"), link("d/b", "a")]);
+    let other = listing(vec![
+        file("a", "other"),
+        dir("d"),
+        link("d/a", "a"),
+        link("d/b", "a"),
+    ]);
     assert_ne!(hash(&from_outside, &["d"]), hash(&other, &["d"]));
-    assert_eq!(hash(&from_outside, &["d/b"]), hash(&listing(vec![file("b", "same")]), &["b"]));
+    assert_eq!(
+        hash(&from_outside, &["d/b"]),
+        hash(&listing(vec![file("b", "same")]), &["b"])
+    );
 }
 
 #[test]
 fn a_device_is_no_directory() {
-    let device = Entry { kind: EntryKind::CharDevice { major: 1, minor: 3 }, ..file("null", "") };
+    let device = Entry {
+        kind: EntryKind::CharDevice { major: 1, minor: 3 },
+        ..file("null", "")
+    };
     let listing = listing(vec![device]);
     assert!(!chosen(&listing, &["null"]).places[0].is_dir);
 }

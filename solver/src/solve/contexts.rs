@@ -22,20 +22,37 @@ pub(super) struct Contexts<'a> {
 }
 
 impl<'a> Contexts<'a> {
-    pub(super) fn new(engine: &'a Engine, request: &'a SolveRequest, graph: &'a Graph, order: &[VertexId]) -> Self {
+    pub(super) fn new(
+        engine: &'a Engine,
+        request: &'a SolveRequest,
+        graph: &'a Graph,
+        order: &[VertexId],
+    ) -> Self {
         let mut patterns: BTreeMap<&str, Vec<TreePath>> = BTreeMap::new();
         for &id in order {
-            let Some(Vertex { op: Op::File(op), .. }) = graph.get(id) else { continue };
+            let Some(Vertex { op: Op::File(op), .. }) = graph.get(id) else {
+                continue;
+            };
             let inputs = graph.inputs(id);
             for action in &op.actions {
                 let FileAction::Copy(copy) = action else { continue };
-                let Some(name) = inputs.get(copy.from).and_then(|input| name(graph, *input)) else { continue };
+                let Some(name) = inputs.get(copy.from).and_then(|input| name(graph, *input)) else {
+                    continue;
+                };
                 // A malformed source is reported when it is selected, with its place.
-                let sources = copy.sources.iter().filter_map(|source| TreePath::clean(&source.pattern).ok());
+                let sources = copy
+                    .sources
+                    .iter()
+                    .filter_map(|source| TreePath::clean(&source.pattern).ok());
                 patterns.entry(name).or_default().extend(sources);
             }
         }
-        Self { engine, request, patterns, views: Mutex::default() }
+        Self {
+            engine,
+            request,
+            patterns,
+            views: Mutex::default(),
+        }
     }
 
     /// The directory that the request gives the name.
@@ -55,7 +72,11 @@ impl<'a> Contexts<'a> {
     }
 
     /// Reads the context again because `stale` turned out to be so; steps that notice it together read it once.
-    pub(super) fn read_again(&self, name: &str, stale: &Arc<ContextView>) -> Result<Arc<ContextView>, StepFailure> {
+    pub(super) fn read_again(
+        &self,
+        name: &str,
+        stale: &Arc<ContextView>,
+    ) -> Result<Arc<ContextView>, StepFailure> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         match views.get(name) {
             Some(view) if !Arc::ptr_eq(view, stale) => Ok(Arc::clone(view)),
@@ -68,7 +89,9 @@ impl<'a> Contexts<'a> {
     }
 
     fn read_now(&self, name: &str) -> Result<ContextView, StepFailure> {
-        let context = self.local(name).ok_or(StepFailure::Graph("a local directory that nobody named"))?;
+        let context = self
+            .local(name)
+            .ok_or(StepFailure::Graph("a local directory that nobody named"))?;
         let patterns = self.patterns.get(name).map(Vec::as_slice).unwrap_or_default();
         let root = context.open()?;
         // Opened before the walk: what changes after this moment is not remembered.
@@ -76,7 +99,9 @@ impl<'a> Contexts<'a> {
         let view = ContextView::read(context, root, patterns, &memory)?;
         // Losing the memory costs time in the next build, nothing else.
         if let Err(error) = memory.save() {
-            self.engine.note(format!("failed to save the file hashes of the build context: {error}"));
+            self.engine.note(format!(
+                "failed to save the file hashes of the build context: {error}"
+            ));
         }
         Ok(view)
     }

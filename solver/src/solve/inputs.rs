@@ -37,7 +37,10 @@ impl Solve<'_> {
                 chosen.push(None);
                 continue;
             };
-            let Some(name) = inputs.get(copy.from).and_then(|input| contexts::name(self.graph, *input)) else {
+            let Some(name) = inputs
+                .get(copy.from)
+                .and_then(|input| contexts::name(self.graph, *input))
+            else {
                 chosen.push(None);
                 continue;
             };
@@ -48,7 +51,10 @@ impl Solve<'_> {
             };
             let selection = select::select(&view.listing, &copy.sources)
                 .map_err(|(source, error)| self.missing(error, source, Some((name, &view))))?;
-            chosen.push(Some(Chosen { selection, view: Some(view) }));
+            chosen.push(Some(Chosen {
+                selection,
+                view: Some(view),
+            }));
         }
         Ok(chosen)
     }
@@ -76,7 +82,10 @@ impl Solve<'_> {
         let listing = self.roots.listing(&self.input_snapshot(inputs, copy.from)?)?;
         let selection = select::select(&listing, &copy.sources)
             .map_err(|(source, error)| self.missing(error, source, None))?;
-        Ok(Chosen { selection, view: None })
+        Ok(Chosen {
+            selection,
+            view: None,
+        })
     }
 
     /// Turns a failed selection into the facts that help: whether an ignore rule hides it, what is near.
@@ -86,14 +95,27 @@ impl Solve<'_> {
         source: &CopySource,
         context: Option<(&str, &Arc<ContextView>)>,
     ) -> StepFailure {
-        let SelectError::Resolve { path, error: ResolveError::NotFound { path: missing } } = error else {
-            return StepFailure::Source { message: error.to_string(), span: source.span };
+        let SelectError::Resolve {
+            path,
+            error: ResolveError::NotFound { path: missing },
+        } = error
+        else {
+            return StepFailure::Source {
+                message: error.to_string(),
+                span: source.span,
+            };
         };
         let local = context.and_then(|(name, view)| Some((self.contexts.local(name)?, view)));
-        let place = if context.is_some() { "the build context" } else { "the source stage or image" };
+        let place = if context.is_some() {
+            "the build context"
+        } else {
+            "the source stage or image"
+        };
         StepFailure::SourceNotFound {
             ignored_by: local.and_then(|(local, view)| context::why_hidden(local, &view.root, &missing)),
-            similar: local.map_or_else(Vec::new, |(local, view)| context::similar_names(local, &view.root, &missing)),
+            similar: local.map_or_else(Vec::new, |(local, view)| {
+                context::similar_names(local, &view.root, &missing)
+            }),
             place: place.to_owned(),
             path,
             span: source.span,
@@ -109,7 +131,9 @@ impl Solve<'_> {
     ) -> Result<Arc<Definition>, StepFailure> {
         let key_of = |slot: usize| {
             let definition = inputs.get(slot).and_then(|input| self.results.definition(*input));
-            definition.map(|definition| definition.key).ok_or(StepFailure::Graph("an input without a key"))
+            definition
+                .map(|definition| definition.key)
+                .ok_or(StepFailure::Graph("an input without a key"))
         };
         let base = RootIdentity::Definition(key_of(0)?);
         let copies = copy_identities(vertex, |position, copy| {
@@ -146,7 +170,13 @@ impl Solve<'_> {
         copies: &[Option<CopyIdentity>],
     ) -> Result<(Key, Vec<KeyPart>), StepFailure> {
         match &vertex.op {
-            Op::Exec(exec) => Ok(key::exec(kind, exec, self.network(exec.network), &vertex.platform, base)),
+            Op::Exec(exec) => Ok(key::exec(
+                kind,
+                exec,
+                self.network(exec.network),
+                &vertex.platform,
+                base,
+            )),
             Op::File(op) => Ok(key::file(kind, op, &vertex.platform, base, copies)),
             Op::Source(_) => Err(StepFailure::Graph("a source has no key by its inputs")),
         }
@@ -165,7 +195,9 @@ fn copy_identities(
     vertex: &Vertex,
     identity: impl Fn(usize, &Copy) -> Result<CopyIdentity, StepFailure>,
 ) -> Result<Vec<Option<CopyIdentity>>, StepFailure> {
-    let Op::File(op) = &vertex.op else { return Ok(Vec::new()) };
+    let Op::File(op) = &vertex.op else {
+        return Ok(Vec::new());
+    };
     let actions = op.actions.iter().enumerate();
     actions
         .map(|(position, action)| match action {

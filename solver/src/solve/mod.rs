@@ -152,7 +152,11 @@ impl Engine {
         };
         let result = solve.all(target, &order, cancel);
         let steps = solve.results.reports(&order);
-        let result = result.map(|snapshot| Solution { snapshot, diff_ids: solve.diff_ids, blobs: blobs(graph, &order) });
+        let result = result.map(|snapshot| Solution {
+            snapshot,
+            diff_ids: solve.diff_ids,
+            blobs: blobs(graph, &order),
+        });
         Solved { steps, result }
     }
 }
@@ -164,9 +168,17 @@ impl Solve<'_> {
         self.report_skipped(order, &needed);
         self.run(&needed, cancel)?;
         self.results.snapshot(target).ok_or_else(|| {
-            let name = self.graph.get(target).map(|vertex| vertex.name.clone()).unwrap_or_default();
+            let name = self
+                .graph
+                .get(target)
+                .map(|vertex| vertex.name.clone())
+                .unwrap_or_default();
             let cause = StepFailure::Graph("the target has no root file system");
-            SolveError::Step(Box::new(StepError { name, span: None, cause }))
+            SolveError::Step(Box::new(StepError {
+                name,
+                span: None,
+                cause,
+            }))
         })
     }
 
@@ -219,7 +231,11 @@ impl Solve<'_> {
             task.failed(chain(&cause));
         }
         self.report(id, vertex, StepOutcome::Failed, began);
-        SolveError::Step(Box::new(StepError { name: vertex.name.clone(), span: vertex.span, cause }))
+        SolveError::Step(Box::new(StepError {
+            name: vertex.name.clone(),
+            span: vertex.span,
+            cause,
+        }))
     }
 }
 
@@ -228,7 +244,12 @@ fn blobs(graph: &Graph, order: &[VertexId]) -> HashMap<LayerId, Descriptor> {
     let mut blobs = HashMap::new();
     for vertex in order.iter().filter_map(|id| graph.get(*id)) {
         if let Op::Source(Source::Image(image)) = &vertex.op {
-            blobs.extend(image.layers.iter().filter_map(|layer| Some((layer.layer.clone(), layer.blob.clone()?))));
+            blobs.extend(
+                image
+                    .layers
+                    .iter()
+                    .filter_map(|layer| Some((layer.layer.clone(), layer.blob.clone()?))),
+            );
         }
     }
     blobs

@@ -27,7 +27,9 @@ impl Solve<'_> {
             if self.stop.is_raised() {
                 return Err(SolveError::Canceled);
             }
-            let Some(vertex) = self.graph.get(id) else { continue };
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
             let began = Instant::now();
             self.plan_vertex(id, vertex, &mut by_key)
                 .map_err(|cause| self.step_error(id, vertex, cause, began))?;
@@ -37,15 +39,27 @@ impl Solve<'_> {
 
     fn announce(&mut self, order: &[VertexId]) {
         for &id in order {
-            let Some(vertex) = self.graph.get(id) else { continue };
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
             let inputs = self.graph.inputs(id);
-            let task_inputs = inputs.iter().filter_map(|input| self.task(*input).as_ref().map(Task::id)).collect();
+            let task_inputs = inputs
+                .iter()
+                .filter_map(|input| self.task(*input).as_ref().map(Task::id))
+                .collect();
             let task = match vertex.op {
                 Op::Source(Source::Scratch) => None,
                 _ => Some(self.reporter.announce(&vertex.name, task_inputs, vertex.span)),
             };
             let fresh = vertex.ignore_cache || inputs.iter().any(|input| self.is_fresh(*input));
-            self.planned.insert(id, Planned { task, fresh, ..Planned::default() });
+            self.planned.insert(
+                id,
+                Planned {
+                    task,
+                    fresh,
+                    ..Planned::default()
+                },
+            );
         }
     }
 
@@ -56,14 +70,18 @@ impl Solve<'_> {
     /// Reads the local directories.
     fn read_contexts(&self, order: &[VertexId]) -> Result<(), SolveError> {
         for &id in order {
-            let (Some(name), Some(vertex)) = (contexts::name(self.graph, id), self.graph.get(id)) else { continue };
+            let (Some(name), Some(vertex)) = (contexts::name(self.graph, id), self.graph.get(id)) else {
+                continue;
+            };
             let began = Instant::now();
             let mut task = self.task(id);
             if let Some(task) = &mut task {
                 task.start();
             }
-            let (view, _) =
-                self.contexts.read(name).map_err(|cause| self.step_error(id, vertex, cause, began))?;
+            let (view, _) = self
+                .contexts
+                .read(name)
+                .map_err(|cause| self.step_error(id, vertex, cause, began))?;
             if let Some(task) = &task {
                 task.progress("reading context", view.bytes, Some(view.bytes), true);
             }
@@ -95,7 +113,13 @@ impl Solve<'_> {
     }
 
     fn define_source(&self, id: VertexId, key: Key) {
-        self.results.define(id, Arc::new(Definition { key, parts: Vec::new() }));
+        self.results.define(
+            id,
+            Arc::new(Definition {
+                key,
+                parts: Vec::new(),
+            }),
+        );
     }
 
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
@@ -119,7 +143,9 @@ impl Solve<'_> {
         } else if fresh {
             None
         } else {
-            self.engine.store.records().get(&key)?.map(|record| Snapshot { layers: record.output })
+            self.engine.store.records().get(&key)?.map(|record| Snapshot {
+                layers: record.output,
+            })
         };
         if let Some(snapshot) = found {
             self.results.complete(id, snapshot);
@@ -149,7 +175,9 @@ impl Solve<'_> {
     pub(super) fn report_skipped(&self, order: &[VertexId], needed: &[VertexId]) {
         let needed: HashSet<VertexId> = needed.iter().copied().collect();
         for &id in order {
-            let Some(vertex) = self.graph.get(id) else { continue };
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
             let is_local = contexts::name(self.graph, id).is_some();
             if !is_local && !self.results.is_complete(id) && !needed.contains(&id) {
                 self.report(id, vertex, StepOutcome::Skipped, Instant::now());

@@ -73,6 +73,9 @@ impl Results {
     /// The reports, in the order of `order`.
     pub(super) fn reports(&self, order: &[VertexId]) -> Vec<StepReport> {
         let mut known = self.lock();
-        order.iter().filter_map(|id| known.get_mut(id)?.report.take()).collect()
+        order
+            .iter()
+            .filter_map(|id| known.get_mut(id)?.report.take())
+            .collect()
     }
 }

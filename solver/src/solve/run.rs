@@ -29,14 +29,19 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let panicked = || Err(StepFailure::Graph("the step's thread panicked"));
         // The receiver outlives all steps.
-        let _ = self.sender.send((self.id, self.result.take().unwrap_or_else(panicked)));
+        let _ = self
+            .sender
+            .send((self.id, self.result.take().unwrap_or_else(panicked)));
     }
 }
 
 impl Solve<'_> {
     /// Runs `needed`, each vertex as soon as its inputs are there. `cancel` is the caller's.
     pub(super) fn run(&self, needed: &[VertexId], cancel: &Cancel) -> Result<(), SolveError> {
-        let inputs = |id| self.same_as(id).map_or_else(|| self.graph.inputs(id), |first| vec![first]);
+        let inputs = |id| {
+            self.same_as(id)
+                .map_or_else(|| self.graph.inputs(id), |first| vec![first])
+        };
         let mut schedule = Schedule::new(needed, inputs, self.request.jobs);
         let (sender, receiver) = mpsc::channel::<Ended>();
         let mut failure: Option<SolveError> = None;
@@ -50,7 +55,11 @@ impl Solve<'_> {
                     let sender = sender.clone();
                     let thread = std::thread::Builder::new().name(format!("step-{id}"));
                     let started = thread.spawn_scoped(scope, move || {
-                        let mut ending = Ending { sender, id, result: None };
+                        let mut ending = Ending {
+                            sender,
+                            id,
+                            result: None,
+                        };
                         ending.result = Some(self.run_vertex(id));
                     });
                     if let Err(error) = started {
@@ -83,7 +92,13 @@ impl Solve<'_> {
     }
 
     /// The first failure ends the build; what the others say after it is only that they were stopped.
-    fn note_failure(&self, id: VertexId, cause: StepFailure, cancel: &Cancel, failure: &mut Option<SolveError>) {
+    fn note_failure(
+        &self,
+        id: VertexId,
+        cause: StepFailure,
+        cancel: &Cancel,
+        failure: &mut Option<SolveError>,
+    ) {
         let Some(vertex) = self.graph.get(id) else { return };
         let began = self.results.began(id).unwrap_or_else(Instant::now);
         if cancel.is_raised() || failure.is_some() {
@@ -96,11 +111,17 @@ impl Solve<'_> {
     }
 
     fn run_vertex(&self, id: VertexId) -> Result<(), StepFailure> {
-        let vertex = self.graph.get(id).ok_or(StepFailure::Graph("a vertex that does not exist"))?;
+        let vertex = self
+            .graph
+            .get(id)
+            .ok_or(StepFailure::Graph("a vertex that does not exist"))?;
         let began = Instant::now();
         self.results.begin(id, began);
         if let Some(first) = self.same_as(id) {
-            let snapshot = self.results.snapshot(first).ok_or(StepFailure::Graph("a shared result that is missing"))?;
+            let snapshot = self
+                .results
+                .snapshot(first)
+                .ok_or(StepFailure::Graph("a shared result that is missing"))?;
             // Its definition may have changed with the local files that it took.
             if let Some(definition) = self.results.definition(first) {
                 self.results.define(id, definition);
@@ -133,7 +154,11 @@ impl Solve<'_> {
         task: &mut Task,
     ) -> Result<(Snapshot, StepOutcome), StepFailure> {
         let inputs = self.graph.inputs(id);
-        let mut local = self.planned.get(&id).map(|planned| planned.chosen.clone()).unwrap_or_default();
+        let mut local = self
+            .planned
+            .get(&id)
+            .map(|planned| planned.chosen.clone())
+            .unwrap_or_default();
         let mut attempt = 1;
         loop {
             let path = match self.attempt(id, vertex, &inputs, &local, task) {
@@ -141,7 +166,10 @@ impl Solve<'_> {
                 other => return other,
             };
             if attempt == ATTEMPTS || self.stop.is_raised() {
-                return Err(StepFailure::SourceChanged { path, attempts: attempt });
+                return Err(StepFailure::SourceChanged {
+                    path,
+                    attempts: attempt,
+                });
             }
             attempt += 1;
             if let Op::File(op) = &vertex.op {
@@ -167,14 +195,24 @@ impl Solve<'_> {
             _ => Vec::new(),
         };
         let content = self.content_key(vertex, inputs, &chosen)?;
-        if !vertex.ignore_cache && let Some(record) = self.engine.store.records().get(&content.0)? {
-            let output = Snapshot { layers: record.output };
+        if !vertex.ignore_cache
+            && let Some(record) = self.engine.store.records().get(&content.0)?
+        {
+            let output = Snapshot {
+                layers: record.output,
+            };
             self.remember(vertex, &definition, None, &output, record.duration_ms)?;
             return Ok((output, StepOutcome::CachedByContent));
         }
         task.start();
         let output = self.execute(vertex, inputs, &chosen, task)?;
-        self.remember(vertex, &definition, Some(content), &output, began.elapsed().as_millis() as u64)?;
+        self.remember(
+            vertex,
+            &definition,
+            Some(content),
+            &output,
+            began.elapsed().as_millis() as u64,
+        )?;
         Ok((output, StepOutcome::Ran))
     }
 

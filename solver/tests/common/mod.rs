@@ -12,7 +12,8 @@ use kiln_executor::Backend;
 use kiln_image::Platform;
 use kiln_solver::event::{Event, EventKind, EventSink, TaskId};
 use kiln_solver::graph::{
-    Copy, CopySource, FileAction, FileOp, Graph, LocalSource, MakeFile, NetworkMode, Op, Source, Vertex, VertexId,
+    Copy, CopySource, FileAction, FileOp, Graph, LocalSource, MakeFile, NetworkMode, Op, Source, Vertex,
+    VertexId,
 };
 use kiln_solver::task::Reporter;
 use kiln_solver::{
@@ -36,19 +37,33 @@ impl Lab {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("kiln-solve-{}-{number}", std::process::id()));
         std::fs::create_dir_all(path.join("context")).expect("a temporary directory");
-        Self { path, hidden: &[], jobs: 4, backend, userxattr }
+        Self {
+            path,
+            hidden: &[],
+            jobs: 4,
+            backend,
+            userxattr,
+        }
     }
 
     pub(crate) fn store(&self) -> Arc<Store> {
         let boot = kiln_cache::boot::id().expect("the boot id");
-        let options = StoreOptions { userxattr: self.userxattr, boot };
+        let options = StoreOptions {
+            userxattr: self.userxattr,
+            boot,
+        };
         Store::open(&self.path.join("store"), options).expect("a store")
     }
 
     /// An engine as a new process would have it.
     pub(crate) fn engine(&self) -> Engine {
         let client = Box::new(|| kiln_registry::Client::new(kiln_registry::ClientConfig::default()));
-        Engine::new(self.store(), client, Arc::clone(&self.backend), EngineSettings::default())
+        Engine::new(
+            self.store(),
+            client,
+            Arc::clone(&self.backend),
+            EngineSettings::default(),
+        )
     }
 
     /// Writes a file of the context.
@@ -63,7 +78,10 @@ impl Lab {
     }
 
     pub(crate) fn request(&self) -> SolveRequest {
-        let local = LocalContext { directory: self.context(), policy: Arc::new(Hiding(self.hidden)) };
+        let local = LocalContext {
+            directory: self.context(),
+            policy: Arc::new(Hiding(self.hidden)),
+        };
         SolveRequest {
             jobs: self.jobs,
             contexts: BTreeMap::from([("context".to_owned(), local)]),
@@ -84,20 +102,28 @@ impl Lab {
         sink: Arc<dyn EventSink>,
         cancel: &Cancel,
     ) -> Solved {
-        self.engine().solve(graph, target, &self.request(), &Reporter::new(sink), cancel)
+        self.engine()
+            .solve(graph, target, &self.request(), &Reporter::new(sink), cancel)
     }
 
     /// The text of a file of a root file system.
     pub(crate) fn read(&self, snapshot: &Snapshot, path: &str) -> Option<String> {
         let lowers = self.store().layers().lowers(snapshot).expect("layers");
-        lowers.iter().find_map(|lower| std::fs::read_to_string(lower.join(path)).ok())
+        lowers
+            .iter()
+            .find_map(|lower| std::fs::read_to_string(lower.join(path)).ok())
     }
 
     /// What lies about in the store for work in progress.
     pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for owner in std::fs::read_dir(self.path.join("store/tmp")).expect("tmp").flatten() {
-            let Ok(entries) = std::fs::read_dir(owner.path()) else { continue };
+        for owner in std::fs::read_dir(self.path.join("store/tmp"))
+            .expect("tmp")
+            .flatten()
+        {
+            let Ok(entries) = std::fs::read_dir(owner.path()) else {
+                continue;
+            };
             found.extend(entries.flatten().map(|entry| entry.path()));
         }
         found.retain(|path| path.file_name().is_some_and(|name| name != "lock"));
@@ -117,7 +143,11 @@ struct Hiding(&'static [&'static str]);
 
 impl WalkPolicy for Hiding {
     fn decide(&self, path: &TreePath, _is_dir: bool) -> Decision {
-        if self.why_excluded(path).is_some() { Decision::Prune } else { Decision::Include }
+        if self.why_excluded(path).is_some() {
+            Decision::Prune
+        } else {
+            Decision::Include
+        }
     }
 }
 
@@ -138,7 +168,10 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn at_start(action: impl Fn(&str) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { at_start: Some(Box::new(action)), ..Self::default() })
+        Arc::new(Self {
+            at_start: Some(Box::new(action)),
+            ..Self::default()
+        })
     }
 
     /// All output of processes, in order.
@@ -159,7 +192,13 @@ impl EventSink for Record {
                 self.names.lock().expect("the lock").insert(*task, name.clone());
             }
             EventKind::Started { task } => {
-                let name = self.names.lock().expect("the lock").get(task).cloned().unwrap_or_default();
+                let name = self
+                    .names
+                    .lock()
+                    .expect("the lock")
+                    .get(task)
+                    .cloned()
+                    .unwrap_or_default();
                 if let Some(action) = &self.at_start {
                     action(&name);
                 }
@@ -195,10 +234,22 @@ impl Builder {
     }
 
     pub(crate) fn context(&mut self) -> VertexId {
-        self.add("context", Op::Source(Source::Local(LocalSource { name: "context".to_owned() })), &[])
+        self.add(
+            "context",
+            Op::Source(Source::Local(LocalSource {
+                name: "context".to_owned(),
+            })),
+            &[],
+        )
     }
 
-    pub(crate) fn copy(&mut self, name: &str, base: VertexId, from: VertexId, what: (&[&str], &str)) -> VertexId {
+    pub(crate) fn copy(
+        &mut self,
+        name: &str,
+        base: VertexId,
+        from: VertexId,
+        what: (&[&str], &str),
+    ) -> VertexId {
         self.copy_edited(name, base, from, what, |_| {})
     }
 
@@ -214,7 +265,10 @@ impl Builder {
             from: 1,
             sources: sources
                 .iter()
-                .map(|source| CopySource { pattern: (*source).to_owned(), span: None })
+                .map(|source| CopySource {
+                    pattern: (*source).to_owned(),
+                    span: None,
+                })
                 .collect(),
             destination: destination.to_owned(),
             owner: None,
@@ -222,10 +276,22 @@ impl Builder {
             unpack: false,
         };
         edit(&mut copy);
-        self.add(name, Op::File(FileOp { actions: vec![FileAction::Copy(copy)] }), &[base, from])
+        self.add(
+            name,
+            Op::File(FileOp {
+                actions: vec![FileAction::Copy(copy)],
+            }),
+            &[base, from],
+        )
     }
 
-    pub(crate) fn make_file(&mut self, name: &str, base: VertexId, destination: &str, text: &str) -> VertexId {
+    pub(crate) fn make_file(
+        &mut self,
+        name: &str,
+        base: VertexId,
+        destination: &str,
+        text: &str,
+    ) -> VertexId {
         let make = MakeFile {
             destination: destination.to_owned(),
             name: "file".to_owned(),
@@ -233,7 +299,13 @@ impl Builder {
             mode: None,
             owner: None,
         };
-        self.add(name, Op::File(FileOp { actions: vec![FileAction::MakeFile(make)] }), &[base])
+        self.add(
+            name,
+            Op::File(FileOp {
+                actions: vec![FileAction::MakeFile(make)],
+            }),
+            &[base],
+        )
     }
 }
 

@@ -44,26 +44,31 @@ fn with(passwd: Option<&str>, group: Option<&str>, test: impl FnOnce(&Root)) {
 fn whom_a_process_runs_as() {
     with(Some(PASSWD), Some(GROUP), |root| {
         let table: &[(&str, u32, u32, &[u32], &str)] = &[
-            ("", 0, 0, &[10], "/root"),
-            ("root", 0, 0, &[10], "/root"),
-            ("0", 0, 0, &[10], "/root"),
-            ("app", 1000, 1001, &[10, 29, 44], "/home/app"),
-            ("1000", 1000, 1001, &[10, 29, 44], "/home/app"),
-            ("app:", 1000, 1001, &[10, 29, 44], "/home/app"),
-            // A group that is named is the only one.
-            ("app:staff", 1000, 50, &[], "/home/app"),
-            ("app:99", 1000, 99, &[], "/home/app"),
-            (":staff", 0, 50, &[], "/root"),
-            ("4242", 4242, 0, &[], "/"),
-            ("4242:4243", 4242, 4243, &[], "/"),
+            ("", 0, 0, &[0, 10], "/root"),
+            ("root", 0, 0, &[0, 10], "/root"),
+            ("0", 0, 0, &[0, 10], "/root"),
+            ("app", 1000, 1001, &[1001, 10, 29, 44], "/home/app"),
+            ("1000", 1000, 1001, &[1001, 10, 29, 44], "/home/app"),
+            ("app:", 1000, 1001, &[1001, 10, 29, 44], "/home/app"),
+            // A group that is named is the only one. The primary one is always among them.
+            ("app:staff", 1000, 50, &[50], "/home/app"),
+            ("app:99", 1000, 99, &[99], "/home/app"),
+            (":staff", 0, 50, &[50], "/root"),
+            ("4242", 4242, 0, &[0], "/"),
+            ("4242:4243", 4242, 4243, &[4243], "/"),
             // A number is always an id.
-            ("1500", 1500, 1501, &[], "/home/number"),
-            ("app:2000", 1000, 2000, &[], "/home/app"),
-            ("spaced", 1600, 1601, &[], "/home/spaced"),
-            ("bare", 9, 9, &[], "/"),
+            ("1500", 1500, 1501, &[1501], "/home/number"),
+            ("app:2000", 1000, 2000, &[2000], "/home/app"),
+            ("spaced", 1600, 1601, &[1601], "/home/spaced"),
+            ("bare", 9, 9, &[9], "/"),
         ];
         for &(spec, uid, gid, groups, home) in table {
-            let expected = Identity { uid, gid, groups: groups.to_vec(), home: home.to_owned() };
+            let expected = Identity {
+                uid,
+                gid,
+                groups: groups.to_vec(),
+                home: home.to_owned(),
+            };
             assert_eq!(identity(root, spec).unwrap(), expected, "{spec:?}");
         }
         for (spec, wanted) in [
@@ -105,17 +110,33 @@ fn whom_a_copy_belongs_to() {
         ] {
             assert_eq!(owner(root, spec).unwrap(), expected, "{spec:?}");
         }
-        assert!(matches!(owner(root, "nobody"), Err(AccountError::Unknown { kind: "user", .. })));
-        assert!(matches!(owner(root, "1:none"), Err(AccountError::Unknown { kind: "group", .. })));
+        assert!(matches!(
+            owner(root, "nobody"),
+            Err(AccountError::Unknown { kind: "user", .. })
+        ));
+        assert!(matches!(
+            owner(root, "1:none"),
+            Err(AccountError::Unknown { kind: "group", .. })
+        ));
     });
 }
 
 #[test]
 fn without_account_files_numbers_and_root_work() {
     with(None, None, |root| {
-        for (spec, uid, gid) in [("", 0, 0), ("root", 0, 0), ("root:root", 0, 0), ("5", 5, 0), ("5:6", 5, 6)] {
+        for (spec, uid, gid) in [
+            ("", 0, 0),
+            ("root", 0, 0),
+            ("root:root", 0, 0),
+            ("5", 5, 0),
+            ("5:6", 5, 6),
+        ] {
             let found = identity(root, spec).unwrap();
-            assert_eq!((found.uid, found.gid, found.home.as_str()), (uid, gid, "/"), "{spec:?}");
+            assert_eq!(
+                (found.uid, found.gid, found.home.as_str()),
+                (uid, gid, "/"),
+                "{spec:?}"
+            );
         }
         assert_eq!(owner(root, "5:root").unwrap(), (5, 0));
         match identity(root, "app") {
@@ -124,7 +145,10 @@ fn without_account_files_numbers_and_root_work() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(owner(root, "app"), Err(AccountError::Unknown { kind: "user", .. })));
+        assert!(matches!(
+            owner(root, "app"),
+            Err(AccountError::Unknown { kind: "user", .. })
+        ));
     });
 }
 
@@ -133,7 +157,13 @@ fn files_that_are_none_are_an_error() {
     let dir = TempDir::new();
     std::fs::create_dir_all(dir.path().join("etc/passwd")).unwrap();
     let root = Root::open(dir.path()).unwrap();
-    assert!(matches!(identity(&root, "app"), Err(AccountError::Read { file: "/etc/passwd", .. })));
+    assert!(matches!(
+        identity(&root, "app"),
+        Err(AccountError::Read {
+            file: "/etc/passwd",
+            ..
+        })
+    ));
     // Numbers that need no file get on without.
     assert_eq!(owner(&root, "1:2").unwrap(), (1, 2));
     std::fs::remove_dir(dir.path().join("etc/passwd")).unwrap();
