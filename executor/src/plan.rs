@@ -344,6 +344,10 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "no terminal; one of unknown size; one of a size"
+)]
 fn steps(spec: &Spec, linux: &Linux, host: &Host, terminal: Option<Option<WindowSize>>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut has_dev = false;
