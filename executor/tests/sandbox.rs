@@ -21,6 +21,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, openat};
+
 use kiln_executor::namespace::{EnterOptions, Entered, enter};
 use kiln_executor::overlay::{self, Overlay};
 use kiln_executor::runtime::{LinuxMemory, LinuxPids, LinuxResources, PosixRlimitBuilder, PosixRlimitType};
@@ -771,6 +773,8 @@ fn parent_death(context: &Context) {
     assert!(!alive(), "the sandbox outlived its parent");
 }
 
+type Mount = fn(&Overlay<'_>) -> Result<std::os::fd::OwnedFd, overlay::OverlayError>;
+
 fn overlays(context: &Context) {
     let layer = |name: &str, length: usize| {
         let path = context.scratch.join("l").join(format!("{name:x<length$}"));
@@ -787,13 +791,9 @@ fn overlays(context: &Context) {
     fs::create_dir(&odd).unwrap();
     fs::write(odd.join("in-odd"), "").unwrap();
     let lowers: Vec<PathBuf> = many.iter().cloned().chain([long, odd]).collect();
-    type Mount = fn(&Overlay<'_>) -> Result<std::os::fd::OwnedFd, overlay::OverlayError>;
     let ways: [(&str, Mount); 2] = [("new", overlay::mount), ("old", overlay::mount_by_option_string)];
     for (way, mount) in ways {
-        let open = |fd: &std::os::fd::OwnedFd, name: &str| {
-            use rustix::fs::{Mode, OFlags, openat};
-            openat(fd, name, OFlags::RDONLY, Mode::empty())
-        };
+        let open = |fd: &std::os::fd::OwnedFd, name: &str| openat(fd, name, OFlags::RDONLY, Mode::empty());
         let view = mount(&Overlay {
             lowers: &lowers,
             upper: None,
@@ -803,7 +803,6 @@ fn overlays(context: &Context) {
         for name in ["f0", "f299", "in-long", "in-odd"] {
             open(&view, name).unwrap_or_else(|error| panic!("{way}: {name}: {error}"));
         }
-        use rustix::fs::{Mode, OFlags, openat};
         let write = OFlags::WRONLY | OFlags::CREATE;
         assert_eq!(
             openat(&view, "new", write, Mode::RUSR).unwrap_err(),
