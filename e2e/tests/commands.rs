@@ -512,17 +512,16 @@ fn run_leaves_nothing() -> TestResult {
     project.build(&[])?;
     let before = folder_size(&project.kiln.root)?;
     for _ in 0..3 {
-        project
+        let script = "head -c 1000000 /dev/zero > /big && wc -c < /big";
+        let ran = project
             .kiln
-            .run([
-                "run",
-                "--rm",
-                "leaves:test",
-                "sh",
-                "-c",
-                "head -c 1000000 /dev/zero > /big",
-            ])?
+            .run(["run", "--rm", "leaves:test", "sh", "-c", script])?
             .success()?;
+        ensure!(
+            ran.stdout.trim() == "1000000",
+            "the container printed {:?}",
+            ran.stdout
+        );
     }
     let after = folder_size(&project.kiln.root)?;
     ensure!(
