@@ -115,8 +115,10 @@ fn failed_step_log() -> TestResult {
     let lines =
         "FROM busybox:latest\nRUN i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; exit 9\n";
     let project = Project::new("failed-log", &[("Dockerfile", lines)])?;
-    let ended = project.try_build(&["--progress", "quiet"])?;
-    let stderr = ended.failure(1)?;
+    let mut command = project
+        .kiln
+        .command(["build", "--progress", "quiet", "-t", "failed-log:test"]);
+    let stderr = run(command.arg(&project.request.context))?.failure(1)?;
     ensure!(
         stderr.contains("line 499"),
         "the last lines are not shown:\n{stderr}"
