@@ -64,12 +64,11 @@ fn run(case: &Path) -> String {
         Err(_) => CaseOptions::default(),
     };
     let resolver = FakeResolver::new(case_options.images.clone());
-    let mut out = match lower_with(&text, &case_options.lower_options(), &resolver) {
+    let out = match lower_with(&text, &case_options.lower_options(), &resolver) {
         Ok(lowered) => dump(&lowered) + &dump_diagnostics(&text, &lowered.warnings),
         Err(errors) => dump_diagnostics(&text, &errors),
     };
-    out.push_str(&format!("resolved {:?}\n", resolver.asked()));
-    out
+    format!("{out}resolved {:?}\n", resolver.asked())
 }
 
 #[test]
