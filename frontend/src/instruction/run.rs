@@ -21,7 +21,10 @@ pub(super) fn lower(run: &Run, line: &Line<'_>, stage: &mut StageState, context:
     if is_lone_heredoc(run)
         && let [heredoc] = run.heredocs.as_slice()
     {
-        text = format!("{text} ({})", display::summary(&heredoc.body.value));
+        text = format!(
+            "{text} ({})",
+            display::summary(&heredoc.body.value, &stage.environment)
+        );
     }
     let created_by = created_by(&args, stage);
     let exec = Exec {
