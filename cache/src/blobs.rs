@@ -118,12 +118,7 @@ impl<'a> Blobs<'a> {
         self.begin(digest, size, None)
     }
 
-    fn begin(
-        &self,
-        digest: &Digest,
-        size: Option<u64>,
-        hasher: Option<Sha256>,
-    ) -> Result<Option<BlobWriter>> {
+    fn begin(self, digest: &Digest, size: Option<u64>, hasher: Option<Sha256>) -> Result<Option<BlobWriter>> {
         let path = self.shared.temp.partial().join(digest.hex());
         loop {
             if self.contains(digest)? {
@@ -159,21 +154,21 @@ impl<'a> Blobs<'a> {
             .collect())
     }
 
-    fn stamped(&self, digest: &Digest, size: u64) -> bool {
+    fn stamped(self, digest: &Digest, size: u64) -> bool {
         self.read_stamp(digest)
             .is_some_and(|stamp| stamp.size == size && self.shared.durability.trusted(&stamp.stamp))
     }
 
-    fn stamp_path(&self, digest: &Digest) -> PathBuf {
+    fn stamp_path(self, digest: &Digest) -> PathBuf {
         self.shared.root.join("blobs/stamps").join(digest.hex())
     }
 
-    fn read_stamp(&self, digest: &Digest) -> Option<BlobStamp> {
+    fn read_stamp(self, digest: &Digest) -> Option<BlobStamp> {
         let bytes = std::fs::read(self.stamp_path(digest)).ok()?;
         sealed::open(KIND, VERSION, &bytes).ok()
     }
 
-    fn write_stamp(&self, digest: &Digest, size: u64) -> Result<()> {
+    fn write_stamp(self, digest: &Digest, size: u64) -> Result<()> {
         self.shared.publish_stamped(&self.stamp_path(digest), |stamp| {
             sealed::seal(
                 KIND,
@@ -187,7 +182,7 @@ impl<'a> Blobs<'a> {
     }
 
     /// Gives a complete, verified file its name.
-    fn publish(&self, from: &std::path::Path, digest: &Digest, size: u64) -> Result<()> {
+    fn publish(self, from: &std::path::Path, digest: &Digest, size: u64) -> Result<()> {
         let target = self.path(digest);
         // The blob comes first: a stamp without a blob is harmless, and the other way round the blob is hashed again.
         self.shared

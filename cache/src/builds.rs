@@ -157,11 +157,11 @@ impl<'a> Builds<'a> {
         Ok(gone)
     }
 
-    pub(crate) fn path(&self, id: &BuildId) -> PathBuf {
+    pub(crate) fn path(self, id: &BuildId) -> PathBuf {
         self.folder().join(format!("{id}.json"))
     }
 
-    fn folder(&self) -> PathBuf {
+    fn folder(self) -> PathBuf {
         self.shared.root.join("builds")
     }
 }

@@ -79,9 +79,16 @@ impl Durability {
 
     /// Runs `publish` with the stamp that the thing it publishes must carry. No sync gets in between.
     pub(crate) fn publish<T>(&self, publish: impl FnOnce(&Stamp) -> Result<T>) -> Result<T> {
+        self.publish_quietly(|stamp| {
+            self.dirty.store(true, Ordering::SeqCst);
+            publish(stamp)
+        })
+    }
+
+    /// The same for what is not worth a sync of its own.
+    pub(crate) fn publish_quietly<T>(&self, publish: impl FnOnce(&Stamp) -> Result<T>) -> Result<T> {
         let (mut lock, path) = self.lock(FlockOperation::LockShared)?;
         let epoch = self.read_epoch(&mut lock, &path)?;
-        self.dirty.store(true, Ordering::SeqCst);
         publish(&Stamp {
             boot: self.boot.clone(),
             epoch,

@@ -384,4 +384,4 @@ pub fn parse(bytes: Vec<u8>) -> Result<usize, Flaw> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,8 +24,8 @@ use crate::{
     store::Shared,
 };
 
-const KIND: &str = "image";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "image";
+pub(crate) const VERSION: u32 = 1;
 const NAME: &str = "name";
 const NAME_VERSION: u32 = 1;
 
@@ -100,6 +100,17 @@ pub fn parse_name(bytes: &[u8], file: &str) -> Result<(String, Digest), Flaw> {
         return Ok((read.name, read.image));
     }
     Err(Flaw::Damaged(format!("is the file of the name {:?}", read.name)))
+}
+
+pub(crate) fn encode_name(name: &str, image: &Digest) -> Result<Vec<u8>> {
+    sealed::seal(
+        NAME,
+        NAME_VERSION,
+        &NameFile {
+            name: name.to_owned(),
+            image: *image,
+        },
+    )
 }
 
 /// The images.
@@ -211,10 +222,10 @@ impl<'a> Images<'a> {
         };
         let last = untagged.len() == all.len();
         for name in &untagged {
-            self.delete(self.name_path(name))?;
+            delete(self.name_path(name))?;
         }
         if last {
-            self.delete(self.id_path(&id))?;
+            delete(self.id_path(&id))?;
         }
         files::sync_folder(&self.shared.root.join("images/names"))?;
         Ok(Removed {
@@ -332,14 +343,7 @@ impl<'a> Images<'a> {
         if self.id_of_name(name)? == Some(*id) {
             return Ok(());
         }
-        let bytes = sealed::seal(
-            NAME,
-            NAME_VERSION,
-            &NameFile {
-                name: name.to_owned(),
-                image: *id,
-            },
-        )?;
+        let bytes = encode_name(name, id)?;
         self.shared.temp.publish(&bytes, &self.name_path(name), true)
     }
 
@@ -363,14 +367,14 @@ impl<'a> Images<'a> {
             self.shared.warn(warning);
         }
     }
+}
 
-    fn delete(&self, path: PathBuf) -> Result<()> {
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(error::io("delete", path)(source))
-            }
-            _ => Ok(()),
+fn delete(path: PathBuf) -> Result<()> {
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(error::io("delete", path)(source))
         }
+        _ => Ok(()),
     }
 }
 

@@ -193,15 +193,13 @@ impl IndexHandle {
                 .0;
         }
         let State::Open(index) = &*state else { return None };
-        match guarded(|| question(index.as_ref())) {
-            Ok(answer) => Some(answer),
-            Err(_) => {
-                // The doubt is written down; the next one who opens it rebuilds.
-                doubt(&self.shared.root);
-                *state = State::Unavailable;
-                None
-            }
+        let answer = guarded(|| question(index.as_ref()));
+        if answer.is_err() {
+            // The doubt is written down; the next one who opens it rebuilds.
+            doubt(&self.shared.root);
+            *state = State::Unavailable;
         }
+        answer.ok()
     }
 
     /// Closes the database cleanly, if it is open.
@@ -293,16 +291,14 @@ fn open_within(shared: &Arc<Shared>, opened: &Arc<Opened>, limit: Duration) -> O
         .name("kiln-index-open".into())
         .spawn(work)
         .ok()?;
-    match receive.recv_timeout(limit) {
-        Ok(index) => index,
-        Err(_) => {
-            doubt(&shared.root);
-            None
-        }
+    let in_time = receive.recv_timeout(limit);
+    if in_time.is_err() {
+        doubt(&shared.root);
     }
+    in_time.ok().flatten()
 }
 
-fn open_and_merge(shared: &Shared, stop: &dyn Fn() -> bool) -> Result<Option<Box<dyn Index>>, String> {
+fn open_and_merge(shared: &Arc<Shared>, stop: &dyn Fn() -> bool) -> Result<Option<Box<dyn Index>>, String> {
     let Some(mut index) = database::Sled::open(shared, stop)? else {
         return Ok(None);
     };

@@ -206,6 +206,22 @@ impl Layers {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
+    /// The folders of a snapshot's layers, top first, as overlayfs takes them.
+    ///
+    /// Layers that change nothing are left out. Of a layer that occurs twice only the upper one stays: overlayfs
+    /// refuses the same folder twice, and the lower one can show nothing that the upper one does not.
+    pub fn lowers(&self, snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+        let mut seen: std::collections::HashSet<&LayerId> = std::collections::HashSet::new();
+        let mut lowers = Vec::with_capacity(snapshot.layers.len());
+        for id in snapshot.layers.iter().rev().filter(|id| seen.insert(id)) {
+            let layer = self.require(id)?;
+            if !layer.is_empty() {
+                lowers.push(layer.diff_path());
+            }
+        }
+        Ok(lowers)
+    }
+
     /// Where the layer is or would be.
     pub(crate) fn path(&self, id: &LayerId) -> PathBuf {
         self.shared.root.join("layers").join(id.as_str())
@@ -302,6 +318,11 @@ impl Layer {
         self.meta.content
     }
 
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.meta.entries == 0
+    }
+
     /// When it was made, in milliseconds since 1970.
     pub fn created_ms(&self) -> u64 {
         self.meta.created_ms
@@ -341,7 +362,7 @@ impl Layer {
     /// Keeps the DiffID beside the layer.
     pub fn set_diff_id(&self, diff_id: &Digest) -> Result<()> {
         let file = DiffIdFile {
-            diff_id: diff_id.clone(),
+            diff_id: *diff_id,
             layer: self.meta.id.clone(),
         };
         let bytes = sealed::seal(DIFF_ID, DIFF_ID_VERSION, &file)?;
@@ -479,3 +500,6 @@ impl Snapshot {
         Self { layers }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,8 @@ mod builds;
 mod durability;
 mod error;
 mod files;
+#[cfg(test)]
+mod formats;
 pub mod hashes;
 pub mod images;
 pub mod index;
@@ -76,6 +78,6 @@ pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};
 pub use maintenance::Maintenance;
 pub use records::{Lookup, Miss, Record, RecordKind, Records};
-pub use sealed::Flaw;
+pub use sealed::{Flaw, seal_for_tests};
 pub use store::{Store, StoreOptions};
 pub use temp::{Temp, TempDir};

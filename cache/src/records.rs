@@ -219,3 +219,6 @@ impl<'a> Records<'a> {
 fn source_text(error: &crate::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,7 @@ fn clear(directory: &OwnedFd) -> io::Result<Vec<CString>> {
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR | Errno::PERM) if is_directory(directory, name) => {
-                subdirectories.push(name.to_owned())
+                subdirectories.push(name.to_owned());
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -188,7 +188,7 @@ mod tests {
         std::fs::write(path.join("a/b/file"), "x").unwrap();
         symlink(&outside, path.join("a/b/link")).unwrap();
         symlink("nowhere", path.join("dangling")).unwrap();
-        std::fs::set_permissions(path.join("a/b/c"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(path.join("a/b/c"), std::fs::Permissions::from_mode(0o0)).unwrap();
         std::fs::set_permissions(path.join("a/b"), std::fs::Permissions::from_mode(0o500)).unwrap();
         tree(&path).unwrap();
         assert!(!path.exists());

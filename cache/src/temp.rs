@@ -159,9 +159,8 @@ fn older_than(path: &Path, age: Duration) -> bool {
 /// Deletes a process's folder if its lock can be had.
 fn sweep_owned(path: &Path) -> Result<bool> {
     let lock_path = path.join("lock");
-    let lock = match File::open(&lock_path) {
-        Ok(lock) => lock,
-        Err(_) => return Ok(older_than(path, FORGOTTEN) && remove::tree(path).is_ok()),
+    let Ok(lock) = File::open(&lock_path) else {
+        return Ok(older_than(path, FORGOTTEN) && remove::tree(path).is_ok());
     };
     if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &lock_path)? {
         return Ok(false);

@@ -227,7 +227,7 @@ impl Check<'_> {
             }
             Err(LayerFlaw::Whole(reason)) => self.report.damage.push(Damage::Layer { id, reason }),
             Err(LayerFlaw::At(path, reason)) => {
-                self.report.damage.push(Damage::LayerContent { id, path, reason })
+                self.report.damage.push(Damage::LayerContent { id, path, reason });
             }
         }
         Ok(())

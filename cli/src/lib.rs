@@ -1,1 +1,33 @@
-//! The command line.
+//! The command line: arguments in, calls of the other crates, results and exit code out.
+//!
+//! [`main`] reads the arguments and the environment once, enters the process's namespaces while there is one
+//! thread, and hands over to one file a command in `commands`. Results go to standard output, progress and
+//! errors to standard error. Nothing here decides what a build or a container does.
+
+mod arguments;
+mod commands;
+mod config;
+mod exit;
+mod format;
+mod machine;
+mod progress;
+mod report;
+mod signal;
+mod table;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the command that the process's arguments ask for.
+pub fn main() -> ExitCode {
+    let arguments = match arguments::Kiln::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::usage(&error),
+    };
+    match commands::dispatch(arguments) {
+        Ok(code) => code,
+        Err(failure) => report::failure(&failure),
+    }
+}

@@ -22,6 +22,8 @@
 //!   that is not marked empty, in order;
 //! - a flag that this release does not carry out is an error at its place (`unsupported`), never ignored.
 
+mod build;
+mod change;
 mod config;
 mod display;
 mod environment;
@@ -41,6 +43,8 @@ mod state;
 mod step;
 mod unsupported;
 
+pub use build::{BuildError, BuildRequest, Built, build};
+pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::LowerOptions;
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};

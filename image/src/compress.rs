@@ -1,6 +1,14 @@
 //! Compression of layers: the same bytes for the same input, on any number of processors.
+//!
+//! gzip is done block by block: each block of fixed size becomes a run of raw deflate data with the 32 KiB before it as
+//! dictionary, ended by a sync flush, so that the runs together are one ordinary gzip member. Neither the number of
+//! threads nor the sizes of the writes change a byte.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use flate2::{Compress, Crc, FlushCompress, Status};
 
 /// How a layer's blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -14,26 +22,298 @@ pub enum Compression {
     Zstd,
 }
 
-/// Compresses what is written to it. [`Self::finish`] must be called.
-#[derive(Debug)]
-pub struct Compressor<W: Write>(W);
+/// Level of gzip unless another one is asked for.
+const GZIP_LEVEL: i32 = 6;
+/// Level of zstd unless another one is asked for.
+const ZSTD_LEVEL: i32 = 3;
+/// Input of one gzip block. Part of the format: another size makes other bytes.
+const BLOCK: usize = 256 << 10;
+/// As far as deflate looks back.
+const WINDOW: usize = 32 << 10;
+
+/// Compresses what is written to it. [`Self::finish`] must be called, or the end is missing.
+pub struct Compressor<W: Write>(Kind<W>);
+
+enum Kind<W: Write> {
+    None(W),
+    Gzip(Gzip<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> std::fmt::Debug for Compressor<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::None(_) => "Compressor(none)",
+            Kind::Gzip(_) => "Compressor(gzip)",
+            Kind::Zstd(_) => "Compressor(zstd)",
+        })
+    }
+}
 
 impl<W: Write> Compressor<W> {
     /// Compresses into `out`; `level` defaults to 6 for gzip and 3 for zstd.
-    pub fn new(compression: Compression, _level: Option<i32>, out: W) -> io::Result<Self> {
-        let _ = compression;
-        Ok(Self(out))
+    pub fn new(compression: Compression, level: Option<i32>, out: W) -> io::Result<Self> {
+        Ok(Self(match compression {
+            Compression::None => Kind::None(out),
+            Compression::Gzip => Kind::Gzip(Gzip::new(level.unwrap_or(GZIP_LEVEL), out)?),
+            Compression::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(out, level.unwrap_or(ZSTD_LEVEL))?;
+                encoder.include_checksum(true)?;
+                Kind::Zstd(encoder)
+            }
+        }))
     }
+
     /// Writes what is left and gives the writer back.
     pub fn finish(self) -> io::Result<W> {
-        Ok(self.0)
+        match self.0 {
+            Kind::None(out) => Ok(out),
+            Kind::Gzip(gzip) => gzip.finish(),
+            Kind::Zstd(encoder) => encoder.finish(),
+        }
     }
 }
+
 impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.0.write(buffer)
+        match &mut self.0 {
+            Kind::None(out) => out.write(buffer),
+            Kind::Gzip(gzip) => gzip.write(buffer),
+            Kind::Zstd(encoder) => encoder.write(buffer),
+        }
     }
+
+    /// Only what compression has let through so far is flushed: cutting blocks short would change the bytes.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        match &mut self.0 {
+            Kind::None(out) => out.flush(),
+            Kind::Gzip(gzip) => gzip.out.flush(),
+            Kind::Zstd(encoder) => encoder.get_mut().flush(),
+        }
+    }
+}
+
+/// Compresses all of `reader` into `out`; gives the writer back.
+pub fn compress<W: Write>(
+    mut reader: impl io::Read,
+    compression: Compression,
+    level: Option<i32>,
+    out: W,
+) -> io::Result<W> {
+    let mut compressor = Compressor::new(compression, level, out)?;
+    io::copy(&mut reader, &mut compressor)?;
+    compressor.finish()
+}
+
+/// A compressed block.
+struct Deflated {
+    bytes: Vec<u8>,
+    crc: Crc,
+}
+
+/// A block that may still be under way on another thread.
+enum Pending {
+    Ready(io::Result<Deflated>),
+    Under(Receiver<io::Result<Deflated>>),
+}
+
+struct Gzip<W: Write> {
+    out: W,
+    level: flate2::Compression,
+    /// The dictionary, followed by the input of the block so far.
+    input: Vec<u8>,
+    dictionary: usize,
+    pending: VecDeque<Pending>,
+    crc: Crc,
+}
+
+impl<W: Write> Gzip<W> {
+    fn new(level: i32, mut out: W) -> io::Result<Self> {
+        let level = u32::try_from(level).ok().filter(|level| *level <= 9);
+        let level =
+            level.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "gzip levels are 0 to 9"))?;
+        // No name, time or system: they would differ from run to run.
+        out.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])?;
+        Ok(Self {
+            out,
+            level: flate2::Compression::new(level),
+            input: Vec::with_capacity(WINDOW + BLOCK),
+            dictionary: 0,
+            pending: VecDeque::new(),
+            crc: Crc::new(),
+        })
+    }
+
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let room = self.dictionary + BLOCK - self.input.len();
+        let n = room.min(buffer.len());
+        self.input.extend_from_slice(&buffer[..n]);
+        if n == room {
+            self.end_block(false)?;
+        }
+        Ok(n)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.end_block(true)?;
+        while let Some(block) = self.pending.pop_front() {
+            self.take(block)?;
+        }
+        self.out.write_all(&self.crc.sum().to_le_bytes())?;
+        // The length modulo 2^32.
+        self.out.write_all(&self.crc.amount().to_le_bytes())?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn end_block(&mut self, last: bool) -> io::Result<()> {
+        let mut next = Vec::with_capacity(if last { 0 } else { WINDOW + BLOCK });
+        next.extend_from_slice(&self.input[self.input.len().saturating_sub(WINDOW)..]);
+        let dictionary = std::mem::replace(&mut self.dictionary, next.len());
+        let input = std::mem::replace(&mut self.input, next);
+        let level = self.level;
+        let job = move || deflate(&input[dictionary..], &input[..dictionary], level, last);
+        // In a worker of the pool itself, waiting for another one could wait for ever.
+        if rayon::current_thread_index().is_some() {
+            return self.take(Pending::Ready(job()));
+        }
+        let (sender, receiver) = sync_channel(1);
+        rayon::spawn(move || {
+            // Nobody is there to receive when the writer was dropped.
+            let _ = sender.send(job());
+        });
+        self.pending.push_back(Pending::Under(receiver));
+        // One block more than there are threads: none waits for work, and memory stays bounded.
+        while self.pending.len() > rayon::current_num_threads() + 1 {
+            if let Some(block) = self.pending.pop_front() {
+                self.take(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, block: Pending) -> io::Result<()> {
+        let block = match block {
+            Pending::Ready(block) => block?,
+            Pending::Under(receiver) => receiver
+                .recv()
+                .map_err(|_| io::Error::other("a compression thread panicked"))??,
+        };
+        self.crc.combine(&block.crc);
+        self.out.write_all(&block.bytes)
+    }
+}
+
+fn deflate(input: &[u8], dictionary: &[u8], level: flate2::Compression, last: bool) -> io::Result<Deflated> {
+    let mut crc = Crc::new();
+    crc.update(input);
+    let mut state = Compress::new(level, false);
+    if !dictionary.is_empty() {
+        state.set_dictionary(dictionary).map_err(io::Error::other)?;
+    }
+    let flush = if last {
+        FlushCompress::Finish
+    } else {
+        FlushCompress::Sync
+    };
+    let mut bytes = Vec::with_capacity(input.len() / 2 + 1024);
+    loop {
+        let at = state.total_in() as usize;
+        let status = state
+            .compress_vec(&input[at..], &mut bytes, flush)
+            .map_err(io::Error::other)?;
+        let done = match status {
+            Status::StreamEnd => true,
+            // A flush is complete when it leaves room in the output.
+            Status::Ok | Status::BufError => {
+                !last && bytes.len() < bytes.capacity() && state.total_in() as usize == input.len()
+            }
+        };
+        if done {
+            return Ok(Deflated { bytes, crc });
+        }
+        bytes.reserve(input.len() / 2 + 1024);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes that compress somewhat, always the same.
+    fn sample(length: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 24
+        };
+        (0..length).map(|_| (next() & next()) as u8).collect()
+    }
+
+    fn run(data: &[u8], compression: Compression, piece: usize) -> Vec<u8> {
+        let mut compressor = Compressor::new(compression, None, Vec::new()).unwrap();
+        data.chunks(piece)
+            .for_each(|piece| compressor.write_all(piece).unwrap());
+        compressor.finish().unwrap()
+    }
+
+    fn plain(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        io::Read::read_to_end(&mut crate::layer::decompress(bytes).unwrap(), &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn every_length_around_the_block_round_trips() {
+        for length in [
+            0,
+            1,
+            WINDOW,
+            BLOCK - 1,
+            BLOCK,
+            BLOCK + 1,
+            3 * BLOCK,
+            7 * BLOCK + 12_345,
+        ] {
+            let data = sample(length);
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                assert_eq!(
+                    plain(&run(&data, compression, usize::MAX)),
+                    data,
+                    "{compression:?} {length}"
+                );
+            }
+            // One member that any reader takes whole.
+            let mut single = Vec::new();
+            let gzip = run(&data, Compression::Gzip, usize::MAX);
+            io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&gzip[..]), &mut single).unwrap();
+            assert_eq!(single, data);
+        }
+    }
+
+    #[test]
+    fn bytes_depend_on_neither_threads_nor_pieces() {
+        let data = sample(5 * BLOCK + 99);
+        let expected = run(&data, Compression::Gzip, usize::MAX);
+        assert!(expected.len() < data.len());
+        for piece in [1000, BLOCK, 3 * BLOCK] {
+            assert_eq!(run(&data, Compression::Gzip, piece), expected, "{piece}");
+        }
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            assert_eq!(pool.install(|| run(&data, Compression::Gzip, BLOCK)), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_round_trip(data in proptest::collection::vec(any::<u8>(), 0..3000)) {
+            prop_assert_eq!(plain(&run(&data, Compression::Gzip, 100)), data);
+        }
     }
 }

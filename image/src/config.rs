@@ -31,7 +31,12 @@ pub struct ImageConfig {
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Features of the operating system, on Windows only.
-    #[serde(rename = "os.features", default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "os.features",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub os_features: Vec<String>,
     /// How containers of the image run.
     #[serde(default, deserialize_with = "or_default")]
@@ -40,7 +45,11 @@ pub struct ImageConfig {
     #[serde(default, deserialize_with = "or_default")]
     pub rootfs: RootFs,
     /// How it came to be, oldest first.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub history: Vec<History>,
     /// Fields not known here.
     #[serde(flatten)]
@@ -52,46 +61,96 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct Config {
     /// `user[:group]`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub user: String,
     /// `port/protocol`.
-    #[serde(default, deserialize_with = "set", serialize_with = "as_object", skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "set",
+        serialize_with = "as_object",
+        skip_serializing_if = "BTreeSet::is_empty"
+    )]
     pub exposed_ports: BTreeSet<String>,
     /// `NAME=value`, in order.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub env: Vec<String>,
     /// The command in front of `cmd`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub entrypoint: Vec<String>,
     /// The default command or arguments.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub cmd: Vec<String>,
     /// The health check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     /// On Windows: the command is one string that is escaped already.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub args_escaped: bool,
     /// Paths that get volumes.
-    #[serde(default, deserialize_with = "set", serialize_with = "as_object", skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "set",
+        serialize_with = "as_object",
+        skip_serializing_if = "BTreeSet::is_empty"
+    )]
     pub volumes: BTreeSet<String>,
     /// The working directory.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub working_dir: String,
     /// Instructions that run in builds from this image.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub on_build: Vec<String>,
     /// Labels.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub labels: BTreeMap<String, String>,
     /// The signal that stops a container.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub stop_signal: String,
     /// Seconds until a container that was told to stop is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
     /// The shell of shell-form instructions.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub shell: Vec<String>,
     /// Fields not known here.
     #[serde(flatten)]
@@ -103,7 +162,11 @@ pub struct Config {
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// Empty: inherited. `["NONE"]`: off. `["CMD", args…]` or `["CMD-SHELL", command]`.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub test: Vec<String>,
     /// Time between two checks.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_zero")]
@@ -169,7 +232,11 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// Whether the step made no layer.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub empty_layer: bool,
     /// Fields not known here.
     #[serde(flatten)]
@@ -272,7 +339,9 @@ impl ImageConfig {
 }
 
 /// `null` is what Go writes for an empty list or map.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -289,4 +358,67 @@ fn as_object<S: Serializer>(set: &BTreeSet<String>, serializer: S) -> Result<S::
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_on_the_way() {
+        let value = json!({
+            "created": "2024-01-02T03:04:05.123456789Z", "architecture": "arm", "variant": "v7", "os": "linux",
+            "os.version": "1", "moby.buildkit.cache.v0": {"b": [1, null]}, "docker_version": "1.2",
+            "config": {
+                "User": "1:2", "ExposedPorts": {"80/tcp": {}}, "Env": ["B=1", "A=2"], "Entrypoint": ["/e"],
+                "Cmd": ["c"], "Volumes": {"/v": {}}, "WorkingDir": "/w", "Labels": {"z": "", "a": "b"},
+                "StopSignal": "SIGINT", "StopTimeout": 3, "OnBuild": ["RUN x"], "Shell": ["/bin/bash", "-c"],
+                "ArgsEscaped": true, "Hostname": "h",
+                "Healthcheck": {"Test": ["CMD", "x"], "Interval": 1, "Retries": 2, "Future": 1.5}
+            },
+            "rootfs": {"type": "layers", "diff_ids": [Digest::sha256_of(b"a").to_string()], "x": 1},
+            "history": [{"created_by": "RUN x", "y": 1}, {"empty_layer": true, "comment": "c", "author": "a"}]
+        });
+        let config = ImageConfig::parse(value.to_string().as_bytes()).unwrap();
+        let bytes = config.to_bytes();
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), value);
+        assert_eq!(ImageConfig::parse(&bytes).unwrap(), config);
+        assert_eq!(config.id(), Digest::sha256_of(&bytes));
+        assert_eq!(config.config.env, ["B=1", "A=2"], "the order counts");
+        assert_eq!(config.platform().to_string(), "linux/arm/v7");
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        let nulls = r#"{"architecture":"amd64","os":"linux","config":{"Cmd":null,"Env":null,"Volumes":null,"Labels":null,
+            "ExposedPorts":null,"Healthcheck":null,"User":null},"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
+        let config = ImageConfig::parse(nulls.as_bytes()).unwrap();
+        assert_eq!(config.config, Config::default());
+        let expected =
+            r#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        assert_eq!(String::from_utf8(config.to_bytes()).unwrap(), expected);
+        assert_eq!(ImageConfig::parse(b"{}").unwrap().rootfs, RootFs::default());
+    }
+
+    #[test]
+    fn other_documents_are_refused() {
+        let many = format!("{{\"history\":[{}{{}}]}}", "{},".repeat(limits::HISTORY));
+        let cases = [
+            "",
+            "[]",
+            r#"{"rootfs":{"type":"disk"}}"#,
+            r#"{"rootfs":{"diff_ids":["sha256:1"]}}"#,
+            &many,
+        ];
+        for text in cases {
+            assert!(ImageConfig::parse(text.as_bytes()).is_err(), "{text:.60}");
+        }
+        let big = vec![b' '; limits::CONFIG_SIZE + 1];
+        assert!(matches!(
+            ImageConfig::parse(&big),
+            Err(ConfigError::TooLarge { .. })
+        ));
+    }
 }

@@ -271,7 +271,12 @@ mod tests {
         let cases = [
             (String::new(), E::NoAlgorithm),
             (hex.to_owned(), E::NoAlgorithm),
-            (format!("sha512:{hex}{hex}"), E::Algorithm { algorithm: "sha512".into() }),
+            (
+                format!("sha512:{hex}{hex}"),
+                E::Algorithm {
+                    algorithm: "sha512".into(),
+                },
+            ),
             (ABC[..70].to_owned(), E::Length { length: 63 }),
             (format!("{ABC}0"), E::Length { length: 65 }),
             (ABC.replace("ba", "BA"), E::Digit),

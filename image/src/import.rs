@@ -4,8 +4,8 @@ use std::io::Read;
 
 use kiln_tree::Root;
 
-use crate::layer::{LayerError, UnpackOptions, Unpacked};
-use crate::{Config, ImageConfig, Platform};
+use crate::layer::{self, LayerError, UnpackOptions, Unpacked};
+use crate::{Config, History, ImageConfig, Platform};
 
 /// What the image is to be like.
 #[derive(Debug, Clone)]
@@ -29,12 +29,26 @@ pub struct Imported {
     pub layer: Unpacked,
 }
 
-/// Makes an image whose only layer is the tar `reader`, compressed or not, unpacked into `dest`.
+/// Makes an image whose only layer is the tar `reader`, compressed or not, unpacked into `dest`, an empty directory.
 pub fn import(
-    _reader: impl Read + Send,
-    _dest: &Root,
-    _options: ImportOptions,
-    _unpack: &UnpackOptions<'_>,
+    reader: impl Read + Send,
+    dest: &Root,
+    options: ImportOptions,
+    unpack: &UnpackOptions<'_>,
 ) -> Result<Imported, LayerError> {
-    todo!()
+    let plain = layer::decompress(reader).map_err(LayerError::Read)?;
+    let layer = layer::unpack(plain, dest, unpack)?;
+    let mut config = ImageConfig {
+        created: Some(options.created.clone()),
+        config: options.config,
+        history: vec![History {
+            created: Some(options.created),
+            comment: Some(options.comment).filter(|comment| !comment.is_empty()),
+            ..History::default()
+        }],
+        ..ImageConfig::default()
+    };
+    config.set_platform(&options.platform);
+    config.rootfs.diff_ids.push(layer.diff_id);
+    Ok(Imported { config, layer })
 }

@@ -21,9 +21,15 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod reference;
+mod tarball;
+#[cfg(test)]
+mod testing;
 
 pub use config::{Config, ConfigError, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{Digest, DigestReader, DigestWriter, ParseDigestError, Sha256};
-pub use manifest::{Descriptor, Index, Manifest, ManifestError, ManifestOrIndex, SelectError, parse_manifest};
+pub use manifest::{
+    Descriptor, Index, Manifest, ManifestError, ManifestOrIndex, SelectError, parse_manifest,
+};
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference};
+pub use tarball::TarError;

@@ -100,22 +100,27 @@ pub fn render(diagnostic: &Diagnostic, source: &[u8], file: &str) -> String {
         (Severity::Error, _) => "error".to_owned(),
         (Severity::Warning, rule) => format!("warning: {}", rule.unwrap_or("check")),
     };
-    text.push_str(&format!("{kind}: {}\n", diagnostic.message));
+    append(&mut text, format_args!("{kind}: {}\n", diagnostic.message));
     excerpt(&mut text, diagnostic.span, source, &index, file);
     for related in &diagnostic.related {
-        text.push_str(&format!("note: {}\n", related.message));
+        append(&mut text, format_args!("note: {}\n", related.message));
         excerpt(&mut text, related.span, source, &index, file);
     }
     if let Some(hint) = &diagnostic.hint {
-        text.push_str(&format!("hint: {hint}\n"));
+        append(&mut text, format_args!("hint: {hint}\n"));
     }
     text
+}
+
+fn append(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = std::fmt::Write::write_fmt(text, line);
 }
 
 fn excerpt(text: &mut String, span: Span, source: &[u8], index: &LineIndex, file: &str) {
     let (first, last) = index.lines(span);
     let rule = "-".repeat(20);
-    text.push_str(&format!("{file}:{first}\n{rule}\n"));
+    append(text, format_args!("{file}:{first}\n{rule}\n"));
     let total = index.count() - usize::from(source.is_empty() || source.ends_with(b"\n"));
     let shown = first.saturating_sub(CONTEXT).max(1)..=(last + CONTEXT).min(total.max(last));
     let mut skipped = false;
@@ -136,12 +141,10 @@ fn excerpt(text: &mut String, span: Span, source: &[u8], index: &LineIndex, file
         text.push_str(shown.trim_end());
         text.push('\n');
         if failing && let Some((column, width)) = view.mark {
-            text.push_str(&format!(
-                "     | {:3} {}{}\n",
-                "",
-                " ".repeat(column),
-                "^".repeat(width)
-            ));
+            append(
+                text,
+                format_args!("     | {:3} {}{}\n", "", " ".repeat(column), "^".repeat(width)),
+            );
         }
     }
     text.push_str(&rule);

@@ -345,9 +345,9 @@ mod tests {
 
     #[test]
     fn hostile_patterns_end() {
-        let pattern = "a*".repeat(10_000);
+        let pattern = "a*".repeat(2_000);
         let glob = Glob::new(&pattern).unwrap();
-        assert!(!glob.matches("a".repeat(9_999).as_bytes()));
+        assert!(!glob.matches("a".repeat(1_999).as_bytes()));
         let stars = Glob::with_globstar(&format!("{}*", "**/".repeat(200))).unwrap();
         assert!(stars.matches(b"a/b/c"));
         assert!(Glob::new("?").unwrap().matches(b"\xff"));

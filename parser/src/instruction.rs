@@ -92,8 +92,16 @@ pub struct InstructionInfo {
     pub onbuild: bool,
     /// One line of grammar for error messages.
     pub usage: &'static str,
-    /// Where it is documented.
-    pub reference: &'static str,
+}
+
+impl InstructionInfo {
+    /// Where the instruction is documented.
+    pub fn reference(&self) -> String {
+        format!(
+            "https://docs.docker.com/reference/dockerfile/#{}",
+            self.name.to_lowercase()
+        )
+    }
 }
 
 const fn flag(name: &'static str, kind: FlagKind) -> FlagInfo {
@@ -103,6 +111,7 @@ const fn flag(name: &'static str, kind: FlagKind) -> FlagInfo {
 macro_rules! instructions {
     ($($keyword:ident $name:literal $shape:ident [$($flag:literal: $kind:ident),*] ($($property:ident),*) $usage:literal;)*) => {
         /// All instructions, in the order of the reference manual's grammar.
+        #[expect(clippy::needless_update, reason = "some rows set every property")]
         pub static INSTRUCTIONS: &[InstructionInfo] = &[$(InstructionInfo {
             keyword: Keyword::$keyword,
             name: $name,
@@ -110,7 +119,6 @@ macro_rules! instructions {
             arguments: ArgumentShape::$shape,
             $($property: true,)*
             usage: $usage,
-            reference: concat!("https://docs.docker.com/reference/dockerfile/#", $name),
             ..NOTHING
         }),*];
     };
@@ -125,7 +133,6 @@ const NOTHING: InstructionInfo = InstructionInfo {
     json: false,
     onbuild: false,
     usage: "",
-    reference: "",
 };
 
 instructions! {

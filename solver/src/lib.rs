@@ -1,6 +1,45 @@
 //! Build graph, cache keys, scheduling, events.
+//!
+//! A frontend makes a [`graph::Graph`] of operations shaped like BuildKit's LLB. An [`Engine`] solves it:
+//!
+//! 1. [`key`] says what makes two steps the same; [`solve`] looks the keys up and finds what has to run;
+//! 2. [`schedule`] decides when each vertex may run, [`execute`] runs one: a process ([`process`]), file
+//!    actions ([`file`]), or the download of an image ([`image`]);
+//! 3. what a step changed becomes a layer of the store, and records make it findable under its keys;
+//! 4. [`export`] completes the image's configuration and gives the image its name.
+//!
+//! Everything that happens is told as [`event::Event`]s. Nothing here knows a Dockerfile keyword, how a
+//! sandbox is made, or how a registry speaks; nothing prints or reads the environment.
 
-pub mod cancel;
+mod cancel;
+mod context;
+mod diff_ids;
+mod engine;
+mod error;
 pub mod event;
+mod execute;
+mod export;
+mod file;
+mod glob;
 pub mod graph;
+pub mod image;
+mod import;
+mod key;
+mod output;
+mod process;
+mod roots;
+mod save;
+mod schedule;
+mod select;
+mod solve;
 pub mod task;
+
+pub use cancel::{Cancel, CancelGuard};
+pub use context::{ContextError, ContextPolicy, LocalContext};
+pub use diff_ids::DiffIdError;
+pub use engine::{Engine, EngineSettings};
+pub use error::{SolveError, StepError, StepFailure};
+pub use export::Exported;
+pub use import::{ImportError, ImportRequest};
+pub use save::SaveError;
+pub use solve::{Solution, SolveRequest, StepOutcome, StepReport};

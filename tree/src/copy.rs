@@ -1,11 +1,24 @@
 //! The copy engine: brings entries of one tree into another, with the semantics of Docker's `COPY`.
 
+//!
+//! What is copied is decided from the source's listing alone; only file bytes are read from the source. First all
+//! directories are made, then everything else is written in parallel relative to open directories, then directories
+//! get their modes and times.
+
+mod attributes;
+mod data;
 mod mode;
+mod plan;
+mod prehashed;
+mod target;
+#[cfg(test)]
+mod tests;
+mod write;
 
 pub use mode::{ModeChange, ModeParseError};
+pub use prehashed::Prehashed;
 
-use crate::walk::HashMemory;
-use crate::{ContentHash, Listing, Result, Root, Timestamp, TreePath, walk::StatKey};
+use crate::{Listing, ResolveError, Root, Timestamp, TreePath};
 
 /// A tree to copy from: a directory and what is in it.
 pub trait SourceTree: Sync {
@@ -52,6 +65,9 @@ pub struct CopyRequest<'a> {
     pub source_path: TreePath,
     /// Where to, in the destination root. Parent components that are symlinks are followed inside the root.
     pub dest: &'a [u8],
+    /// A symlink at `dest` itself that points at no directory stands for what it points at; otherwise it is
+    /// replaced.
+    pub follow_dest_symlink: bool,
     /// `dest` names a directory to copy into (it ended in a slash), even where nothing is there yet.
     pub dest_is_dir: bool,
     /// For a directory: its contents go to `dest` (as `COPY` does), not the directory itself.
@@ -66,6 +82,26 @@ pub struct CopyRequest<'a> {
     pub clamp_mtime: Option<Timestamp>,
     /// What to leave out. Paths are relative to the copied directory; a single file is asked by its name.
     pub exclude: Option<&'a Exclude<'a>>,
+}
+
+impl<'a> CopyRequest<'a> {
+    /// A request as `COPY source dest` makes it: a directory's contents, source symlinks followed, everything else
+    /// as it is. `dest_is_dir` follows from a slash at the end of `dest`.
+    pub fn new(source: &'a dyn SourceTree, source_path: TreePath, dest: &'a [u8]) -> Self {
+        Self {
+            source,
+            source_path,
+            dest,
+            follow_dest_symlink: false,
+            dest_is_dir: dest.ends_with(b"/"),
+            copy_dir_contents: true,
+            follow_source_symlink: true,
+            owner: None,
+            mode: None,
+            clamp_mtime: None,
+            exclude: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for CopyRequest<'_> {
@@ -84,26 +120,21 @@ pub struct Copied {
     pub entries: u64,
     /// How many bytes of file data.
     pub bytes: u64,
+    /// What had to be left as it is.
+    pub refused: Refused,
     /// The hashes of the files written, so that a walk of the resulting layer need not read them again.
     pub prehashed: Prehashed,
 }
 
-/// Hashes of files that were just written, as a [`HashMemory`] for [`walk::layer_with`](crate::walk::layer_with).
-#[derive(Debug, Default)]
-pub struct Prehashed {}
-
-impl Prehashed {
-    /// Takes over what `other` knows.
-    pub fn absorb(&mut self, _other: Prehashed) {
-        todo!()
-    }
-}
-
-impl HashMemory for Prehashed {
-    fn recall(&self, _path: &TreePath, _key: &StatKey) -> Option<ContentHash> {
-        None
-    }
-    fn remember(&self, _path: &TreePath, _key: &StatKey, _content: ContentHash) {}
+/// What a copy could not do here and went on without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// Entries whose owner this user namespace does not have; they are the process's own instead.
+    pub owners: u64,
+    /// Devices that were left out, because a user namespace may not make any.
+    pub devices: u64,
+    /// Extended attributes that the destination does not take.
+    pub xattrs: u64,
 }
 
 /// Why a copy failed.
@@ -112,7 +143,7 @@ pub enum CopyError {
     /// The source path is not in the source tree.
     #[error("{path}: not found in the source")]
     NotFound {
-        /// The source path.
+        /// What is missing.
         path: TreePath,
     },
     /// A source symlink leads in circles.
@@ -120,6 +151,18 @@ pub enum CopyError {
     SymlinkLoop {
         /// The source path.
         path: TreePath,
+    },
+    /// The destination is no path that something can be written to.
+    #[error("cannot copy to {dest:?}")]
+    BadDestination {
+        /// The destination.
+        dest: String,
+    },
+    /// The destination, or something above it, should be a directory and is none.
+    #[error("{dest} is not a directory")]
+    NotADirectory {
+        /// What is in the way.
+        dest: String,
     },
     /// A non-directory cannot replace a directory.
     #[error("cannot copy {source_path} over the directory {dest}")]
@@ -148,7 +191,23 @@ pub enum CopyError {
     Tree(#[from] crate::Error),
 }
 
+impl From<ResolveError> for CopyError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::NotFound { path } => Self::NotFound { path },
+            ResolveError::SymlinkLoop { path } => Self::SymlinkLoop { path },
+        }
+    }
+}
+
 /// Carries out `request` into `dest`.
-pub fn copy(_request: &CopyRequest<'_>, _dest: &Root) -> Result<Copied, CopyError> {
-    todo!()
+///
+/// Directories above the destination that are missing are made with mode 0755, or the request's if it is octal, and
+/// belong to root, or to the request's owner. A destination directory that is there already keeps its looks;
+/// directories below it take those of the source. Attributes that the destination refuses are left out.
+pub fn copy(request: &CopyRequest<'_>, dest: &Root) -> Result<Copied, CopyError> {
+    let target = target::prepare(request, dest)?;
+    let copied = write::write(request, &target.base, &target.items)?;
+    target::clamp_made(request, dest, &target.made)?;
+    Ok(copied)
 }

@@ -67,6 +67,9 @@ impl EntryKind {
     }
 }
 
+/// Extended attributes: values by full name.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// One path of a tree and everything about it. Extended attributes never include overlayfs's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -82,6 +85,6 @@ pub struct Entry {
     pub gid: u32,
     /// Time of last modification.
     pub mtime: Timestamp,
-    /// Extended attributes by full name.
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Extended attributes.
+    pub xattrs: Xattrs,
 }

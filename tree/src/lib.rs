@@ -11,6 +11,7 @@
 //! `..` lead out of it, whatever the tree holds. All writes into a root file system go through it, and so does the
 //! copy engine [`copy`], which brings entries of one tree into another.
 
+pub mod accounts;
 pub mod copy;
 mod entry;
 mod error;
@@ -22,9 +23,9 @@ pub mod root;
 mod testing;
 pub mod walk;
 
-pub use entry::{Entry, EntryKind, Timestamp};
+pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use error::{Error, Result};
 pub use hash::{ContentHash, ContentHasher, ParseHashError};
-pub use listing::{FormatError, Listing};
+pub use listing::{FormatError, Listing, ResolveError};
 pub use path::{PathError, TreePath};
 pub use root::Root;

@@ -3,11 +3,13 @@
 mod content;
 mod format;
 mod merge;
+mod resolve;
 #[cfg(test)]
 pub(crate) mod samples;
 
 pub use content::TreeHasher;
 pub use format::FormatError;
+pub use resolve::ResolveError;
 
 use crate::{ContentHash, Entry, TreePath};
 

@@ -221,3 +221,91 @@ impl fmt::Debug for TreePath {
         write!(f, "{:?}", String::from_utf8_lossy(&self.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    #[test]
+    fn only_canonical_paths_are_taken() {
+        for good in ["", "a", "a/b", "...", ".a", "a..", " ", "a\nb", "ü/é"] {
+            assert_eq!(path(good).as_bytes(), good.as_bytes());
+        }
+        for (bad, reason) in [
+            ("/", PathError::EmptyComponent),
+            ("/a", PathError::EmptyComponent),
+            ("a/", PathError::EmptyComponent),
+            ("a//b", PathError::EmptyComponent),
+            (".", PathError::DotComponent),
+            ("a/./b", PathError::DotComponent),
+            ("..", PathError::DotComponent),
+            ("a/..", PathError::DotComponent),
+            ("a\0b", PathError::Nul),
+        ] {
+            assert_eq!(TreePath::new(bad), Err(reason), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn cleaning_never_leaves_the_root() {
+        for (from, to) in [
+            ("", ""),
+            ("/", ""),
+            (".", ""),
+            ("..", ""),
+            ("/../../a", "a"),
+            ("a/../../b", "b"),
+            ("./a//b/./c/", "a/b/c"),
+            ("a/b/../..", ""),
+            ("a/b/../../c/..d", "c/..d"),
+        ] {
+            assert_eq!(TreePath::clean(from).unwrap(), path(to), "{from}");
+        }
+        assert_eq!(TreePath::clean("a\0"), Err(PathError::Nul));
+    }
+
+    #[test]
+    fn parts() {
+        let deep = path("a/b/c");
+        assert_eq!(deep.parent(), Some(path("a/b")));
+        assert_eq!(path("a").parent(), Some(TreePath::root()));
+        assert_eq!(TreePath::root().parent(), None);
+        assert_eq!(deep.file_name(), Some(&b"c"[..]));
+        assert_eq!(TreePath::root().file_name(), None);
+        assert_eq!(deep.components().collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+        assert_eq!(TreePath::root().components().count(), 0);
+        assert_eq!(deep.ancestors().collect::<Vec<_>>(), [path("a/b"), path("a")]);
+        assert_eq!(path("a").join(&path("b/c")), deep);
+        assert_eq!(deep.join(&TreePath::root()), deep);
+        assert_eq!(TreePath::root().join(&deep), deep);
+        assert_eq!(path("a/b").join_name("c"), Ok(deep.clone()));
+        for bad in ["", ".", "..", "a/b", "a\0"] {
+            assert!(deep.join_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(deep.starts_with(&path("a/b")) && deep.starts_with(&deep) && deep.starts_with(&path("")));
+        assert!(!path("ab").starts_with(&path("a")) && !path("a").starts_with(&path("a/b")));
+        assert_eq!(deep.strip_prefix(&path("a")), Some(path("b/c")));
+        assert_eq!(deep.strip_prefix(&path("b")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_the_components(a in "[a!/\u{1}é]{0,8}", b in "[a!/\u{1}é]{0,8}") {
+            let (a, b) = (TreePath::clean(a).unwrap(), TreePath::clean(b).unwrap());
+            prop_assert_eq!(a.cmp(&b), a.components().cmp(b.components()));
+        }
+
+        #[test]
+        fn cleaning_gives_canonical_paths(bytes in proptest::collection::vec(prop::sample::select(&b"a./\xff"[..]), 0..12)) {
+            let clean = TreePath::clean(&bytes).unwrap();
+            prop_assert_eq!(TreePath::new(clean.as_bytes()), Ok(clean.clone()));
+            prop_assert_eq!(TreePath::clean(&clean).unwrap(), clean);
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(crate) use dir::read_dir_unchecked;
 pub(crate) use metadata::raw_mode;
 pub use metadata::{FileType, Metadata};
 use resolve::Resolver;
-pub(crate) use resolve::open_dir_beneath;
+pub(crate) use resolve::{open_dir_beneath, proc_path};
 pub(crate) use xattr::Subject;
 
 use crate::Result;

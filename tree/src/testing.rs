@@ -32,11 +32,24 @@ impl Drop for TempDir {
     }
 }
 
-/// Whether tests may change owners and make devices; says so where not.
+/// Whether tests may change owners and make devices; says so where not. The root of a user namespace may not.
 pub(crate) fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
+    let all_ids = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    };
+    let root = rustix::process::geteuid().is_root() && all_ids();
     if !root {
         eprintln!("SKIPPED: needs root");
+    }
+    root
+}
+
+/// Whether tests may mount, be it as the root of a user namespace; says so where not.
+pub(crate) fn may_mount() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: needs root or a user namespace");
     }
     root
 }
@@ -44,7 +57,8 @@ pub(crate) fn is_root() -> bool {
 /// An overlay mount that is attached nowhere; `None`, said loudly, where the kernel does not give one.
 pub(crate) fn mount_overlay(lowers: &[&PathBuf], upper: &Path, work: &Path) -> Option<crate::Root> {
     use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen,
     };
     let mount = || {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -53,6 +67,9 @@ pub(crate) fn mount_overlay(lowers: &[&PathBuf], upper: &Path, work: &Path) -> O
         }
         fsconfig_set_string(&context, "upperdir", upper)?;
         fsconfig_set_string(&context, "workdir", work)?;
+        if !is_root() {
+            fsconfig_set_flag(&context, "userxattr")?;
+        }
         fsconfig_create(&context)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     };

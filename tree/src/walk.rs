@@ -1,7 +1,6 @@
 //! Reads real directories into listings.
 //!
-//! Both kinds of walk first look at every path in parallel ([`scan`]: names, metadata, link targets; no file is
-//! opened), then hash the regular files in parallel, unless a [`HashMemory`] knows them.
+//! Both kinds of walk first look at every path in parallel (names, metadata, link targets; no file is opened), then hash the regular files in parallel, unless a [`HashMemory`] knows them.
 
 mod file;
 mod memory;

@@ -230,3 +230,34 @@ proptest! {
         let _ = parse(bytes);
     }
 }
+
+/// A memory file with all fields different.
+pub(crate) fn example() -> Vec<u8> {
+    let stamp = Stamp {
+        boot: "3ee0cbbd-0ba6-4d7f-b1f6-b4e3ab2f1a4e".parse().unwrap(),
+        epoch: 9,
+    };
+    let (mtime, ctime) = (Timestamp { secs: -5, nanos: 6 }, Timestamp { secs: 7, nanos: 8 });
+    let one = Remembered {
+        key: StatKey {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime,
+            ctime,
+        },
+        content: ContentHash([9; 32]),
+        age: 4,
+    };
+    let two = Remembered {
+        age: 0,
+        content: ContentHash([7; 32]),
+        ..one
+    };
+    let mut entries = [
+        (path_hash(&path("app.py")), one),
+        (path_hash(&path("src/lib.rs")), two),
+    ];
+    entries.sort_by_key(|(hash, _)| *hash);
+    encode(&entries, &stamp)
+}

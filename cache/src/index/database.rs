@@ -5,24 +5,21 @@
 //! ```text
 //! "u" item          last use u64, check 4 bytes
 //! "s" identity 32   time u64, record key 32 bytes, check 4 bytes
-//! "m" "count"       number of all other keys u64, check 4 bytes
+//! "m" "count"       number of all other keys u64, number of batches so far u64, check 4 bytes
 //! ```
 //!
 //! `check` is the beginning of the blake3 of key and value: sled's own checksums do not cover what a power loss
-//! does. The count is written in the same atomic batch as what it counts, so it tells whether a tree that was not
-//! closed cleanly is whole.
+//! does. The counts are written in the same atomic batch as what they count, so they tell whether a tree that was
+//! not closed cleanly is whole. The number of batches is in `index/state` too, written after the flush: a tree
+//! that has fewer was rolled back to an earlier state (a torn log, a copy), however whole it looks.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Index, Item, journal};
-use crate::{Key, LayerId, Stamp, files, layers, records, remove, sealed, store::Shared};
+use crate::{Key, LayerId, Stamp, error, files, layers, records, remove, sealed, store::Shared};
 
 const KIND: &str = "index";
 const VERSION: u32 = 1;
@@ -34,6 +31,8 @@ const BLOAT_FREE: u64 = 16 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 struct StateFile {
     clean: bool,
+    /// How many batches the database had taken in, at least.
+    batches: u64,
     stamp: Stamp,
 }
 
@@ -42,14 +41,14 @@ struct StateFile {
 pub(super) struct Sled {
     db: sled::Db,
     count: u64,
-    root: PathBuf,
-    stamp: Stamp,
+    batches: u64,
+    shared: Arc<Shared>,
     _lock: File,
 }
 
 impl Sled {
     /// Opens it, or makes it from the files of the store. `None` if another process has it.
-    pub(super) fn open(shared: &Shared, stop: &dyn Fn() -> bool) -> Result<Option<Self>, String> {
+    pub(super) fn open(shared: &Arc<Shared>, stop: &dyn Fn() -> bool) -> Result<Option<Self>, String> {
         let folder = shared.root.join("index");
         std::fs::create_dir_all(&folder).map_err(text)?;
         let path = folder.join("lock");
@@ -57,25 +56,23 @@ impl Sled {
         if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &path).map_err(text)? {
             return Ok(None);
         }
-        let clean =
-            read_state(&folder).is_some_and(|state| state.clean && shared.durability.trusted(&state.stamp));
         let doubt = folder.join("doubt");
-        let stamp = shared
-            .durability
-            .publish(|stamp| Ok(stamp.clone()))
-            .map_err(text)?;
-        write_state(&folder, false, &stamp)?;
-        let there = folder.join("sled").exists() && !doubt.exists();
-        if there && let Ok(mut sled) = open_sled(&folder, shared, &stamp, &lock) {
-            let whole = super::guarded(|| sled.whole(clean)).unwrap_or(false);
-            if whole && !sled.bloated() {
-                return Ok(Some(sled));
-            }
+        // After a power loss, or with no word of how it ended, there is nothing to go by.
+        let state = read_state(&folder).filter(|state| shared.durability.trusted(&state.stamp));
+        write_state(shared, false, state.as_ref().map_or(0, |state| state.batches))?;
+        if let Some(state) = state
+            && folder.join("sled").exists()
+            && !doubt.exists()
+            && let Ok(mut sled) = open_sled(&folder, shared, &lock)
+            && super::guarded(|| sled.whole(&state)).unwrap_or(false)
+            && !sled.bloated()
+        {
+            return Ok(Some(sled));
         }
         // Away with it, by rename first: a half-deleted one must not be opened.
         discard(&folder, shared)?;
-        let mut sled = open_sled(&folder, shared, &stamp, &lock)?;
-        sled.set_count()?;
+        let mut sled = open_sled(&folder, shared, &lock)?;
+        sled.apply(&[])?;
         rebuild(shared, &mut sled, stop)?;
         match std::fs::remove_file(&doubt) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(text(error)),
@@ -83,17 +80,14 @@ impl Sled {
         }
     }
 
-    /// Whether everything in it can be believed. After a clean end only the count is read.
-    fn whole(&mut self, clean: bool) -> Result<bool, String> {
-        let Some(value) = self.db.get(COUNT).map_err(text)? else {
+    /// Whether everything in it can be believed. After a clean end only the counts are read.
+    fn whole(&mut self, state: &StateFile) -> Result<bool, String> {
+        let Some(counts) = self.read(COUNT)? else {
             return Ok(false);
         };
-        let Some(count) = open_value(COUNT, &value).and_then(|value| value.try_into().ok()) else {
-            return Ok(false);
-        };
-        self.count = u64::from_le_bytes(count);
-        if clean {
-            return Ok(true);
+        (self.count, self.batches) = (number(&counts, 0), number(&counts, 8));
+        if state.clean || self.batches < state.batches {
+            return Ok(self.batches == state.batches);
         }
         let mut found = 0;
         for pair in self.db.iter() {
@@ -109,15 +103,8 @@ impl Sled {
     fn bloated(&self) -> bool {
         // A key and its value are about 100 bytes.
         let logical = self.count.saturating_mul(100);
-        let size = folder_size(&self.root.join("index/sled"));
+        let size = folder_size(&self.shared.root.join("index/sled"));
         size > BLOAT_FREE.saturating_add(logical.saturating_mul(BLOAT))
-    }
-
-    fn set_count(&self) -> Result<(), String> {
-        self.db
-            .insert(COUNT, seal_value(COUNT, &self.count.to_le_bytes()))
-            .map(|_| ())
-            .map_err(text)
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
@@ -160,23 +147,23 @@ impl Index for Sled {
         let mut batch = sled::Batch::default();
         for (key, change) in changes {
             let there = self.db.contains_key(&key).map_err(text)?;
-            match change {
-                Some(value) => {
-                    count += u64::from(!there);
-                    let value = seal_value(&key, &value);
-                    batch.insert(key, value);
-                }
-                None => {
-                    count -= u64::from(there);
-                    batch.remove(key);
-                }
+            if let Some(value) = change {
+                count += u64::from(!there);
+                let value = seal_value(&key, &value);
+                batch.insert(key, value);
+            } else {
+                count -= u64::from(there);
+                batch.remove(key);
             }
         }
-        batch.insert(COUNT, seal_value(COUNT, &count.to_le_bytes()));
+        let batches = self.batches + 1;
+        let mut counts = count.to_le_bytes().to_vec();
+        counts.extend_from_slice(&batches.to_le_bytes());
+        batch.insert(COUNT, seal_value(COUNT, &counts));
         self.db.apply_batch(batch).map_err(text)?;
         self.db.flush().map_err(text)?;
-        self.count = count;
-        Ok(())
+        (self.count, self.batches) = (count, batches);
+        write_state(&self.shared, false, batches)
     }
 
     fn last_use(&self, item: &Item) -> Result<Option<u64>, String> {
@@ -203,14 +190,14 @@ impl Index for Sled {
         self.db.flush().map_err(text)?;
         let Self {
             db,
-            root,
-            stamp,
+            shared,
+            batches,
             _lock,
             ..
         } = *self;
         drop(db);
         // Only now: the database's own writes end with its drop.
-        write_state(&root.join("index"), true, &stamp)
+        write_state(&shared, true, batches)
     }
 }
 
@@ -231,9 +218,12 @@ fn step_key(identity: &Key) -> Vec<u8> {
 }
 
 fn time_of(value: &[u8]) -> u64 {
-    value
-        .first_chunk::<8>()
-        .map_or(0, |time| u64::from_le_bytes(*time))
+    number(value, 0)
+}
+
+fn number(value: &[u8], at: usize) -> u64 {
+    let bytes = value.get(at..).and_then(<[u8]>::first_chunk::<8>);
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 fn check(key: &[u8], value: &[u8]) -> [u8; 4] {
@@ -262,22 +252,28 @@ fn read_state(folder: &Path) -> Option<StateFile> {
     sealed::open(KIND, VERSION, &std::fs::read(folder.join("state")).ok()?).ok()
 }
 
-fn write_state(folder: &Path, clean: bool, stamp: &Stamp) -> Result<(), String> {
-    let bytes = sealed::seal(
-        KIND,
-        VERSION,
-        &StateFile {
-            clean,
-            stamp: stamp.clone(),
-        },
-    )
-    .map_err(text)?;
-    let beside = folder.join("state.new");
-    std::fs::write(&beside, bytes).map_err(text)?;
-    std::fs::rename(&beside, folder.join("state")).map_err(text)
+/// The stamp is of now: a sync that covers it covers everything that was flushed before.
+fn write_state(shared: &Shared, clean: bool, batches: u64) -> Result<(), String> {
+    let folder = shared.root.join("index");
+    let write = |stamp: &Stamp| {
+        let stamp = stamp.clone();
+        let beside = folder.join("state.new");
+        let bytes = sealed::seal(
+            KIND,
+            VERSION,
+            &StateFile {
+                clean,
+                batches,
+                stamp,
+            },
+        )?;
+        std::fs::write(&beside, bytes).map_err(error::io("write", &beside))?;
+        std::fs::rename(&beside, folder.join("state")).map_err(error::io("publish", beside))
+    };
+    shared.durability.publish_quietly(write).map_err(text)
 }
 
-fn open_sled(folder: &Path, shared: &Shared, stamp: &Stamp, lock: &File) -> Result<Sled, String> {
+fn open_sled(folder: &Path, shared: &Arc<Shared>, lock: &File) -> Result<Sled, String> {
     let lock = lock.try_clone().map_err(text)?;
     super::guarded(|| {
         let db = sled::Config::new()
@@ -289,8 +285,8 @@ fn open_sled(folder: &Path, shared: &Shared, stamp: &Stamp, lock: &File) -> Resu
         Ok(Sled {
             db,
             count: 0,
-            root: shared.root.clone(),
-            stamp: stamp.clone(),
+            batches: 0,
+            shared: Arc::clone(shared),
             _lock: lock,
         })
     })

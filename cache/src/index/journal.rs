@@ -58,7 +58,7 @@ pub enum Entry {
 }
 
 /// The first bytes of a journal file.
-pub(crate) fn header() -> Vec<u8> {
+pub fn header() -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes
@@ -190,7 +190,9 @@ mod tests {
 
     fn bytes(entries: &[Entry]) -> Vec<u8> {
         let mut bytes = header();
-        entries.iter().for_each(|entry| encode(entry, &mut bytes));
+        for entry in entries {
+            encode(entry, &mut bytes);
+        }
         bytes
     }
 

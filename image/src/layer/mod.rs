@@ -1,11 +1,25 @@
 //! Layers: tar streams to and from directories in overlayfs form.
 
-use std::io::{self, Read, Write};
+mod decompress;
+mod error;
+mod pack;
+mod pipeline;
+mod place;
+mod unpack;
+mod whiteout;
 
-use kiln_tree::{Entry, Listing, Root, TreePath};
+use std::io;
+
+use kiln_tree::{Entry, Listing, TreePath};
+
+pub use decompress::{Encoding, decompress};
+pub use error::LayerError;
+pub use pack::{Exported, diff_id, export, pack};
+pub(crate) use place::{Attributes, Placer, is_foreign_xattr, place_error};
+pub use unpack::unpack;
+pub(crate) use unpack::{attributes_of, checked_path};
 
 use crate::Digest;
-use crate::compress::Compression;
 
 /// What lies below a layer that is being unpacked: its merged lower layers.
 pub trait Lower {
@@ -29,7 +43,9 @@ pub struct UnpackOptions<'a> {
 
 impl std::fmt::Debug for UnpackOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UnpackOptions").field("userxattr", &self.userxattr).finish_non_exhaustive()
+        f.debug_struct("UnpackOptions")
+            .field("userxattr", &self.userxattr)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,60 +70,11 @@ pub struct Unpacked {
 pub struct Refused {
     /// Owners that the user namespace does not map.
     pub owners: u64,
-    /// Device nodes (an empty file is there instead).
+    /// Device nodes (nothing is there instead).
     pub devices: u64,
     /// Extended attributes.
     pub xattrs: u64,
 }
 
-/// What can go wrong with a layer.
-#[derive(Debug, thiserror::Error)]
-pub enum LayerError {
-    /// Reading failed.
-    #[error("read layer")]
-    Read(#[source] io::Error),
-}
-
-/// Unpacks the tar `reader` into `dest`, an empty directory, in overlayfs form.
-pub fn unpack(_reader: impl Read + Send, _dest: &Root, _options: &UnpackOptions<'_>) -> Result<Unpacked, LayerError> {
-    todo!()
-}
-
-/// The plain bytes of `reader`, which may be compressed with gzip, zstd, bzip2 or xz, known by their first bytes.
-pub fn decompress<'a>(_reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    todo!()
-}
-
-/// Writes the tar of a layer; gives its size.
-pub fn pack(_listing: &Listing, _diff: &Root, _out: impl Write) -> Result<u64, LayerError> {
-    todo!()
-}
-
-/// The SHA-256 of the tar that [`pack`] writes.
-pub fn diff_id(_listing: &Listing, _diff: &Root) -> Result<Digest, LayerError> {
-    todo!()
-}
-
-/// The blob of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exported {
-    /// Digest of the tar.
-    pub diff_id: Digest,
-    /// Bytes of the tar.
-    pub tar_size: u64,
-    /// Digest of the blob.
-    pub digest: Digest,
-    /// Bytes of the blob.
-    pub size: u64,
-}
-
-/// Writes the blob of a layer: [`pack`], compressed, hashed before and after in one pass.
-pub fn export(
-    _listing: &Listing,
-    _diff: &Root,
-    _compression: Compression,
-    _level: Option<i32>,
-    _out: impl Write,
-) -> Result<Exported, LayerError> {
-    todo!()
-}
+#[cfg(test)]
+mod tests;

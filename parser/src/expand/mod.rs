@@ -22,7 +22,7 @@ pub trait Lookup {
     fn get(&self, name: &str) -> Option<Cow<'_, str>>;
 }
 
-impl Lookup for HashMap<String, String> {
+impl<S: std::hash::BuildHasher> Lookup for HashMap<String, String, S> {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         HashMap::get(self, name).map(Cow::from)
     }

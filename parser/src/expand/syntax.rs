@@ -237,7 +237,7 @@ impl Parser<'_> {
             return self.fail(start, ExpandErrorKind::MissingBrace);
         };
         if name.is_empty() {
-            return self.fail(start, ExpandErrorKind::Modifier(character.to_string()));
+            return self.fail(start, modifier("", character));
         }
         let operator = match character {
             '}' => Operator::Plain,
@@ -245,7 +245,7 @@ impl Parser<'_> {
             ':' => match self.next() {
                 Some(character @ ('-' | '+' | '?')) => self.condition(character, true, start)?,
                 Some(character) => {
-                    return self.fail(start, ExpandErrorKind::Modifier(format!(":{character}")));
+                    return self.fail(start, modifier(":", character));
                 }
                 None => return self.fail(start, ExpandErrorKind::MissingBrace),
             },
@@ -274,7 +274,7 @@ impl Parser<'_> {
                     replacement,
                 }
             }
-            _ => return self.fail(start, ExpandErrorKind::Modifier(character.to_string())),
+            _ => return self.fail(start, modifier("", character)),
         };
         Ok((name, operator))
     }
@@ -321,4 +321,13 @@ fn push(parts: &mut Vec<Part>, character: char, is_quoted: bool) {
             quoted: is_quoted,
         }),
     }
+}
+
+fn modifier(colon: &str, character: char) -> ExpandErrorKind {
+    let shown = if character.is_control() {
+        character.escape_default().to_string()
+    } else {
+        character.to_string()
+    };
+    ExpandErrorKind::Modifier(format!("{colon}{shown}"))
 }

@@ -60,6 +60,14 @@ impl Context<'_> {
         if let (Some(checksum), true) = (&checksum, sources.len() > 1) {
             self.error(checksum.span, "checksum can't be specified for multiple sources");
         }
+        if let (Some(checksum), [Source::Path(source)]) = (&checksum, sources.as_slice())
+            && self.constant(source).is_some_and(|source| !is_remote(&source))
+        {
+            self.error(
+                checksum.span,
+                "checksum can't be specified for non-HTTP(S) and non-git sources",
+            );
+        }
         let add = Add {
             chown,
             chmod,
@@ -149,10 +157,7 @@ impl Context<'_> {
     }
 
     fn remote(&mut self, keyword: Keyword, word: &Word) {
-        let remote = ["http://", "https://", "git://", "git@"]
-            .iter()
-            .any(|scheme| word.text.starts_with(scheme));
-        if keyword == Keyword::Copy && remote {
+        if keyword == Keyword::Copy && is_remote(&word.text) {
             self.error_hint(
                 word.span,
                 "source can't be a URL or git ref for COPY",
@@ -179,4 +184,11 @@ fn plain(text: &Word, heredocs: &mut impl Iterator<Item = Heredoc>) -> Vec<Sourc
         .into_iter()
         .filter_map(source)
         .collect()
+}
+
+/// Whether a source is an address rather than a path.
+fn is_remote(source: &str) -> bool {
+    ["http://", "https://", "git://", "ssh://", "git@"]
+        .iter()
+        .any(|scheme| source.starts_with(scheme))
 }

@@ -101,16 +101,12 @@ pub fn parse_instruction(text: &str, escape: char) -> ParsedInstruction {
         diagnostics: Vec::new(),
         recoveries: 0,
     };
-    let statement = match context.reader.logical_line(escape, Vec::new()) {
-        Some(logical) => context.statement(logical).and_then(|(_, statement)| statement),
-        None => {
-            context.diagnostics.push(Diagnostic::error(
-                Span::new(0, text.len()),
-                "the instruction is empty",
-            ));
-            None
-        }
-    };
+    let mut statement = None;
+    if let Some(logical) = context.reader.logical_line(escape, Vec::new()) {
+        statement = context.statement(logical).and_then(|(_, statement)| statement);
+    } else {
+        context.error(Span::new(0, text.len()), "the instruction is empty");
+    }
     if statement.is_some()
         && let Some(further) = context.reader.logical_line(escape, Vec::new())
     {
@@ -203,12 +199,14 @@ impl Context<'_> {
             self.diagnostics
                 .push(Diagnostic::warning("NoEmptyContinuation", blank, message));
         }
+        let errors = self.diagnostics.len();
         if let Some(at) = self.source.invalid_in(logical.line.span) {
             self.error(Span::new(at, at + 1), "not valid UTF-8");
         }
         let statement = self.line(&logical.line, false);
         let (keyword, statement) = statement?;
-        let statement = statement.map(|statement| Statement {
+        let sound = self.diagnostics.len() == errors;
+        let statement = statement.filter(|_| sound).map(|statement| Statement {
             check: directive::check_comment(&logical.comments),
             comments: logical.comments,
             ..statement
@@ -232,7 +230,9 @@ impl Context<'_> {
         let arguments = line.slice(head.arguments..line.text.len());
         let info = keyword.value.info();
         if keyword.value == Keyword::Onbuild {
+            let errors = self.diagnostics.len();
             let flags = Flags::parse(self, info, line, &head.flags);
+            let broken_flags = self.diagnostics.len() > errors;
             let parts = Parts {
                 keyword: keyword.clone(),
                 flags,
@@ -243,16 +243,18 @@ impl Context<'_> {
                 self.error(span, "chaining ONBUILD via `ONBUILD ONBUILD` is not allowed");
                 None
             } else {
-                self.onbuild(&parts)
+                self.onbuild(&parts).filter(|_| !broken_flags)
             };
             return Some((
                 keyword.clone(),
                 statement.map(|inner| finish(keyword, keyword_text, line, inner)),
             ));
         }
-        let tokens = self.tokens(keyword.value, &arguments);
+        let tokens = Self::tokens(keyword.value, &arguments);
         let bodies = self.bodies(&tokens, &arguments);
+        let errors = self.diagnostics.len();
         let flags = Flags::parse(self, info, line, &head.flags);
+        let broken_flags = self.diagnostics.len() > errors;
         // Without all its bodies the instruction would mean something else.
         let Some((heredocs, end)) = bodies else {
             return Some((keyword, None));
@@ -263,9 +265,12 @@ impl Context<'_> {
             arguments,
             heredocs,
         };
-        let instruction = self
-            .instruction(parts)
-            .map(|instruction| Inner { instruction, end });
+        // An open quote in a flag swallows the arguments, so that they are not missing as well.
+        if broken_flags && parts.arguments.text.is_empty() {
+            return Some((keyword, None));
+        }
+        let instruction = self.instruction(parts).filter(|_| !broken_flags);
+        let instruction = instruction.map(|instruction| Inner { instruction, end });
         Some((
             keyword.clone(),
             instruction.map(|inner| finish(keyword, keyword_text, line, inner)),
@@ -297,7 +302,7 @@ impl Context<'_> {
             Keyword::Label => self.label(&parts).map(Instruction::Label),
             Keyword::Env => self.env(&parts).map(Instruction::Env),
             Keyword::Arg => self.arg(&parts).map(Instruction::Arg),
-            Keyword::Maintainer => Some(Instruction::Maintainer(self.maintainer(&parts))),
+            Keyword::Maintainer => Some(Instruction::Maintainer(Self::maintainer(&parts))),
             Keyword::Expose => self.expose(&parts).map(Instruction::Expose),
             Keyword::Volume => self.volume(&parts).map(Instruction::Volume),
             Keyword::User => Some(Instruction::User(self.user(&parts))),
@@ -344,7 +349,7 @@ impl Context<'_> {
         })
     }
 
-    fn tokens(&self, keyword: Keyword, arguments: &Word) -> Vec<HeredocToken> {
+    fn tokens(keyword: Keyword, arguments: &Word) -> Vec<HeredocToken> {
         if !keyword.info().heredoc
             || !arguments.text.contains("<<")
             || grammar::json_array(&arguments.text).is_some()

@@ -7,7 +7,7 @@ use crate::span::Spanned;
 
 impl Context<'_> {
     pub(super) fn from(&mut self, parts: &mut Parts) -> Option<From> {
-        let words = self.plain_words(&parts.arguments);
+        let words = Self::plain_words(&parts.arguments);
         let platform = parts.flags.text("platform");
         let (image, name) = match words.as_slice() {
             [image] => (image, None),

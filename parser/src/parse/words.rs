@@ -9,7 +9,7 @@ use crate::span::Spanned;
 use crate::{suggest, value};
 
 impl Context<'_> {
-    pub(super) fn maintainer(&mut self, parts: &Parts) -> Maintainer {
+    pub(super) fn maintainer(parts: &Parts) -> Maintainer {
         Maintainer {
             name: Spanned::new(parts.arguments.text.clone(), parts.arguments.span),
         }
@@ -51,7 +51,7 @@ impl Context<'_> {
     }
 
     pub(super) fn expose(&mut self, parts: &Parts) -> Option<Expose> {
-        let ports = self.plain_words(&parts.arguments);
+        let ports = Self::plain_words(&parts.arguments);
         let errors = self.diagnostics.len();
         for port in &ports {
             self.check(port);
@@ -67,7 +67,7 @@ impl Context<'_> {
     pub(super) fn volume(&mut self, parts: &Parts) -> Option<Volume> {
         let (paths, json) = match self.json_words(&parts.arguments) {
             Ok(Some(words)) => (words, true),
-            Ok(None) => (self.plain_words(&parts.arguments), false),
+            Ok(None) => (Self::plain_words(&parts.arguments), false),
             Err(()) => return None,
         };
         if paths.is_empty() {
@@ -94,7 +94,7 @@ impl Context<'_> {
             .map(|expansion| expansion.value)
     }
 
-    pub(super) fn plain_words(&self, text: &Word) -> Vec<Word> {
+    pub(super) fn plain_words(text: &Word) -> Vec<Word> {
         grammar::plain_words(&text.text)
             .into_iter()
             .map(|range| text.slice(range))

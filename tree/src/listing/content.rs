@@ -136,6 +136,8 @@ mod tests {
     use crate::listing::samples::{dir, file, link, symlink, whiteout};
     use crate::{Entry, EntryKind, Listing, Timestamp};
 
+    type Edit = dyn Fn(&mut Entry);
+
     fn hash(entries: &[Entry]) -> String {
         Listing::from_entries(entries.to_vec()).content_hash().to_string()
     }
@@ -153,12 +155,12 @@ mod tests {
             change(&|entry| entry.mtime = Timestamp { secs: 5, nanos: 6 }),
             reference
         );
-        let edits: [(&str, &dyn Fn(&mut Entry)); 6] = [
+        let edits: [(&str, &Edit); 6] = [
             ("mode", &|entry| entry.mode = 0o755),
             ("uid", &|entry| entry.uid = 1),
             ("gid", &|entry| entry.gid = 1),
             ("xattr", &|entry| {
-                drop(entry.xattrs.insert(b"user.x".to_vec(), b"1".to_vec()))
+                drop(entry.xattrs.insert(b"user.x".to_vec(), b"1".to_vec()));
             }),
             ("bytes", &|entry| entry.kind = file("x", "tex").kind),
             ("type", &|entry| entry.kind = EntryKind::Fifo),

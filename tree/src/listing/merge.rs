@@ -93,14 +93,13 @@ impl<'a> Merged<'a> {
             && let Some(file) = self.hidden_files.get(target)
         {
             // The names that still show are one file still; the first of them takes the lost name's part.
-            let kind = match self.first_names.get(target) {
-                Some(first) => EntryKind::HardLink {
+            let kind = if let Some(first) = self.first_names.get(target) {
+                EntryKind::HardLink {
                     target: first.clone(),
-                },
-                None => {
-                    self.first_names.insert(target.clone(), entry.path.clone());
-                    file.clone()
                 }
+            } else {
+                self.first_names.insert(target.clone(), entry.path.clone());
+                file.clone()
             };
             entry.to_mut().kind = kind;
         }
@@ -114,6 +113,11 @@ impl<'a> Merged<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use crate::TreePath;
     use crate::listing::samples::{dir, file, link, opaque, path, symlink, whiteout};
     use crate::{Entry, EntryKind, Listing};
 
@@ -263,5 +267,67 @@ mod tests {
             merged.get(&path("d")).unwrap().kind,
             EntryKind::Directory { opaque: false }
         ));
+    }
+
+    /// A layer as a real directory could be: what has something below it is a directory.
+    fn layers() -> impl Strategy<Value = Listing> {
+        let one = (
+            prop::collection::vec(prop::sample::select(&["a", "b", "a-"][..]), 1..4),
+            0..5,
+            "[xyz]",
+        );
+        prop::collection::vec(one, 0..8).prop_map(|picks| {
+            let mut entries = BTreeMap::new();
+            for (names, kind, text) in picks {
+                let at = names.join("/");
+                let entry = match kind {
+                    0 => dir(&at),
+                    1 => opaque(&at),
+                    2 => whiteout(&at),
+                    _ => file(&at, &text),
+                };
+                entries.entry(path(&at)).or_insert(entry);
+                for above in path(&at).ancestors() {
+                    let entry = entries
+                        .entry(above.clone())
+                        .or_insert_with(|| dir(&above.to_string()));
+                    if !entry.kind.is_dir() {
+                        *entry = dir(&above.to_string());
+                    }
+                }
+            }
+            listing(entries.into_values().collect())
+        })
+    }
+
+    /// What overlayfs does, entry by entry.
+    fn slow_merge(layers: &[Listing]) -> Vec<Entry> {
+        let mut shown: BTreeMap<TreePath, Entry> = BTreeMap::new();
+        for layer in layers {
+            let hides = |entry: &&Entry| !matches!(entry.kind, EntryKind::Directory { opaque: false });
+            for entry in layer.entries().iter().filter(hides) {
+                shown.retain(|path, _| !path.starts_with(&entry.path));
+            }
+            for entry in layer
+                .entries()
+                .iter()
+                .filter(|entry| entry.kind != EntryKind::Whiteout)
+            {
+                let mut entry = entry.clone();
+                if let EntryKind::Directory { opaque } = &mut entry.kind {
+                    *opaque = false;
+                }
+                shown.insert(entry.path.clone(), entry);
+            }
+        }
+        shown.into_values().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_layers(layers in prop::collection::vec(layers(), 1..4)) {
+            let merged = Listing::merge_all(&layers);
+            prop_assert_eq!(merged.entries(), &slow_merge(&layers)[..]);
+        }
     }
 }

@@ -45,22 +45,32 @@ impl Root {
         mode: u32,
         owner: Option<(u32, u32)>,
     ) -> Result<usize> {
-        let path = path.as_ref();
-        // The usual case first: all is there.
-        if self.stat_opt(path)?.is_some_and(|metadata| metadata.is_dir()) {
-            return Ok(0);
-        }
-        self.create_missing(path, mode, owner, MAX_SYMLINKS)
+        Ok(self.make_dir_all(path.as_ref(), mode, owner)?.len())
     }
 
-    fn create_missing(
+    /// As [`Self::create_dir_all`]; tells which directories were made, those above first.
+    pub(crate) fn make_dir_all(
+        &self,
+        path: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut made = Vec::new();
+        // The usual case first: all is there.
+        if !self.stat_opt(path)?.is_some_and(|metadata| metadata.is_dir()) {
+            self.make_missing(path, mode, owner, MAX_SYMLINKS, &mut made)?;
+        }
+        Ok(made)
+    }
+
+    fn make_missing(
         &self,
         path: &[u8],
         mode: u32,
         owner: Option<(u32, u32)>,
         symlinks: u32,
-    ) -> Result<usize> {
-        let mut made = 0;
+        made: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
         let mut end = 0;
         while end < path.len() {
             let start = end;
@@ -71,20 +81,20 @@ impl Root {
             let prefix = &path[..end];
             let place = self.locate("create directory", prefix)?;
             match create_dir_unchecked(&place, mode, owner) {
-                Ok(()) => made += 1,
+                Ok(()) => made.push(prefix.to_vec()),
                 Err(Errno::EXIST) => match self.stat_opt(prefix)? {
                     Some(metadata) if metadata.is_dir() => {}
                     Some(_) => return Err(io_error("create directory", prefix)(Errno::NOTDIR)),
                     None if symlinks == 0 => return Err(io_error("create directory", prefix)(Errno::LOOP)),
                     None => {
                         let target = self.dangling(prefix)?;
-                        made += self.create_missing(&target, mode, owner, symlinks - 1)?;
+                        self.make_missing(&target, mode, owner, symlinks - 1, made)?;
                     }
                 },
                 Err(errno) => return Err(io_error("create directory", prefix)(errno)),
             }
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Where the symlink `path` points, as a path in the root.
@@ -101,6 +111,9 @@ impl Root {
     }
 
     /// Creates a new file with exactly this mode; whatever non-directory is there is unlinked first.
+    ///
+    /// Unless the process is the machine's real root, the first write takes set-id bits away again: set them with
+    /// `fchmod` on the file, or [`Self::chmod`], once it is written.
     pub fn create_file(&self, path: impl AsRef<[u8]>, mode: u32) -> Result<File> {
         let path = path.as_ref();
         let place = self.locate("create", path)?;

@@ -43,7 +43,7 @@ impl Root {
 pub(crate) fn read_dir_unchecked(dir: impl AsFd) -> rustix::io::Result<Vec<DirEntry>> {
     let dir = dir.as_fd();
     let mut entries = Vec::new();
-    let mut buffer = [const { MaybeUninit::uninit() }; 32 * 1024];
+    let mut buffer = [const { MaybeUninit::uninit() }; 16 * 1024];
     let mut raw = RawDir::new(dir, &mut buffer);
     while let Some(entry) = raw.next() {
         let entry = entry?;

@@ -56,8 +56,7 @@ fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<bool> {
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) => return Ok(true),
             Err(Errno::NOENT) => return Ok(false),
-            // Linux says EISDIR, POSIX allows EPERM.
-            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(Errno::ISDIR) => {}
             Err(errno) => return Err(errno),
         }
     }

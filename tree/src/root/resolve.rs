@@ -166,7 +166,7 @@ fn kernel(
         match rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Ok(fd) => return Ok(fd),
             // The kernel could not rule out that `..` led outside while something was renamed.
-            Err(Errno::AGAIN) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => {}
             // Before Linux 5.6, and EPERM from older seccomp profiles. A true EPERM shows again without openat2.
             Err(Errno::NOSYS | Errno::PERM) => return Err(Refused::NoAnswer),
             Err(errno) => return Err(Refused::Answer(errno)),

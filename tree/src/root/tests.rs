@@ -161,13 +161,11 @@ fn files_are_created_anew() {
     both(|root, dir| {
         std::fs::write(dir.join("target"), "kept").unwrap();
         symlink("target", dir.join("link")).unwrap();
-        root.create_file("link", 0o4755)
-            .unwrap()
-            .write_all(b"new")
-            .unwrap();
+        let mut file = root.create_file("link", 0o4755).unwrap();
+        assert_eq!(root.lstat("link").unwrap().mode, 0o4755);
+        file.write_all(b"new").unwrap();
         assert_eq!(text(root, "target"), "kept");
         assert_eq!(text(root, "link"), "new");
-        assert_eq!(root.lstat("link").unwrap().mode, 0o4755);
         std::fs::create_dir(dir.join("dir")).unwrap();
         assert_eq!(
             root.create_file("dir", 0o644).unwrap_err().kind(),

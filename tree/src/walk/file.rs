@@ -1,7 +1,6 @@
 //! Reading a file for its hash.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -11,7 +10,7 @@ use super::HashMemory;
 use super::overlay::{self, Marks};
 use crate::error::io_error;
 use crate::root::{FileType, Metadata, Subject};
-use crate::{ContentHash, ContentHasher, Error, Result, TreePath};
+use crate::{ContentHash, ContentHasher, Error, Result, TreePath, Xattrs};
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: u32 = 3;
@@ -45,7 +44,7 @@ pub(super) struct Reader<'a> {
 pub(super) struct FileState {
     pub metadata: Metadata,
     pub content: ContentHash,
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: Xattrs,
     pub marks: Marks,
 }
 
@@ -95,13 +94,9 @@ impl Reader<'_> {
         Err(Error::Unstable { path: path.clone() })
     }
 
-    fn attributes(
-        &self,
-        subject: &Subject<'_>,
-        path: &TreePath,
-    ) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, Marks)> {
+    fn attributes(&self, subject: &Subject<'_>, path: &TreePath) -> Result<(Xattrs, Marks)> {
         if !self.xattrs {
-            return Ok((BTreeMap::new(), Marks::default()));
+            return Ok((Xattrs::new(), Marks::default()));
         }
         overlay::read_xattrs(subject, path, self.overlay)
     }

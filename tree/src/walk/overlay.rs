@@ -1,10 +1,8 @@
 //! Overlayfs's own extended attributes: read for what they mean, never listed.
 
-use std::collections::BTreeMap;
-
 use crate::error::io_error;
 use crate::root::Subject;
-use crate::{Error, Result, TreePath};
+use crate::{Error, Result, TreePath, Xattrs};
 
 /// What overlayfs's attributes say about a path of a layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,11 +14,7 @@ pub(super) struct Marks {
 }
 
 /// The attributes that belong to the tree, and what the others say. `layer` tells whether there may be any others.
-pub(super) fn read_xattrs(
-    subject: &Subject<'_>,
-    path: &TreePath,
-    layer: bool,
-) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, Marks)> {
+pub(super) fn read_xattrs(subject: &Subject<'_>, path: &TreePath, layer: bool) -> Result<(Xattrs, Marks)> {
     // The label belongs to the policy of this machine, not to the image.
     let mut xattrs = subject
         .read(|name| name != b"security.selinux")

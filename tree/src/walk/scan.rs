@@ -3,7 +3,6 @@
 //! A task a directory on rayon. A task opens its directory by its path from the top and closes it before the
 //! directories below are looked at, so that neither depth nor width of a tree needs many descriptors.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
@@ -15,7 +14,7 @@ use super::overlay;
 use super::policy::{Decision, WalkPolicy};
 use crate::error::io_error;
 use crate::root::{DirEntry, FileType, Metadata, Subject, open_dir_beneath, read_dir_unchecked};
-use crate::{Error, Result, TreePath};
+use crate::{Error, Result, TreePath, Xattrs};
 
 /// A directory with more entries than this is looked at by several tasks.
 const CHUNK: usize = 512;
@@ -38,7 +37,7 @@ pub(super) struct Found {
     pub metadata: Metadata,
     pub detail: Detail,
     /// Empty for regular files: theirs are read when they are hashed.
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: Xattrs,
     /// False for a directory that is only listed when something below it is.
     pub included: bool,
 }
@@ -119,7 +118,7 @@ impl<'a> Walk<'a> {
         }
         match self.read(path) {
             Ok(None) => {}
-            Ok(Some((dir, names))) => self.entries(scope, &dir, path, names),
+            Ok(Some((dir, names))) => self.entries(scope, &dir, path, &names),
             Err(error) => self.fail(error),
         }
     }
@@ -136,12 +135,12 @@ impl<'a> Walk<'a> {
         Ok(Some((dir, names)))
     }
 
-    fn entries<'s>(&'s self, scope: &Scope<'s>, dir: &OwnedFd, path: &TreePath, names: Vec<DirEntry>)
+    fn entries<'s>(&'s self, scope: &Scope<'s>, dir: &OwnedFd, path: &TreePath, names: &[DirEntry])
     where
         'a: 's,
     {
         let outcomes: Vec<Result<Vec<Found>>> = if names.len() <= CHUNK {
-            vec![self.look_at(dir.as_fd(), path, &names)]
+            vec![self.look_at(dir.as_fd(), path, names)]
         } else {
             use rayon::prelude::*;
             names
@@ -193,13 +192,13 @@ impl<'a> Walk<'a> {
         dir: BorrowedFd<'_>,
         name: &[u8],
         path: &TreePath,
-    ) -> Result<(Metadata, Detail, BTreeMap<Vec<u8>, Vec<u8>>)> {
+    ) -> Result<(Metadata, Detail, Xattrs)> {
         let metadata = Metadata::at_unchecked(dir, name).map_err(io_error("stat", path.as_bytes()))?;
         let mut detail = Detail::None;
         match metadata.file_type {
-            FileType::File => return Ok((metadata, detail, BTreeMap::new())),
+            FileType::File => return Ok((metadata, detail, Xattrs::new())),
             FileType::CharDevice if self.options.overlay && metadata.device == (0, 0) => {
-                return Ok((metadata, Detail::Whiteout, BTreeMap::new()));
+                return Ok((metadata, Detail::Whiteout, Xattrs::new()));
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new())
@@ -208,7 +207,7 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        let mut xattrs = BTreeMap::new();
+        let mut xattrs = Xattrs::new();
         if self.options.xattrs {
             let subject = Subject::at(dir, name);
             let (kept, marks) = overlay::read_xattrs(&subject, path, self.options.overlay)?;

@@ -50,12 +50,13 @@ impl Survey {
         let mut entries: Vec<Entry> = self.found.iter().map(entry).collect();
         for (at, state) in hash_files(dir, &self.found, &links, reader)? {
             let entry = &mut entries[at];
-            entry.kind = match state.marks.whiteout && state.metadata.size == 0 {
-                true => EntryKind::Whiteout,
-                false => EntryKind::File {
+            entry.kind = if state.marks.whiteout && state.metadata.size == 0 {
+                EntryKind::Whiteout
+            } else {
+                EntryKind::File {
                     size: state.metadata.size,
                     content: state.content,
-                },
+                }
             };
             entry.mode = state.metadata.mode;
             entry.uid = state.metadata.uid;

@@ -1,0 +1,170 @@
+use std::os::{fd::AsFd, unix::fs::MetadataExt};
+
+use kiln_tree::walk;
+
+use super::*;
+use crate::{Store, testing};
+
+fn fill(draft: &LayerDraft, text: &str) -> Listing {
+    let diff = draft.diff_path();
+    std::fs::create_dir(diff.join("etc")).unwrap();
+    std::fs::write(diff.join("etc/file"), text).unwrap();
+    std::os::unix::fs::symlink("file", diff.join("etc/link")).unwrap();
+    walk::layer(std::fs::File::open(&diff).unwrap().as_fd()).unwrap()
+}
+
+fn commit(store: &Store, text: &str) -> Arc<Layer> {
+    let draft = store.layers().draft().unwrap();
+    let listing = fill(&draft, text);
+    let id = LayerId::from_content(&listing.content_hash());
+    store.layers().commit(draft, &id, listing).unwrap()
+}
+
+#[test]
+fn the_upperdir_becomes_the_layer() {
+    let (dir, store) = testing::store();
+    let draft = store.layers().draft().unwrap();
+    let listing = fill(&draft, "text");
+    let inode = std::fs::metadata(draft.diff_path().join("etc/file"))
+        .unwrap()
+        .ino();
+    let id = LayerId::from_content(&listing.content_hash());
+    let layer = store.layers().commit(draft, &id, listing.clone()).unwrap();
+    let file = layer.diff_path().join("etc/file");
+    assert_eq!(std::fs::metadata(file).unwrap().ino(), inode, "moved, not copied");
+    assert_eq!(layer.size(), 4);
+    assert_eq!(layer.content(), listing.content_hash());
+    let other = testing::open(dir.path(), "aaaa");
+    let seen = other.layers().require(&id).unwrap();
+    assert_eq!(*seen.listing().unwrap(), listing);
+    assert_eq!(other.layers().list().unwrap(), [id]);
+    drop((layer, store));
+    assert!(
+        files::names(&dir.path().join("tmp"))
+            .unwrap()
+            .iter()
+            .all(|name| name == "partial"),
+        "work is gone"
+    );
+}
+
+#[test]
+fn the_first_one_wins() {
+    let (_dir, store) = testing::store();
+    let first = commit(&store, "same");
+    let inode = std::fs::metadata(first.diff_path()).unwrap().ino();
+    let second = commit(&store, "same");
+    assert_eq!(first.id(), second.id());
+    assert_eq!(std::fs::metadata(second.diff_path()).unwrap().ino(), inode);
+}
+
+#[test]
+fn diff_ids_come_later() {
+    let (_dir, store) = testing::store();
+    let layer = commit(&store, "x");
+    assert_eq!(layer.diff_id(), None);
+    let digest = Digest::sha256_of(b"tar");
+    layer.set_diff_id(&digest).unwrap();
+    assert_eq!(layer.diff_id(), Some(digest));
+    for bad in ["", "kiln-diffid 1 0\n{}"] {
+        std::fs::write(layer.path().join(DIFF_ID), bad).unwrap();
+        assert_eq!(layer.diff_id(), None, "computed again");
+    }
+    layer.set_diff_id(&digest).unwrap();
+    assert_eq!(layer.diff_id(), Some(digest));
+    let pulled = LayerId::from_diff_id(&digest);
+    assert_eq!(pulled.to_string(), format!("sha256-{}", digest.hex()));
+    assert_eq!(pulled.diff_id(), Some(digest));
+}
+
+#[test]
+fn the_root_folder_gets_mode_and_owner() {
+    let (_dir, store) = testing::store();
+    let draft = store.layers().draft().unwrap();
+    let meta = std::fs::metadata(draft.diff_path()).unwrap();
+    assert_eq!(meta.mode() & 0o7777, 0o755);
+    let (uid, gid) = (meta.uid(), meta.gid());
+    draft.set_root(0o1777, uid, gid).unwrap();
+    assert_eq!(
+        std::fs::metadata(draft.diff_path()).unwrap().mode() & 0o7777,
+        0o1777
+    );
+}
+
+#[test]
+fn a_damaged_or_unsynced_layer_is_absent_and_replaced() {
+    let (dir, store) = testing::store();
+    let layer = commit(&store, "x");
+    let id = layer.id().clone();
+    let meta = layer.path().join("meta.json");
+    let good = std::fs::read(&meta).unwrap();
+    let open = || testing::open(dir.path(), "aaaa");
+    for bad in [&b""[..], &good[..good.len() - 3], &vec![0; good.len()]] {
+        std::fs::write(&meta, bad).unwrap();
+        let store = open();
+        assert!(store.layers().get(&id).unwrap().is_none());
+        assert_eq!(store.take_warnings().len(), 1);
+    }
+    std::fs::remove_file(&meta).unwrap();
+    let store = open();
+    assert!(store.layers().get(&id).unwrap().is_none());
+    assert_eq!(*commit(&store, "x").id(), id);
+    assert!(open().layers().get(&id).unwrap().is_some(), "replaced");
+
+    let next = testing::open(dir.path(), "bbbb");
+    assert!(next.layers().get(&id).unwrap().is_none(), "never synced");
+    std::fs::write(
+        dir.path().join("layers").join(id.as_str()).join("diff/etc/file"),
+        "\0",
+    )
+    .unwrap();
+    let again = commit(&next, "x");
+    assert_eq!(
+        std::fs::read_to_string(again.diff_path().join("etc/file")).unwrap(),
+        "x"
+    );
+}
+
+#[test]
+fn a_damaged_listing_is_an_error_that_names_it() {
+    let (dir, store) = testing::store();
+    let (one, two) = (commit(&store, "x"), commit(&store, "y"));
+    let path = one.path().join("listing");
+    let good = std::fs::read(&path).unwrap();
+    for bad in [&b""[..], &good[..good.len() / 2], &vec![0; good.len()]] {
+        std::fs::write(&path, bad).unwrap();
+        let store = testing::open(dir.path(), "aaaa");
+        let error = store.layers().require(one.id()).unwrap().listing().unwrap_err();
+        assert!(
+            matches!(&error, Error::Damaged { path: named, .. } if *named == path),
+            "{error}"
+        );
+    }
+    assert!(two.listing().is_ok());
+}
+
+#[test]
+fn ids_are_safe_file_names() {
+    let hex = ContentHash::of(b"x").to_string();
+    for good in [format!("b3-{hex}"), format!("sha256-{hex}")] {
+        assert_eq!(good.parse::<LayerId>().unwrap().to_string(), good);
+    }
+    for bad in [
+        String::new(),
+        "b3-".to_owned(),
+        format!("b4-{hex}"),
+        "b3-../..".to_owned(),
+        format!("b3-{hex}/"),
+    ] {
+        assert!(bad.parse::<LayerId>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn snapshots_differ_by_order() {
+    let [a, b] = ["a", "b"].map(|text| LayerId::from_content(&ContentHash::of(text.as_bytes())));
+    let one = Snapshot::default().with(a.clone()).with(b.clone());
+    let two = Snapshot { layers: vec![b, a] };
+    assert_ne!(one.content_key(), two.content_key());
+    assert_eq!(one.content_key(), one.clone().content_key());
+}

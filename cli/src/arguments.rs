@@ -1,0 +1,393 @@
+//! What can be typed: the command line as clap sees it. Doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds Dockerfiles and runs containers, without a daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kiln",
+    version,
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  kiln build -t app:1 .        build the Dockerfile of this folder\n  \
+                  kiln run --rm -it app:1 sh   run a shell in the image\n  \
+                  kiln images                  list the images\n  \
+                  kiln info                    tell what this machine can do\n\n\
+                  Documentation: README.md and docs/ of the project."
+)]
+pub(crate) struct Kiln {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options before or after the command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Folder of images, layers and cache [default: /var/lib/kiln for root, ~/.local/share/kiln otherwise]
+    #[arg(long, value_name = "DIR", global = true, env = "KILN_ROOT")]
+    pub(crate) root: Option<PathBuf>,
+    /// Configuration file [default: /etc/kiln/config.toml, then ~/.config/kiln/config.toml]
+    #[arg(long, value_name = "FILE", global = true, env = "KILN_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Certificates that RUN steps trust beside the image's own: a bundle file, or `host` for this machine's
+    #[arg(long, value_name = "FILE|host", global = true, env = "KILN_CA_BUNDLE")]
+    pub(crate) ca_bundle: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<Build>),
+    /// Run a command in a new container
+    Run(Box<Run>),
+    /// List containers
+    Ps(Ps),
+    /// Remove containers
+    Rm(Rm),
+    /// List images
+    Images(Images),
+    /// Remove images
+    Rmi(Rmi),
+    /// Give an image another name
+    Tag(Tag),
+    /// Show everything about images, as JSON
+    Inspect(Inspect),
+    /// Show the steps that an image was made by
+    History(History),
+    /// Fetch images from a registry
+    Pull(Pull),
+    /// Make an image of a root file system tar
+    Import(Import),
+    /// Write images to an archive
+    Save(Save),
+    /// Look after the build cache
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Show the version
+    Version(Version),
+    /// Show what this machine's kernel gives, and what is missing for which feature
+    Info(Info),
+}
+
+/// How a build shows its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// `tty` on a terminal, `plain` otherwise
+    Auto,
+    /// Live view
+    Tty,
+    /// One line after the other
+    Plain,
+    /// Nothing but the result
+    Quiet,
+    /// JSON lines
+    Rawjson,
+}
+
+/// Arguments of `build`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
+                        kiln build --build-arg VERSION=2 --progress plain -q .")]
+pub(crate) struct Build {
+    /// Name of the image, `name[:tag]` (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+    /// Dockerfile, `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Value of an ARG; without a value it is taken from the environment (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Label of the image (repeatable)
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Run every step, whatever the cache has
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Run every step of these stages (repeatable, comma-separated)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Ask the registry for base images even if they are here
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Platform of the image, for example linux/amd64
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Network of RUN steps
+    #[arg(long, value_name = "default|host|none", default_value = "default")]
+    pub(crate) network: String,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: Progress,
+    /// Print the image's id and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// As many steps may run at a time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) jobs: usize,
+    /// The build context: a folder
+    #[arg(value_name = "PATH")]
+    pub(crate) context: PathBuf,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln run --rm busybox echo hello\n  kiln run --rm -it -v \"$PWD:/src\" -w /src python:3.11-slim bash\n\n\
+                        Exit code: the command's own; 125 when the container could not be made, 126 when the command \
+                        cannot be executed, 127 when it is not found.")]
+pub(crate) struct Run {
+    /// Remove the container when its command ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Environment variable; without a value it is taken from this environment (repeatable)
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// User, `user[:group]`, by name or number
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Host folder in the container, `HOST:CONTAINER[:ro]` (repeatable)
+    #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:ro]")]
+    pub(crate) volumes: Vec<String>,
+    /// Program instead of the image's entrypoint; empty for none
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Host name of the container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Network
+    #[arg(long, value_name = "host|none", default_value = "host")]
+    pub(crate) network: String,
+    /// When the registry is asked for the image
+    #[arg(long, value_enum, default_value = "missing")]
+    pub(crate) pull: PullWhen,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Image, then the command and its arguments
+    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) image_and_command: Vec<String>,
+}
+
+/// When a registry is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullWhen {
+    /// Even if the image is here
+    Always,
+    /// If the image is not here
+    Missing,
+    /// Never
+    Never,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Ended containers, too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// `json` for one object a line
+    #[arg(long, value_name = "table|json")]
+    pub(crate) format: Option<String>,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Kill running containers
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub(crate) containers: Vec<String>,
+}
+
+/// Arguments of `images`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln images\n  kiln images -q app\n  kiln images --format json")]
+pub(crate) struct Images {
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Show the digests of pulled images
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Accepted for Docker's sake: all images are always shown
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// `json` for one object a line
+    #[arg(long, value_name = "table|json")]
+    pub(crate) format: Option<String>,
+    /// Only images of this name, `repository[:tag]`
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Arguments of `rmi`.
+#[derive(Debug, Args)]
+pub(crate) struct Rmi {
+    /// Remove all names of an image given by its id; do not complain about missing ones
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Arguments of `tag`.
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    /// Name or id
+    pub(crate) source: String,
+    /// The further name
+    pub(crate) target: String,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Whole commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// `json` for one object a line
+    #[arg(long, value_name = "table|json")]
+    pub(crate) format: Option<String>,
+    /// Name or id
+    pub(crate) image: String,
+}
+
+/// Arguments of `pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln pull busybox\n  kiln pull 127.0.0.1:5000/python:3.11-slim")]
+pub(crate) struct Pull {
+    /// Print the name and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Names
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln import rootfs.tar.gz base:1\n  \
+                        kiln import --change 'CMD [\"python3\"]' --change 'ENV LANG=C.UTF-8' - base:1 < rootfs.tar")]
+pub(crate) struct Import {
+    /// Dockerfile instruction that changes the image's configuration (repeatable)
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    pub(crate) changes: Vec<String>,
+    /// Remark in the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// The tar, compressed or not; `-` for standard input
+    pub(crate) file: PathBuf,
+    /// Name of the image
+    pub(crate) name: Option<String>,
+}
+
+/// The form of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    /// What `docker load` takes; an OCI layout, too
+    Docker,
+    /// OCI image layout
+    Oci,
+}
+
+/// Arguments of `save`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln save -o app.tar app:1\n  kiln save --format oci -o app.oci.tar app:1")]
+pub(crate) struct Save {
+    /// The archive [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The archive's form
+    #[arg(long, value_enum, default_value = "docker")]
+    pub(crate) format: ArchiveFormat,
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// The commands of `cache`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// Check every record, layer, blob and image of the store
+    Verify(CacheVerify),
+}
+
+/// Arguments of `cache verify`.
+#[derive(Debug, Args)]
+pub(crate) struct CacheVerify {
+    /// Move what is damaged aside, so that it is made anew
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// `json` for one object
+    #[arg(long, value_name = "text|json")]
+    pub(crate) format: Option<String>,
+}
+
+/// Arguments of `version`.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// `json` for one object
+    #[arg(long, value_name = "text|json")]
+    pub(crate) format: Option<String>,
+}
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    /// `json` for one object
+    #[arg(long, value_name = "text|json")]
+    pub(crate) format: Option<String>,
+}

@@ -1,0 +1,92 @@
+//! One file a command. Each has `run`, which takes what was typed and gives the exit code.
+
+mod build;
+mod cache;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod tag;
+mod version;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use kiln_image::Platform;
+
+use crate::arguments::{Command, Kiln};
+use crate::machine::Machine;
+use crate::report::Failure;
+
+/// Runs the command.
+pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
+    if let Command::Version(arguments) = &kiln.command {
+        return version::run(arguments);
+    }
+    let machine = Machine::new(&kiln.global)?;
+    match kiln.command {
+        Command::Build(arguments) => build::run(&machine, *arguments),
+        Command::Run(arguments) => run::run(&machine, *arguments),
+        Command::Ps(arguments) => ps::run(&machine, &arguments),
+        Command::Rm(arguments) => rm::run(&machine, &arguments),
+        Command::Images(arguments) => images::run(&machine, &arguments),
+        Command::Rmi(arguments) => rmi::run(&machine, &arguments),
+        Command::Tag(arguments) => tag::run(&machine, &arguments),
+        Command::Inspect(arguments) => inspect::run(&machine, &arguments),
+        Command::History(arguments) => history::run(&machine, &arguments),
+        Command::Pull(arguments) => pull::run(&machine, &arguments),
+        Command::Import(arguments) => import::run(&machine, &arguments),
+        Command::Save(arguments) => save::run(&machine, &arguments),
+        Command::Cache(arguments) => cache::run(&machine, &arguments),
+        Command::Version(arguments) => version::run(&arguments),
+        Command::Info(arguments) => info::run(&machine, &arguments),
+    }
+}
+
+/// Writes a result to standard output. A reader that has gone away (`kiln images | head -1`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::io("write to", "standard output", error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The value of `--format`: whether it is JSON.
+fn is_json(format: Option<&str>, other: &str) -> Result<bool, Failure> {
+    match format {
+        None => Ok(false),
+        Some("json") => Ok(true),
+        Some(text) if text == other => Ok(false),
+        Some(text) => Err(Failure::usage(format!("--format {text}: expected {other} or json"))),
+    }
+}
+
+/// The value of `--platform`, and whether there was one.
+fn platform(text: Option<&str>) -> Result<(Platform, bool), Failure> {
+    match text.filter(|text| !text.is_empty()) {
+        None => Ok((Platform::host(), false)),
+        Some(text) if text.contains(',') => {
+            Err(Failure::usage(format!("--platform {text}: one platform at a time is supported")))
+        }
+        Some(text) => {
+            let platform: Platform =
+                text.parse().map_err(|error| Failure::usage(format!("--platform {text}: {error}")))?;
+            Ok((platform.normalized(), true))
+        }
+    }
+}
+
+/// One JSON value, indented, as a result.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::error(&error))?;
+    print(&format!("{text}\n"))
+}

@@ -1,0 +1,65 @@
+//! `kiln pull`.
+
+use std::process::ExitCode;
+
+use kiln_image::{Platform, Reference};
+use kiln_solver::image::PullPolicy;
+use kiln_solver::task::Reporter;
+use kiln_solver::{Cancel, Engine};
+
+use crate::arguments::{Progress, Pull};
+use crate::machine::Machine;
+use crate::progress::View;
+use crate::report::Failure;
+
+/// Runs `kiln pull`.
+pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failure> {
+    let (platform, requested) = super::platform(arguments.platform.as_deref())?;
+    let engine = machine.engine()?;
+    let cancel = Cancel::new();
+    crate::signal::cancel_on_interrupt(&cancel)?;
+    let progress = if arguments.quiet { Progress::Quiet } else { Progress::Auto };
+    for image in &arguments.images {
+        let reference: Reference =
+            image.parse().map_err(|error| Failure::usage(format!("invalid name {image:?}: {error}")))?;
+        pull(&engine, &reference, (&platform, requested), PullPolicy::Always, progress, &cancel)?;
+        super::print(&format!("{reference}\n"))?;
+    }
+    engine.store().sync_if_needed()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches an image unless `policy` is content with the one in the store.
+pub(super) fn pull(
+    engine: &Engine,
+    reference: &Reference,
+    (platform, requested): (&Platform, bool),
+    policy: PullPolicy,
+    progress: Progress,
+    cancel: &Cancel,
+) -> Result<(), Failure> {
+    let images = engine.images();
+    let is_here = |resolved: &kiln_solver::image::Resolved| {
+        resolved.record.is_none() && images.is_unpacked(&resolved.source).unwrap_or(false)
+    };
+    if policy == PullPolicy::Missing {
+        let local = images.resolve(reference, platform, requested, PullPolicy::Never);
+        if local.as_ref().is_ok_and(is_here) {
+            return Ok(());
+        }
+    }
+    let view = View::new(progress, "Pulling");
+    let reporter = Reporter::new(view.sink());
+    let mut task = reporter.announce(format!("pull {reference}"), Vec::new(), None);
+    task.start();
+    let result = images.resolve(reference, platform, requested, policy).and_then(|resolved| {
+        images.fetch_layers(&resolved.source, &task, cancel)?;
+        images.keep(&resolved, reference)
+    });
+    match &result {
+        Ok(()) => task.done(),
+        Err(error) => task.failed(error.to_string()),
+    }
+    view.finish();
+    Ok(result?)
+}

@@ -1,0 +1,165 @@
+//! The configuration file, and the few things of the environment that Kiln looks at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// `config.toml`. Everything is optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    /// Folder of images, layers and cache.
+    pub(crate) root: Option<PathBuf>,
+    /// As `--ca-bundle`.
+    pub(crate) ca_bundle: Option<String>,
+    /// Registries by host.
+    #[serde(default)]
+    pub(crate) registry: BTreeMap<String, RegistryConfig>,
+}
+
+/// One registry, by its host (`docker.io`, `registry.example:5000`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RegistryConfig {
+    /// Asked in order before the registry itself: `http://127.0.0.1:5000`, `mirror.example/hub`.
+    #[serde(default)]
+    pub(crate) mirrors: Vec<String>,
+    /// Plain HTTP and unverified certificates are accepted.
+    #[serde(default)]
+    pub(crate) insecure: bool,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigFileError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It is malformed.
+    #[error("the configuration {} is malformed", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads `explicit`, or the first of the usual files that exists.
+    pub(crate) fn load(explicit: Option<&Path>, environment: &Environment) -> Result<Self, ConfigFileError> {
+        if let Some(path) = explicit {
+            return Self::read(path);
+        }
+        for path in environment.config_files() {
+            match Self::read(&path) {
+                Err(ConfigFileError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                result => return result,
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigFileError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigFileError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigFileError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Mirrors by registry host.
+    pub(crate) fn mirrors(&self) -> BTreeMap<String, Vec<kiln_registry::Mirror>> {
+        let mirrors = |registry: &RegistryConfig| registry.mirrors.iter().cloned().map(Into::into).collect();
+        self.registry.iter().map(|(host, registry)| (host.clone(), mirrors(registry))).collect()
+    }
+
+    /// Hosts that need no verified TLS.
+    pub(crate) fn insecure(&self) -> BTreeSet<String> {
+        self.registry.iter().filter(|(_, registry)| registry.insecure).map(|(host, _)| host.clone()).collect()
+    }
+}
+
+/// The environment as it was when the program began.
+#[derive(Debug, Clone)]
+pub(crate) struct Environment {
+    variables: BTreeMap<String, String>,
+    is_root: bool,
+}
+
+impl Environment {
+    /// Reads it. Variables that are no text are left out: nothing that Kiln looks at can be such.
+    pub(crate) fn read() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self { variables, is_root: rustix::process::geteuid().is_root() }
+    }
+
+    /// The value of a variable that is set and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The value of a variable, empty or not.
+    pub(crate) fn get_raw(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    fn home(&self) -> PathBuf {
+        self.get("HOME").map_or_else(|| PathBuf::from(if self.is_root { "/root" } else { "/" }), PathBuf::from)
+    }
+
+    fn config_files(&self) -> Vec<PathBuf> {
+        let own = self.get("XDG_CONFIG_HOME").map_or_else(|| self.home().join(".config"), PathBuf::from);
+        let mut files = vec![own.join("kiln/config.toml"), PathBuf::from("/etc/kiln/config.toml")];
+        if self.is_root {
+            files.reverse();
+        }
+        files
+    }
+
+    /// Where images, layers and cache are by default.
+    pub(crate) fn default_root(&self) -> PathBuf {
+        if self.is_root {
+            return PathBuf::from("/var/lib/kiln");
+        }
+        let data = self.get("XDG_DATA_HOME").map_or_else(|| self.home().join(".local/share"), PathBuf::from);
+        data.join("kiln")
+    }
+
+    /// Docker's configuration, which has the credentials of registries.
+    pub(crate) fn docker_config(&self) -> PathBuf {
+        self.get("DOCKER_CONFIG").map_or_else(|| self.home().join(".docker"), PathBuf::from).join("config.json")
+    }
+
+    /// A proxy variable, in lower case first.
+    pub(crate) fn proxy(&self, name: &str) -> Option<String> {
+        self.get(name).or_else(|| self.get(&name.to_uppercase())).map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn reads_the_documented_file() {
+        let text = "root = \"/srv/kiln\"\nca-bundle = \"host\"\n\n[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n\n\
+                    [registry.\"registry.example:5000\"]\ninsecure = true\n";
+        let config: Config = toml::from_str(text).expect("the example parses");
+        assert_eq!(config.ca_bundle.as_deref(), Some("host"));
+        assert_eq!(config.mirrors()["docker.io"][0].url, "http://127.0.0.1:5000");
+        assert!(config.insecure().contains("registry.example:5000"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        assert!(toml::from_str::<Config>("rot = \"/x\"").is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! What commands work on: the process's namespaces, the store, the engine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_cache::{Store, StoreOptions};
+use kiln_executor::namespace::{self, EnterOptions, Entered};
+use kiln_registry::{Client, ClientConfig, DockerConfig, Proxies};
+use kiln_solver::{Engine, EngineSettings};
+
+use crate::arguments::Global;
+use crate::config::{Config, Environment};
+use crate::report::Failure;
+
+/// Where distributions keep the bundle of certificate authorities.
+const HOST_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// The resolver configuration of the host. Sandboxes are on the host's network, so it holds there as it is.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Everything that a command needs. Made while the process has one thread.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) environment: Environment,
+    pub(crate) config: Config,
+    pub(crate) entered: Entered,
+    pub(crate) root: PathBuf,
+    ca_bundle: Option<PathBuf>,
+}
+
+impl Machine {
+    /// Reads environment and configuration and enters the namespaces.
+    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
+        let environment = Environment::read();
+        let config = Config::load(global.config.as_deref(), &environment)?;
+        let root = global.root.clone().or_else(|| config.root.clone()).unwrap_or_else(|| environment.default_root());
+        let ca_bundle = ca_bundle(global.ca_bundle.as_deref().or(config.ca_bundle.as_deref()))?;
+        let entered = namespace::enter(&EnterOptions::default()).map_err(kiln_executor::Error::from)?;
+        Ok(Self { environment, config, entered, root, ca_bundle })
+    }
+
+    /// Opens the store.
+    pub(crate) fn store(&self) -> Result<Arc<Store>, Failure> {
+        let options = StoreOptions { userxattr: self.entered.user_namespace, boot: kiln_cache::boot::id()? };
+        Ok(Store::open(&self.root, options)?)
+    }
+
+    /// An engine on the store.
+    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        let settings = EngineSettings {
+            ca_bundle: self.ca_bundle.clone(),
+            resolv_conf: resolv_conf(),
+        };
+        let backend = Arc::new(kiln_executor::Builtin::new()?);
+        Ok(Engine::new(self.store()?, self.client_source(), backend, settings))
+    }
+
+    /// How the registry client is made, once something needs it.
+    fn client_source(&self) -> kiln_solver::image::ClientSource {
+        let docker_config_path = self.environment.docker_config();
+        let proxies = Proxies {
+            http: self.environment.proxy("http_proxy"),
+            https: self.environment.proxy("https_proxy"),
+            no_proxy: self
+                .environment
+                .proxy("no_proxy")
+                .map(|list| list.split(',').map(|host| host.trim().to_owned()).collect())
+                .unwrap_or_default(),
+        };
+        let (mirrors, insecure) = (self.config.mirrors(), self.config.insecure());
+        let extra_ca_bundles: Vec<PathBuf> = self.ca_bundle.iter().cloned().collect();
+        Box::new(move || {
+            Client::new(ClientConfig {
+                mirrors: mirrors.clone(),
+                insecure: insecure.clone(),
+                ca_bundles: kiln_registry::roots::system(),
+                extra_ca_bundles: extra_ca_bundles.clone(),
+                docker_config: DockerConfig::load(&docker_config_path)
+                    .map_err(kiln_registry::ConfigError::from)?,
+                proxies: proxies.clone(),
+                ..ClientConfig::default()
+            })
+        })
+    }
+}
+
+/// The host's resolver configuration; a machine without one has no names to resolve.
+pub(crate) fn resolv_conf() -> Vec<u8> {
+    std::fs::read(RESOLV_CONF).unwrap_or_default()
+}
+
+/// What `--ca-bundle` means: a file, or the host's own bundle.
+fn ca_bundle(value: Option<&str>) -> Result<Option<PathBuf>, Failure> {
+    let Some(value) = value else { return Ok(None) };
+    if value == "host" {
+        let found = HOST_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
+        return found.map(Some).ok_or_else(|| {
+            Failure::message("--ca-bundle host: this machine has no certificate bundle")
+                .hint("install ca-certificates, or name a file")
+        });
+    }
+    let path = std::path::absolute(value).map_err(|source| Failure::io("resolve", value, source))?;
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(path)),
+        Ok(_) => Err(Failure::message(format!("--ca-bundle {value}: not a file"))),
+        Err(source) => Err(Failure::io("read", value, source)),
+    }
+}
+
+/// Lets the store's background work (sweeping what killed processes left, merging the index's journals) go on
+/// for a moment at the end of a command that took its time anyway; it never delays the exit noticeably.
+pub(crate) fn tidy(store: &Arc<Store>) {
+    let maintenance = store.maintenance();
+    if !maintenance.wait(Duration::from_millis(50)) {
+        maintenance.stop();
+    }
+}

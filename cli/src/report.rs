@@ -1,0 +1,233 @@
+//! What a user sees of a failure: what failed, where, the last output, a hint. And with which exit code.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use kiln_frontend::BuildError;
+use kiln_parser::{Diagnostic, LineIndex, Span};
+use kiln_solver::{SolveError, StepError, StepFailure};
+
+use crate::exit;
+
+/// A failed command, ready to be shown.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    /// Shown above the error line: excerpts, last output.
+    details: String,
+    message: String,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure in our own words.
+    pub(crate) fn message(message: impl Into<String>) -> Self {
+        Self { code: exit::FAILURE, details: String::new(), message: message.into(), hints: Vec::new() }
+    }
+
+    /// Wrong arguments.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: exit::USAGE, ..Self::message(message) }
+    }
+
+    /// A failed file operation.
+    pub(crate) fn io(action: &str, path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
+        let full = source.kind() == std::io::ErrorKind::StorageFull;
+        let failure = Self::message(format!("cannot {action} {}: {source}", path.as_ref().display()));
+        if full { failure.hint(DISK_FULL) } else { failure }
+    }
+
+    /// An error with its causes.
+    pub(crate) fn error(error: &(dyn Error + 'static)) -> Self {
+        let failure = Self::message(chain(error));
+        if is_disk_full(error) { failure.hint(DISK_FULL) } else { failure }
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// Changes the exit code.
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// A failed build. `source` and `name` are the Dockerfile's bytes and name.
+    pub(crate) fn build(error: &BuildError, source: &[u8], name: &str) -> Self {
+        match error {
+            BuildError::Dockerfile(diagnostics) => dockerfile(diagnostics, source, name),
+            BuildError::Solve(SolveError::Step(step)) => step_failure(step, source, name),
+            BuildError::Solve(SolveError::Canceled) => Self::message("canceled").with_code(exit::INTERRUPTED),
+            other => Self::error(other),
+        }
+    }
+}
+
+const DISK_FULL: &str = "the disk is full: free some space on the file system of the store (see `kiln info`)";
+
+macro_rules! failure_from {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::error(&error)
+            }
+        }
+    )*};
+}
+
+failure_from!(
+    kiln_cache::Error,
+    kiln_executor::Error,
+    kiln_solver::image::PullError,
+    kiln_solver::ImportError,
+    kiln_solver::SaveError,
+    kiln_container::Error,
+    kiln_tree::Error,
+    crate::config::ConfigFileError,
+);
+
+/// Prints a failure and gives its exit code.
+pub(crate) fn failure(failure: &Failure) -> ExitCode {
+    let mut text = failure.details.clone();
+    let _ = writeln!(text, "ERROR: {}", failure.message);
+    for hint in &failure.hints {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    // Nothing can be done about a closed standard error.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(failure.code)
+}
+
+/// A warning, on standard error.
+pub(crate) fn warning(message: &str) {
+    // Nothing can be done about a closed standard error.
+    let _ = writeln!(std::io::stderr(), "WARN: {message}");
+}
+
+fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure {
+    let mut details = String::new();
+    for diagnostic in diagnostics {
+        if diagnostic.span != Span::default() {
+            details.push_str(&kiln_parser::render(diagnostic, source, name));
+        }
+    }
+    let first = diagnostics.first().map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
+    let more = match diagnostics.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let mut failure = Failure::message(format!("failed to solve: {first}{more}"));
+    failure.details = details;
+    if let [Diagnostic { hint: Some(hint), span, .. }] = diagnostics
+        && *span == Span::default()
+    {
+        failure = failure.hint(hint);
+    }
+    failure
+}
+
+fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
+    let (message, hints) = explain(&step.cause);
+    let place = match &step.cause {
+        StepFailure::SourceNotFound { span: Some(span), .. } | StepFailure::Source { span: Some(span), .. } => {
+            Some(*span)
+        }
+        _ => step.span,
+    };
+    let mut details = String::new();
+    if let StepFailure::Process { last_output, .. } = &step.cause
+        && !last_output.is_empty()
+    {
+        let _ = writeln!(details, "------\n > {}:", step.name);
+        for line in last_output {
+            let _ = writeln!(details, "{line}");
+        }
+        let _ = writeln!(details, "------");
+    }
+    if let Some(span) = place {
+        let span = Span { start: span.start, end: span.end };
+        let diagnostic = Diagnostic::error(span, message.clone());
+        details.push_str(&kiln_parser::render(&diagnostic, source, name));
+    }
+    let mut failure = Failure::message(format!("failed to solve: {message}"));
+    if !details.is_empty() {
+        failure.details = details;
+    }
+    for hint in hints {
+        failure = failure.hint(hint);
+    }
+    failure
+}
+
+fn explain(cause: &StepFailure) -> (String, Vec<String>) {
+    let mut hints = Vec::new();
+    match cause {
+        StepFailure::Process { log: Some(log), .. } => hints.push(format!("the full log is {}", log.display())),
+        StepFailure::SourceNotFound { ignored_by, similar, .. } => {
+            hints.extend(ignored_by.as_ref().map(|rule| format!("it is excluded by {rule}")));
+            if !similar.is_empty() {
+                hints.push(format!("there is {}", similar.join(", ")));
+            }
+        }
+        _ => {}
+    }
+    if is_disk_full(cause) {
+        hints.push(DISK_FULL.to_owned());
+    }
+    (chain(cause), hints)
+}
+
+/// An error with its causes, in one line, without saying anything twice.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let source_text = source.to_string();
+        if !text.contains(&source_text) {
+            let _ = write!(text, ": {source_text}");
+        }
+        next = source.source();
+    }
+    text
+}
+
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let full = error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
+        if full {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Findings that did not stop a build, in the form of BuildKit's closing block.
+pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str) {
+    if warnings.is_empty() {
+        return;
+    }
+    let plural = if warnings.len() == 1 { "" } else { "s" };
+    let index = LineIndex::new(source);
+    let mut text = format!("\n {} warning{plural} found:\n", warnings.len());
+    for warning in warnings {
+        let line = index.line(warning.span.start);
+        let rule = warning.rule.unwrap_or("Warning");
+        let _ = writeln!(text, " - {rule}: {} ({name}:{line})", warning.message);
+    }
+    // Nothing can be done about a closed standard error.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,54 @@
+//! Tables as Docker prints them: columns as wide as their widest cell, three spaces between.
+
+/// Rows of cells, the first one the heading.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()] }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The text of the table.
+    pub(crate) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let last = row.len().saturating_sub(1);
+            for (column, cell) in row.iter().enumerate() {
+                text.push_str(cell);
+                if column < last {
+                    let used = cell.chars().count();
+                    let padding = widths.get(column).map_or(0, |width| width - used) + 3;
+                    text.extend(std::iter::repeat_n(' ', padding));
+                }
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(&["REPOSITORY", "TAG"]);
+        table.row(vec!["a".to_owned(), "latest".to_owned()]);
+        assert_eq!(table.render(), "REPOSITORY   TAG\na            latest\n");
+    }
+}

@@ -1,0 +1,75 @@
+//! What is kept of a container.
+
+use serde::{Deserialize, Serialize};
+
+use crate::RunOptions;
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Made, not run yet.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its process has ended.
+    Exited,
+}
+
+/// What is kept of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// Its id, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What was asked for.
+    pub options: RunOptions,
+    /// The command line.
+    pub command: Vec<String>,
+    /// How far it is.
+    pub status: Status,
+    /// The exit code, once it has ended. Absent when it was killed together with its `kiln`.
+    pub exit_code: Option<u8>,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// When its process started, RFC 3339.
+    pub started: Option<String>,
+    /// When its process ended, RFC 3339.
+    pub finished: Option<String>,
+    /// Its process, as the host sees it.
+    pub process: Option<HostProcess>,
+}
+
+/// A process of the host, safe against the reuse of its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProcess {
+    /// Process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_time: u64,
+}
+
+impl HostProcess {
+    /// The process `pid`, if it exists.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything; what follows the last one is regular.
+        let start_time = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, start_time })
+    }
+
+    /// Whether it still exists.
+    pub(crate) fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Kills it; one that is gone is no error.
+    pub(crate) fn kill(self) -> std::io::Result<()> {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(()) };
+        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}

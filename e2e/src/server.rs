@@ -1,0 +1,154 @@
+//! A real registry server (`docker-registry`) that a test starts and fills.
+
+use crate::base::base;
+use crate::builder::run;
+use crate::machine::{self, TempFolder};
+use crate::{Result, bail};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running registry; it ends with the value.
+#[derive(Debug)]
+pub struct Registry {
+    child: Child,
+    folder: TempFolder,
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    /// `user:password` where the registry asks for them.
+    credentials: Option<&'static str>,
+}
+
+/// The user and password of a registry that asks for them, as htpasswd (bcrypt) has them.
+const CREDENTIALS: (&str, &str) = (
+    "kiln:secret",
+    "kiln:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n",
+);
+
+/// A TCP port that nobody uses just now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until something listens on an address.
+pub fn wait_for(address: &str, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while TcpStream::connect(address).is_err() {
+        if Instant::now() > deadline {
+            bail!("nothing listens on {address} after {patience:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+impl Registry {
+    /// What is missing to start one and fill it, if anything is.
+    pub fn obstacle() -> Option<String> {
+        let missing = ["docker-registry", "skopeo"]
+            .into_iter()
+            .find(|name| machine::program(name).is_none());
+        missing.map(|name| format!("{name} is not on the PATH"))
+    }
+
+    /// Starts one that anybody may use.
+    pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that asks for a user and a password.
+    pub fn start_private() -> Result<Self> {
+        Self::start_with(Some(CREDENTIALS.0))
+    }
+
+    fn start_with(credentials: Option<&'static str>) -> Result<Self> {
+        let folder = TempFolder::new("registry")?;
+        let host = format!("127.0.0.1:{}", free_port()?);
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: {host}}}\n",
+            folder.join("data").display()
+        );
+        if credentials.is_some() {
+            let passwords = folder.join("htpasswd");
+            std::fs::write(&passwords, CREDENTIALS.1)?;
+            let auth = format!(
+                "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                passwords.display()
+            );
+            config += &auth;
+        }
+        std::fs::write(folder.join("config.yml"), config)?;
+        let program = machine::program("docker-registry").ok_or("docker-registry is not on the PATH")?;
+        let log = std::fs::File::create(folder.join("log"))?;
+        let mut command = machine::command(program, folder.path());
+        command
+            .arg("serve")
+            .arg(folder.join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(log);
+        let registry = Self {
+            child: command.spawn()?,
+            folder,
+            host,
+            credentials,
+        };
+        wait_for(&registry.host, Duration::from_secs(20))?;
+        Ok(registry)
+    }
+
+    /// Where the registry keeps its files.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Pushes a base image as `HOST/NAME`, with further arguments of `skopeo copy`; the name is returned in full.
+    pub fn push_base(&self, reference: &str, name: &str, arguments: &[&str]) -> Result<String> {
+        let archive = self.folder.join("base.oci.tar");
+        base(reference)?.write_oci_archive(&archive)?;
+        let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
+        let mut command = machine::command(program, self.folder.path());
+        command
+            .args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"])
+            .args(arguments);
+        if let Some(credentials) = self.credentials {
+            command.args(["--dest-creds", credentials]);
+        }
+        let name = format!("{}/{name}", self.host);
+        run(command
+            .arg(format!("oci-archive:{}", archive.display()))
+            .arg(format!("docker://{name}")))?
+        .success()?;
+        std::fs::remove_file(archive)?;
+        Ok(name)
+    }
+
+    /// The digest of a manifest in the registry.
+    pub fn digest(&self, name: &str) -> Result<String> {
+        let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
+        let mut command = machine::command(program, self.folder.path());
+        command.args([
+            "inspect",
+            "--tls-verify=false",
+            "--format",
+            "{{.Digest}}",
+            &format!("docker://{name}"),
+        ]);
+        Ok(run(&mut command)?.success()?.stdout.trim().to_owned())
+    }
+
+    /// Ends the server before the value goes away.
+    pub fn stop(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,75 @@
+//! The same Dockerfiles through Kiln and through a peer: the images must be equal, file by file and field by field,
+//! but for what `testdata/peer-differences.toml` explains.
+//!
+//! Peers are the programs of `KILN_E2E_PEERS` (`buildah` unless it is set) that are on the PATH. `docker` works too,
+//! with a daemon whose images of the bases' names may be replaced.
+
+use kiln_e2e::builder::Builder;
+use kiln_e2e::case::Case;
+use kiln_e2e::differences::{Differences, Facts};
+use kiln_e2e::machine::{self, TempFolder};
+use kiln_e2e::trial::{self, Outcome, TestResult};
+use kiln_e2e::{Result, ensure};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let peers = std::env::var("KILN_E2E_PEERS").unwrap_or_else(|_| "buildah".to_owned());
+    let mut tests = Vec::new();
+    for peer in peers.split_whitespace().map(str::to_owned) {
+        if machine::program(&peer).is_none() {
+            let reason = format!("{peer} is not on the PATH: nothing is compared with it");
+            tests.push(trial::test(format!("differential/{peer}"), || {
+                Ok(Outcome::Skipped(reason))
+            }));
+            continue;
+        }
+        match Case::all() {
+            Ok(cases) => tests.extend(
+                cases
+                    .into_iter()
+                    .filter(|case| case.settings.error.is_none())
+                    .map(|case| {
+                        let peer = peer.clone();
+                        trial::test(format!("differential/{peer}/{}", case.name), move || {
+                            compare(&case, &peer)
+                        })
+                    }),
+            ),
+            Err(error) => tests.push(trial::test("differential/all cases can be read", move || {
+                Err(error)
+            })),
+        }
+    }
+    trial::run(tests)
+}
+
+fn compare(case: &Case, peer: &str) -> TestResult {
+    if let Some(obstacle) = case.obstacle() {
+        return Ok(Outcome::Skipped(obstacle));
+    }
+    if let Some(reason) = case.settings.differs.get(peer) {
+        return Ok(Outcome::Skipped(format!("{peer} differs on purpose: {reason}")));
+    }
+    let ours = facts(case, "kiln")?;
+    let theirs = facts(case, peer)?;
+    let problems = Differences::load()?.unexplained(peer, &case.name, &ours, &theirs);
+    ensure!(
+        problems.is_empty(),
+        "{}\n(- kiln, + {peer})\n{}",
+        case.settings.about,
+        problems.join("\n")
+    );
+    Ok(Outcome::Passed)
+}
+
+/// What a builder makes of a case. The folders are told apart by the builder's name.
+fn facts(case: &Case, name: &str) -> Result<Facts> {
+    let folder = TempFolder::new(&format!("{}-{name}", case.name))?;
+    let builder = Builder::named(name, &folder)?;
+    let (request, ended) = case.build(&builder, &folder)?;
+    ended.success().map_err(|error| format!("{name}: {error}"))?;
+    Ok(Facts::of(
+        &case.export(&builder, &request, &folder)?,
+        case.settings.times,
+    ))
+}

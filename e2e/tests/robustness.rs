@@ -1,0 +1,394 @@
+//! Builds at the same time, builds that are cut off, disks that are full.
+
+use kiln_e2e::builder::{Ended, Request, run};
+use kiln_e2e::machine::{self, TempFolder};
+use kiln_e2e::project::Project;
+use kiln_e2e::trial::{self, Named, Outcome, TestResult};
+use kiln_e2e::{Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    let tests: &[Named] = &[
+        ("independent stages run at the same time", parallel_stages),
+        ("jobs 1 runs one step after another", one_job),
+        ("a failing step cancels the others", failure_cancels),
+        ("interrupt and termination clean up", interrupt_cleans_up),
+        ("kill -9 at fifty moments does no damage", kill_loop),
+        ("eight builds at once on one root", eight_builds),
+        ("a full disk is told and does no damage", full_disk),
+        ("a damaged store is found by verify", verify_finds_damage),
+    ];
+    trial::run_all("robustness", tests)
+}
+
+/// A Dockerfile of `count` stages that each run `script` (with their number in place of `@`), and one that needs all.
+fn stages(count: usize, script: &str) -> String {
+    let mut text = String::new();
+    for number in 0..count {
+        let script = script.replace('@', &number.to_string());
+        let stage =
+            format!("FROM busybox:latest AS s{number}\nRUN {script} && echo {number} > /out{number}\n");
+        text += &stage;
+    }
+    text += "FROM busybox:latest\n";
+    for number in 0..count {
+        let stage = format!("COPY --from=s{number} /out{number} /out{number}\n");
+        text += &stage;
+    }
+    text
+}
+
+fn parallel_stages() -> TestResult {
+    let project = Project::new("parallel", &[("Dockerfile", &stages(6, "sleep 1"))])?;
+    let start = Instant::now();
+    project.build(&["--jobs", "8"])?;
+    let took = start.elapsed();
+    // One after another they would take six seconds; the rest is leeway for a busy machine.
+    ensure!(
+        took < Duration::from_secs(3),
+        "six stages of one second took {took:?}"
+    );
+    ensure!(
+        took >= Duration::from_secs(1),
+        "six stages of one second took {took:?}: they did not run"
+    );
+    ensure!(
+        project.shell("cat /out*")? == "0\n1\n2\n3\n4\n5\n",
+        "the image lacks a stage's file"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn one_job() -> TestResult {
+    let project = Project::new("one-job", &[("Dockerfile", &stages(4, "sleep 0.5"))])?;
+    let start = Instant::now();
+    project.build(&["--jobs", "1"])?;
+    let took = start.elapsed();
+    ensure!(
+        took >= Duration::from_secs(2),
+        "four steps of half a second took {took:?} with one job"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn failure_cancels() -> TestResult {
+    let marker = marker();
+    let dockerfile = format!(
+        "FROM busybox:latest AS slow\nRUN : {marker}; sleep 60; touch /a\nFROM busybox:latest AS bad\n\
+         RUN sleep 0.5; echo reason; exit 5\nFROM busybox:latest\nCOPY --from=slow /a /a\nCOPY --from=bad /b /b\n"
+    );
+    let project = Project::new("cancels", &[("Dockerfile", &dockerfile)])?;
+    let start = Instant::now();
+    let stderr = project.try_build(&["--jobs", "4"])?.failure(1)?;
+    ensure!(
+        start.elapsed() < Duration::from_secs(30),
+        "the failed build took {:?}",
+        start.elapsed()
+    );
+    ensure!(stderr.contains("reason"), "the reason is not shown:\n{stderr}");
+    nothing_left(&project.kiln.root, &marker)?;
+    Ok(Outcome::Passed)
+}
+
+/// A word that no other process's command line holds.
+fn marker() -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("kiln-e2e-marker-{}-{}", std::process::id(), now.as_nanos())
+}
+
+/// Waits until no process names the marker or the store; then there must be no mount and no temporary file either.
+fn nothing_left(root: &Path, marker: &str) -> Result<()> {
+    let root_name = root.display().to_string();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let left = [
+            machine::processes_naming(marker)?,
+            machine::processes_naming(&root_name)?,
+        ]
+        .concat();
+        if left.is_empty() {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "processes are left: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mounts = machine::mounts_naming(root)?;
+    ensure!(mounts.is_empty(), "mounts are left: {mounts:#?}");
+    Ok(())
+}
+
+/// What lies in the store's folder for work in progress.
+fn temporary_files(root: &Path) -> Result<Vec<String>> {
+    let Ok(entries) = std::fs::read_dir(root.join("tmp")) else {
+        return Ok(Vec::new());
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect()
+}
+
+fn start(command: &mut Command) -> Result<Child> {
+    Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+fn signal(child: &Child, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(child.id().try_into()?).ok_or("no pid")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+fn interrupt_cleans_up() -> TestResult {
+    for interrupt in [Signal::INT, Signal::TERM] {
+        let marker = marker();
+        let dockerfile = stages(
+            3,
+            &format!(": {marker}; dd if=/dev/zero of=/big bs=1M count=5; sleep 60"),
+        );
+        let project = Project::new("interrupt", &[("Dockerfile", &dockerfile)])?;
+        let child = start(&mut project.kiln.build_command(&project.request))?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while machine::processes_naming(&marker)?.len() < 3 {
+            ensure!(Instant::now() < deadline, "the steps did not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let begun = Instant::now();
+        signal(&child, interrupt)?;
+        let ended = Ended::from(child.wait_with_output()?);
+        ensure!(
+            begun.elapsed() < Duration::from_secs(10),
+            "it took {:?} to stop",
+            begun.elapsed()
+        );
+        ensure!(ended.code != Some(0), "an interrupted build succeeded: {ended:?}");
+        nothing_left(&project.kiln.root, &marker)?;
+        let left = temporary_files(&project.kiln.root)?;
+        ensure!(left.is_empty(), "temporary files are left: {left:?}");
+        project.kiln.run(["cache", "verify"])?.success()?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn kill_loop() -> TestResult {
+    let marker = marker();
+    // Several stages that write, read and copy, so that every part of the store is in motion.
+    let script = format!(": {marker}; dd if=/dev/zero of=/z bs=64k count=8 2> /dev/null; sleep 0.0@");
+    let files = [(
+        "Dockerfile",
+        format!(
+            "{}COPY . /context/\nARG ROUND\nRUN echo $ROUND > /round\n",
+            stages(4, &script)
+        ),
+    )];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let project = Project::new("kill", &files)?;
+    for number in 0..200 {
+        project.write(&format!("files/{number}"), &number.to_string())?;
+    }
+    let begun = Instant::now();
+    project.build(&["--no-cache", "--build-arg", "ROUND=first"])?;
+    let whole_build = begun.elapsed();
+    let mut random = u64::from(std::process::id()) * 2 + 1;
+    let mut cut_off = 0;
+    for round in 0..50 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let share = f64::from((random >> 40) as u32) / f64::from(1_u32 << 24);
+        let moment = whole_build.mul_f64(share * 1.1);
+        project.write("files/0", &format!("round {round}"))?;
+        let mut request = project.request.clone();
+        request.arguments = [
+            "--no-cache".into(),
+            "--build-arg".into(),
+            format!("ROUND={round}"),
+        ]
+        .into();
+        let mut child = start(
+            project
+                .kiln
+                .build_command(&request)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
+        std::thread::sleep(moment);
+        cut_off += u32::from(child.try_wait()?.is_none());
+        child.kill()?;
+        child.wait()?;
+        nothing_left(&project.kiln.root, &marker)
+            .map_err(|error| format!("round {round} after {moment:?}: {error}"))?;
+        if round % 10 == 9 {
+            let verified = project.kiln.run(["cache", "verify"])?;
+            verified
+                .success()
+                .map_err(|error| format!("cache verify after round {round}: {error}"))?;
+        }
+    }
+    ensure!(
+        cut_off >= 20,
+        "only {cut_off} of 50 builds were still running when they were killed"
+    );
+    project.build(&["--build-arg", "ROUND=last"])?;
+    ensure!(
+        project.shell("cat /round /out3 /context/files/0")? == "last\n3\nround 49",
+        "the image after it is wrong"
+    );
+    let image = project.image()?;
+    ensure!(
+        image.tree.get("context/files/199").is_some(),
+        "the image after it lacks a file"
+    );
+    project.kiln.run(["cache", "verify"])?.success()?;
+    let left = temporary_files(&project.kiln.root)?;
+    ensure!(left.is_empty(), "the next build did not sweep: {left:?}");
+    Ok(Outcome::Passed)
+}
+
+fn eight_builds() -> TestResult {
+    let project = Project::new("eight", &[])?;
+    // Two of them, each, share all but the last step; all share the first.
+    let mut children = Vec::new();
+    for number in 0..8 {
+        let pair = number / 2;
+        let context = project.scratch(&format!("context{number}"));
+        std::fs::create_dir(&context)?;
+        std::fs::write(context.join("f"), format!("file {pair}\n"))?;
+        let dockerfile = format!(
+            "FROM busybox:latest AS base\nRUN sleep 0.2; echo shared > /shared\nFROM base AS pair\nCOPY f /f\n\
+             RUN sleep 0.1; cat /f /shared > /both\nFROM base\nCOPY --from=pair /both /both\nRUN echo {number} > /own\n"
+        );
+        std::fs::write(context.join("Dockerfile"), dockerfile)?;
+        let request = Request {
+            context,
+            file: None,
+            tag: format!("eight:{number}"),
+            arguments: Vec::new(),
+        };
+        children.push(start(&mut project.kiln.build_command(&request))?);
+    }
+    for (number, child) in children.into_iter().enumerate() {
+        let ended = Ended::from(child.wait_with_output()?);
+        ended
+            .success()
+            .map_err(|error| format!("build {number}: {error}"))?;
+    }
+    for number in 0..8 {
+        let tag = format!("eight:{number}");
+        let shown = project
+            .kiln
+            .run(["run", "--rm", &tag, "sh", "-c", "cat /both /own"])?
+            .success()?
+            .stdout;
+        ensure!(
+            shown == format!("file {}\nshared\n{number}\n", number / 2),
+            "image {number} holds {shown:?}"
+        );
+        project.export(&tag)?;
+    }
+    project.kiln.run(["cache", "verify"])?.success()?;
+    Ok(Outcome::Passed)
+}
+
+/// A small file system that goes away with the value.
+struct SmallDisk(TempFolder);
+
+impl SmallDisk {
+    fn new(size: &str) -> Result<Self> {
+        let folder = TempFolder::new("small-disk")?;
+        let mut command = Command::new("mount");
+        run(command
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"])
+            .arg(folder.path()))?
+        .success()?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn full_disk() -> TestResult {
+    if !machine::is_root() {
+        return Ok(Outcome::Skipped(
+            "needs root, to mount a small file system".into(),
+        ));
+    }
+    let disk = SmallDisk::new("24m")?;
+    let dockerfile = "FROM busybox:latest\nRUN dd if=/dev/zero of=/big bs=1M count=40\n";
+    let mut project = Project::with_bases("full", &[], &[("Dockerfile", dockerfile)])?;
+    project.kiln.root = disk.0.join("root");
+    project.kiln.import(&kiln_e2e::base::base("busybox:latest")?)?;
+    let stderr = project.try_build(&[])?.failure(1)?;
+    ensure!(
+        stderr.contains("No space left on device"),
+        "the full disk is not told:\n{stderr}"
+    );
+    project.write("Dockerfile", "FROM busybox:latest\nCOPY big /big\n")?;
+    std::fs::File::create(project.path("big"))?.set_len(40 << 20)?;
+    let stderr = project.try_build(&[])?.failure(1)?;
+    ensure!(
+        stderr.to_lowercase().contains("no space left on device"),
+        "the full disk is not told:\n{stderr}"
+    );
+    project.kiln.run(["cache", "verify"])?.success()?;
+    project.write("Dockerfile", "FROM busybox:latest\nRUN echo fits > /small\n")?;
+    project.build(&[])?;
+    ensure!(
+        project.shell("cat /small")? == "fits\n",
+        "the build after it is wrong"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn verify_finds_damage() -> TestResult {
+    let project = Project::new(
+        "damage",
+        &[(
+            "Dockerfile",
+            "FROM busybox:latest\nRUN echo unharmed-content > /victim\n",
+        )],
+    )?;
+    project.build(&[])?;
+    project.kiln.run(["cache", "verify"])?.success()?;
+    let Some(victim) = find(&project.kiln.root, "victim")? else {
+        bail!("the step's file is not in the store")
+    };
+    std::fs::write(&victim, "damaged--content\n")?;
+    let found = project.kiln.run(["cache", "verify"])?;
+    ensure!(
+        found.code == Some(1),
+        "verify ended with {:?}:\n{}{}",
+        found.code,
+        found.stdout,
+        found.stderr
+    );
+    ensure!(
+        format!("{}{}", found.stdout, found.stderr).contains("victim"),
+        "verify does not name the file: {found:?}"
+    );
+    Ok(Outcome::Passed)
+}
+
+/// The first file of a name below a folder.
+fn find(folder: &Path, name: &str) -> Result<Option<std::path::PathBuf>> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(None);
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() == name {
+            return Ok(Some(entry.path()));
+        }
+        if entry.file_type()?.is_dir()
+            && let Some(found) = find(&entry.path(), name)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}

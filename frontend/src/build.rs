@@ -1,0 +1,247 @@
+//! A whole build: Dockerfile text in, named image out.
+//!
+//! This is the one place where parsing, lowering, solving and exporting meet.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_cache::BuildId;
+use kiln_image::{Digest, ImageConfig, Platform, Reference};
+use kiln_parser::ignore::IgnoreFile;
+use kiln_parser::{Diagnostic, Parsed};
+use kiln_solver::graph::SourceSpan;
+use kiln_solver::image::{PullError, PullPolicy};
+use kiln_solver::task::Reporter;
+use kiln_solver::{
+    Cancel, ContextPolicy, Engine, LocalContext, SolveError, SolveRequest, StepFailure, StepReport,
+};
+use kiln_tree::TreePath;
+use kiln_tree::walk::{Decision, WalkPolicy};
+
+use crate::lower::{Lowered, UnusedBuildArg, lower};
+use crate::options::LowerOptions;
+use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+
+/// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Dockerfile's bytes.
+    pub dockerfile: Vec<u8>,
+    /// What the user calls it.
+    pub dockerfile_name: String,
+    /// The build context.
+    pub context: PathBuf,
+    /// The ignore file's name and bytes, when there is one.
+    pub ignore: Option<(String, Vec<u8>)>,
+    /// What decides about lowering.
+    pub options: LowerOptions,
+    /// The image's names.
+    pub names: Vec<Reference>,
+    /// When registries are asked for base images.
+    pub pull: PullPolicy,
+    /// As many steps may run at a time.
+    pub jobs: usize,
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Built {
+    /// The image's id.
+    pub id: Digest,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// What became of each step.
+    pub steps: Vec<StepReport>,
+    /// Findings that did not stop the build.
+    pub warnings: Vec<Diagnostic>,
+    /// Build arguments that nothing declares.
+    pub unused_build_args: Vec<UnusedBuildArg>,
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile is wrong, or asks for what cannot be had.
+    #[error("the Dockerfile has {} error(s)", .0.len())]
+    Dockerfile(Vec<Diagnostic>),
+    /// The ignore file is wrong.
+    #[error("{name}: {message}")]
+    Ignore {
+        /// The ignore file.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A step failed, or the build was cancelled.
+    #[error(transparent)]
+    Solve(#[from] SolveError),
+    /// The image could not be stored.
+    #[error("failed to store the image")]
+    Export(#[source] StepFailure),
+}
+
+/// Builds an image. `id` names the build in the store: its logs are kept under it.
+pub fn build(
+    engine: &Engine,
+    request: &BuildRequest,
+    id: &BuildId,
+    reporter: &Reporter,
+    cancel: &Cancel,
+) -> Result<Built, BuildError> {
+    let parsed = load(request, reporter)?;
+    let context = context(request, reporter)?;
+    let resolver = EngineResolver { engine, request, reporter };
+    let lowered = lower(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)?;
+    let solve = SolveRequest {
+        jobs: request.jobs,
+        build: id.clone(),
+        contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
+        network: request.options.network,
+    };
+    let solution = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel)?;
+    let Lowered { config, warnings, unused_build_args, .. } = lowered;
+    let mut task = reporter.announce("exporting to image", Vec::new(), None);
+    task.start();
+    let exported = engine.export(&solution, config, &request.names).map_err(|error| {
+        task.failed(error.to_string());
+        BuildError::Export(error)
+    })?;
+    task.progress(format!("writing image {}", exported.id), 0, None, true);
+    for name in &request.names {
+        task.progress(format!("naming to {name}"), 0, None, true);
+    }
+    task.done();
+    let warnings = parsed.diagnostics.into_iter().chain(warnings).collect();
+    Ok(Built { id: exported.id, config: exported.config, steps: solution.steps, warnings, unused_build_args })
+}
+
+fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildError> {
+    let name = format!("[internal] load build definition from {}", request.dockerfile_name);
+    let mut task = reporter.announce(name, Vec::new(), None);
+    task.start();
+    let parsed = kiln_parser::parse(&request.dockerfile);
+    if parsed.has_errors() {
+        task.failed("the Dockerfile is not valid");
+        let errors = parsed.diagnostics.into_iter().filter(Diagnostic::is_error).collect();
+        return Err(BuildError::Dockerfile(errors));
+    }
+    let size = request.dockerfile.len() as u64;
+    task.progress("transferring dockerfile", size, Some(size), true);
+    task.done();
+    Ok(parsed)
+}
+
+fn context(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, BuildError> {
+    let policy: Arc<dyn ContextPolicy> = match &request.ignore {
+        None => Arc::new(Everything),
+        Some((name, bytes)) => {
+            let mut task = reporter.announce("[internal] load .dockerignore", Vec::new(), None);
+            task.start();
+            let file = IgnoreFile::parse(bytes, name).map_err(|error| {
+                task.failed(error.to_string());
+                BuildError::Ignore { name: name.clone(), message: error.to_string() }
+            })?;
+            task.progress("transferring context", bytes.len() as u64, Some(bytes.len() as u64), true);
+            task.done();
+            Arc::new(Ignoring { name: name.clone(), file })
+        }
+    };
+    Ok(LocalContext { directory: request.context.clone(), policy })
+}
+
+/// A context without an ignore file.
+#[derive(Debug)]
+struct Everything;
+
+impl WalkPolicy for Everything {
+    fn decide(&self, _path: &TreePath, _is_dir: bool) -> Decision {
+        Decision::Include
+    }
+}
+
+impl ContextPolicy for Everything {
+    fn why_excluded(&self, _path: &TreePath) -> Option<String> {
+        None
+    }
+}
+
+/// A context less what an ignore file names.
+#[derive(Debug)]
+struct Ignoring {
+    name: String,
+    file: IgnoreFile,
+}
+
+impl WalkPolicy for Ignoring {
+    fn decide(&self, path: &TreePath, is_dir: bool) -> Decision {
+        if !self.file.matches(path.as_bytes()).excluded {
+            Decision::Include
+        } else if is_dir && self.file.could_reinclude_below(path.as_bytes()) {
+            Decision::ExcludeButDescend
+        } else {
+            Decision::Prune
+        }
+    }
+}
+
+impl ContextPolicy for Ignoring {
+    fn why_excluded(&self, path: &TreePath) -> Option<String> {
+        let verdict = self.file.matches(path.as_bytes());
+        let (line, pattern) = verdict.pattern.filter(|_| verdict.excluded)?;
+        Some(format!("{}:{line} ({pattern})", self.name))
+    }
+}
+
+/// Resolves images through the engine, as a task of the build.
+struct EngineResolver<'a> {
+    engine: &'a Engine,
+    request: &'a BuildRequest,
+    reporter: &'a Reporter,
+}
+
+impl ImageResolver for EngineResolver<'_> {
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        let name = format!("[internal] load metadata for {reference}");
+        let mut task = self.reporter.announce(name, Vec::new(), span);
+        task.start();
+        let requested = self.request.options.platform_requested || *platform != self.request.options.build_platform;
+        match self.engine.images().resolve(reference, platform, requested, self.request.pull) {
+            Ok(resolved) => {
+                task.done();
+                self.engine.images().expect(&resolved, reference);
+                Ok(ResolvedImage {
+                    source: resolved.source,
+                    config: resolved.config,
+                    platform: resolved.platform,
+                })
+            }
+            Err(error) => {
+                task.failed(error.to_string());
+                Err(ResolveError::new(kind(&error), error))
+            }
+        }
+    }
+}
+
+fn kind(error: &PullError) -> ResolveErrorKind {
+    use kiln_registry::ErrorKind;
+    match error {
+        PullError::NotLocal(_) => ResolveErrorKind::NotFound,
+        PullError::NoPlatform { source, .. } => {
+            ResolveErrorKind::NoPlatform { available: source.available.clone() }
+        }
+        PullError::Registry(error) => match error.kind() {
+            ErrorKind::NotFound => ResolveErrorKind::NotFound,
+            ErrorKind::Unauthorized | ErrorKind::Denied => ResolveErrorKind::Unauthorized,
+            ErrorKind::Unreachable(_) | ErrorKind::TlsUntrusted => ResolveErrorKind::Unreachable,
+            _ => ResolveErrorKind::Other,
+        },
+        _ => ResolveErrorKind::Other,
+    }
+}

@@ -1,0 +1,20 @@
+//! Cache records, images, and names: bare bytes, and bytes in an envelope whose checksum is right.
+#![no_main]
+
+use kiln_cache::{images, records, seal_for_tests};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok((record, stamp)) = records::parse(bytes) {
+        let again = records::encode(&record, &stamp).unwrap();
+        assert_eq!(records::parse(&again).unwrap(), (record, stamp));
+    }
+    let sealed = |kind: &str| seal_for_tests(kind, 1, bytes);
+    if let Ok((record, stamp)) = records::parse(&sealed("record")) {
+        let again = records::encode(&record, &stamp).unwrap();
+        assert_eq!(records::parse(&again).unwrap(), (record, stamp));
+    }
+    let _ = images::parse(bytes);
+    let _ = images::parse(&sealed("image"));
+    let _ = images::parse_name(&sealed("name"), "x");
+});

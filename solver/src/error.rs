@@ -1,0 +1,149 @@
+//! Why a build's graph could not be solved.
+
+use std::path::PathBuf;
+
+use kiln_tree::TreePath;
+use kiln_tree::accounts::AccountError;
+
+use crate::context::ContextError;
+use crate::diff_ids::DiffIdError;
+use crate::graph::SourceSpan;
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}")]
+pub struct StepError {
+    /// The step as a person sees it.
+    pub name: String,
+    /// The place that it came from.
+    pub span: Option<SourceSpan>,
+    /// The cause.
+    #[source]
+    pub cause: StepFailure,
+}
+
+/// How a step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepFailure {
+    /// The process did not succeed.
+    #[error("process {command:?} did not complete successfully: {status}")]
+    Process {
+        /// The command as written.
+        command: String,
+        /// `exit code: 1`, `killed by SIGKILL`.
+        status: String,
+        /// The exit code, 128 + the number for a signal.
+        code: i32,
+        /// The last lines of its output.
+        last_output: Vec<String>,
+        /// Where the whole output is kept.
+        log: Option<PathBuf>,
+    },
+    /// The sandbox could not be set up or the command could not be started.
+    #[error("failed to run {command:?}")]
+    Sandbox {
+        /// The command as written.
+        command: String,
+        /// The cause.
+        #[source]
+        source: kiln_executor::Error,
+    },
+    /// A copy's source is not there.
+    #[error("\"/{path}\": not found in {place}")]
+    SourceNotFound {
+        /// The path as the source tree would have it.
+        path: TreePath,
+        /// What was looked through, such as `the build context`.
+        place: String,
+        /// Which rule of an ignore file hides it.
+        ignored_by: Option<String>,
+        /// Names beside it that resemble it.
+        similar: Vec<String>,
+        /// Where this source was written.
+        span: Option<SourceSpan>,
+    },
+    /// A copy's source cannot be looked up.
+    #[error("{message}")]
+    Source {
+        /// What is wrong.
+        message: String,
+        /// Where this source was written.
+        span: Option<SourceSpan>,
+    },
+    /// Copying failed.
+    #[error("failed to copy to {destination}")]
+    Copy {
+        /// The destination as written.
+        destination: String,
+        /// The cause.
+        #[source]
+        source: kiln_tree::copy::CopyError,
+    },
+    /// An archive cannot be unpacked.
+    #[error("failed to unpack {path}")]
+    Unpack {
+        /// The archive.
+        path: TreePath,
+        /// The cause.
+        #[source]
+        source: kiln_image::layer::LayerError,
+    },
+    /// A `--chmod` value is malformed.
+    #[error("invalid mode {mode:?}")]
+    Mode {
+        /// The value.
+        mode: String,
+        /// What is wrong with it.
+        #[source]
+        source: kiln_tree::copy::ModeParseError,
+    },
+    /// A user or group is not known.
+    #[error(transparent)]
+    User(#[from] AccountError),
+    /// A directory or file of the step's root could not be read or written.
+    #[error("failed to change the step's files")]
+    Files(#[from] kiln_tree::Error),
+    /// The root file system could not be mounted.
+    #[error("failed to mount the step's root file system")]
+    Mount(#[source] kiln_executor::Error),
+    /// A file of the step's surroundings could not be read or written.
+    #[error("{}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build context could not be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] kiln_cache::Error),
+    /// An image could not be fetched.
+    #[error(transparent)]
+    Pull(#[from] crate::image::PullError),
+    /// A layer's digest could not be computed.
+    #[error(transparent)]
+    DiffId(#[from] DiffIdError),
+    /// The graph asks for what it cannot have: a fault of the frontend.
+    #[error("internal error: {0}")]
+    Graph(&'static str),
+}
+
+/// Why solving ended without a result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SolveError {
+    /// A step failed; the first one, when several did.
+    #[error("failed to solve: {0}")]
+    Step(#[source] Box<StepError>),
+    /// The build was cancelled.
+    #[error("canceled")]
+    Canceled,
+    /// No thread could be started for a step.
+    #[error("failed to start a thread for a step")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,131 @@
+//! Turning a solved root file system and a configuration into an image of the store.
+
+use kiln_cache::{ImageLayer, ImageRecord};
+use kiln_image::{Digest, ImageConfig, Reference};
+
+use crate::engine::Engine;
+use crate::error::StepFailure;
+use crate::solve::Solution;
+
+/// A named image of the store.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// The image's id: the digest of its configuration.
+    pub id: Digest,
+    /// The configuration, complete.
+    pub config: ImageConfig,
+}
+
+impl Engine {
+    /// Completes `config` with the digests of the solution's layers and the times at which they were made,
+    /// stores it, and gives the image its names. `base_layers` is how many layers come from the base image:
+    /// their history is in `config` already, with times.
+    ///
+    /// The same layers and configuration give the same id, however often they are built: times are those of the
+    /// layers, not of this build.
+    pub fn export(
+        &self,
+        solution: &Solution,
+        mut config: ImageConfig,
+        names: &[Reference],
+    ) -> Result<Exported, StepFailure> {
+        let mut layers = Vec::with_capacity(solution.snapshot.layers.len());
+        let mut times = Vec::with_capacity(solution.snapshot.layers.len());
+        for id in &solution.snapshot.layers {
+            let layer = self.store.layers().require(id)?;
+            let diff_id = solution.diff_ids.get(&layer)?;
+            times.push(layer.created_ms());
+            layers.push(ImageLayer { layer: id.clone(), diff_id, blob: None });
+        }
+        self.keep_known_blobs(&mut layers)?;
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        complete_times(&mut config, &times);
+        let bytes = config.to_bytes();
+        let id = self.store.blobs().put_bytes(&bytes)?;
+        let record = ImageRecord {
+            id: id.clone(),
+            config: id.clone(),
+            size: self.images.size(&layers)?,
+            platform: config.platform(),
+            created: config.created.clone(),
+            layers,
+            manifests: Vec::new(),
+            repo_digests: Vec::new(),
+            names: Vec::new(),
+        };
+        self.store.sync_if_needed()?;
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.store.images().put(&record, &names)?;
+        Ok(Exported { id, config })
+    }
+
+    /// Layers that were pulled keep their blobs, so that a push need not compress them again.
+    fn keep_known_blobs(&self, layers: &mut [ImageLayer]) -> Result<(), StepFailure> {
+        if layers.iter().all(|layer| layer.layer.diff_id().is_none()) {
+            return Ok(());
+        }
+        let known = self.store.images().list()?;
+        for layer in layers.iter_mut().filter(|layer| layer.layer.diff_id().is_some()) {
+            layer.blob = known
+                .iter()
+                .flat_map(|image| &image.layers)
+                .find(|other| other.diff_id == layer.diff_id && other.blob.is_some())
+                .and_then(|other| other.blob.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Gives each history entry without a time that of its layer, or of the layer before it; the image was created
+/// when its last step was.
+fn complete_times(config: &mut ImageConfig, layer_times: &[u64]) {
+    let mut layers = layer_times.iter();
+    let mut last = None;
+    for entry in &mut config.history {
+        if !entry.empty_layer
+            && let Some(milliseconds) = layers.next()
+        {
+            last = entry.created.clone().or_else(|| rfc3339(*milliseconds)).or(last);
+        }
+        match &entry.created {
+            Some(created) => last = Some(created.clone()),
+            None => entry.created.clone_from(&last),
+        }
+    }
+    config.created = last.or_else(|| config.created.take());
+}
+
+fn rfc3339(milliseconds: u64) -> Option<String> {
+    let milliseconds = i64::try_from(milliseconds).ok()?;
+    jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_image::{History, ImageConfig};
+
+    use super::complete_times;
+
+    #[test]
+    fn history_takes_the_times_of_layers() {
+        let entry = |created: Option<&str>, empty_layer| History {
+            created: created.map(str::to_owned),
+            empty_layer,
+            ..History::default()
+        };
+        let mut config = ImageConfig {
+            history: vec![
+                entry(Some("2020-01-01T00:00:00Z"), false),
+                entry(None, true),
+                entry(None, false),
+                entry(None, true),
+            ],
+            ..ImageConfig::default()
+        };
+        complete_times(&mut config, &[1_000, 86_400_000]);
+        let times: Vec<_> = config.history.iter().map(|entry| entry.created.clone().unwrap_or_default()).collect();
+        let (base, own) = ("2020-01-01T00:00:00Z", "1970-01-02T00:00:00Z");
+        assert_eq!(times, [base, base, own, own]);
+        assert_eq!(config.created.as_deref(), Some(own));
+    }
+}

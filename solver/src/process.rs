@@ -1,0 +1,190 @@
+//! Running the process of an exec step in a sandbox.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_cache::{LayerDraft, Snapshot};
+use kiln_executor::spec::{self, Bind, Network};
+use kiln_executor::{ExitStatus, Running, Sandbox, Stdio, mountpoints};
+use kiln_tree::{Root, accounts};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::error::StepFailure;
+use crate::event::Stream;
+use crate::graph::{Exec, NetworkMode};
+use crate::output::OutputTail;
+use crate::solve::Solve;
+use crate::task::Task;
+
+/// The host name that a step sees: the same on every machine, so that it cannot get into a layer.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// Where the certificate bundle of the request is bound.
+const CA_BUNDLE: &str = "/run/kiln/ca-certificates.crt";
+/// A configuration for apt, which looks at no variable for certificates.
+const CA_APT_CONF: &str = "/run/kiln/apt-ca.conf";
+/// The variables by which programs find a bundle: OpenSSL, curl, Python requests, pip, Node.js, git, cargo, AWS.
+const CA_VARIABLES: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+];
+
+impl Solve<'_> {
+    /// Runs `exec` on `base` with its changes going to `draft`.
+    pub(crate) fn run_process(
+        &self,
+        exec: &Exec,
+        base: &Snapshot,
+        draft: &LayerDraft,
+        task: &Task,
+    ) -> Result<(), StepFailure> {
+        let command = exec.args.join(" ");
+        let scratch = self.engine.store.temp().dir()?;
+        let stub = scratch.path().join("stub");
+        std::fs::create_dir(&stub).and_then(|()| mountpoints::write_stub_layer(&stub)).map_err(io(&stub))?;
+        let mount = self.roots.sandbox(base, draft, stub)?;
+        let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
+        let identity = accounts::identity(&root, &exec.user)?;
+        // Docker makes a missing working directory, too.
+        root.create_dir_all(&exec.cwd, 0o755, None)?;
+        drop(root);
+        let spec = self.spec(exec, &identity, scratch.path())?;
+        let failed = |source| StepFailure::Sandbox { command: command.clone(), source };
+        let id = format!("build-{}-{}", std::process::id(), task.id());
+        let running = self
+            .engine
+            .backend
+            .start(Sandbox { id, root: mount, spec, stdio: Stdio::piped() })
+            .map_err(failed)?;
+        let running = Arc::new(running);
+        let log = self.engine.store.builds().log(&self.request.build);
+        let mut tail = OutputTail::new(log.step(&format!("{:04}", task.id().0)).ok());
+        let killer = Arc::clone(&running);
+        let guard = self.cancel.on_raise(move || {
+            // A process that is gone already is what is wanted.
+            let _ = killer.kill_all();
+        });
+        pump(&running, task, &mut tail).map_err(io(scratch.path()))?;
+        let status = running.wait().map_err(failed)?;
+        drop(guard);
+        if status.success() {
+            return Ok(());
+        }
+        let (last_output, log) = tail.finish();
+        Err(StepFailure::Process {
+            command,
+            status: describe(status),
+            code: i32::from(status.code()),
+            last_output,
+            log,
+        })
+    }
+
+    fn spec(
+        &self,
+        exec: &Exec,
+        identity: &accounts::Identity,
+        scratch: &std::path::Path,
+    ) -> Result<kiln_executor::runtime::Spec, StepFailure> {
+        let write = |name: &str, data: &[u8]| -> Result<PathBuf, StepFailure> {
+            let path = scratch.join(name);
+            std::fs::write(&path, data).map_err(io(&path))?;
+            Ok(path)
+        };
+        let network = self.network(exec.network);
+        let mut env: Vec<String> = exec.env.iter().chain(&exec.unkeyed_env).cloned().collect();
+        if !has(&env, "HOME") {
+            env.push(format!("HOME={}", identity.home));
+        }
+        let hosts = format!(
+            "127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        );
+        let mut builder = spec::default_for(exec.args.iter().cloned())
+            .cwd(&exec.cwd)
+            .user(identity.uid, identity.gid, identity.groups.clone())
+            .hostname(HOSTNAME)
+            .hosts(write("hosts", hosts.as_bytes())?)
+            .resolv_conf(write("resolv.conf", &self.engine.settings.resolv_conf)?)
+            .network(if network == NetworkMode::None { Network::None } else { Network::Host });
+        if let Some(bundle) = &self.engine.settings.ca_bundle {
+            let apt = write("apt-ca.conf", format!("Acquire::https::CAInfo \"{CA_BUNDLE}\";\n").as_bytes())?;
+            builder = builder
+                .bind(Bind { source: bundle.clone(), target: CA_BUNDLE.into(), read_only: true })
+                .bind(Bind { source: apt, target: CA_APT_CONF.into(), read_only: true });
+            for variable in CA_VARIABLES {
+                if !has(&env, variable) {
+                    env.push(format!("{variable}={CA_BUNDLE}"));
+                }
+            }
+            if !has(&env, "APT_CONFIG") {
+                env.push(format!("APT_CONFIG={CA_APT_CONF}"));
+            }
+        }
+        for (position, file) in exec.files.iter().enumerate() {
+            let path = write(&format!("file-{position}"), &file.data)?;
+            set_mode(&path, file.mode)?;
+            builder = builder.bind(Bind { source: path, target: file.path.clone().into(), read_only: true });
+        }
+        Ok(builder.env(env).build())
+    }
+}
+
+fn has(env: &[String], name: &str) -> bool {
+    env.iter().any(|variable| variable.split_once('=').is_some_and(|(key, _)| key == name))
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) -> Result<(), StepFailure> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io(path))
+}
+
+/// `exit code: 1` as Docker words it, and the signal's name otherwise.
+fn describe(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit code: {code}"),
+        ExitStatus::Signal(_) => format!("exit code: {} ({status})", status.code()),
+    }
+}
+
+/// Passes the process's output on until both streams end.
+fn pump(running: &Running, task: &Task, tail: &mut OutputTail) -> std::io::Result<()> {
+    let mut open: Vec<(Stream, &File)> = Vec::new();
+    open.extend(running.stdout.as_ref().map(|file| (Stream::Stdout, file)));
+    open.extend(running.stderr.as_ref().map(|file| (Stream::Stderr, file)));
+    let mut buffer = vec![0; 32 << 10];
+    while !open.is_empty() {
+        let mut fds: Vec<PollFd<'_>> = open.iter().map(|(_, file)| PollFd::new(*file, PollFlags::IN)).collect();
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => result?,
+        };
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let mut still_open = Vec::with_capacity(open.len());
+        for ((stream, mut file), ready) in open.into_iter().zip(ready) {
+            let length = if ready { file.read(&mut buffer)? } else { buffer.len() };
+            if ready && length > 0 {
+                task.output(stream, &buffer[..length]);
+                tail.add(&buffer[..length]);
+            }
+            if length > 0 {
+                still_open.push((stream, file));
+            }
+        }
+        open = still_open;
+    }
+    Ok(())
+}
+
+fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> StepFailure + use<> {
+    let path = path.to_owned();
+    move |source| StepFailure::Io { path, source }
+}

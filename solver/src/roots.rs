@@ -1,0 +1,101 @@
+//! Snapshots as mounted roots, and as merged listings.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::{LayerDraft, Snapshot, Store};
+use kiln_executor::overlay::{self, Overlay};
+use kiln_tree::{ContentHash, Listing, Root};
+
+use crate::error::StepFailure;
+
+/// Gives snapshots a form in which steps can use them. Shared by all steps of a build.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    store: Arc<Store>,
+    merged: Mutex<HashMap<ContentHash, Arc<Listing>>>,
+}
+
+impl Roots {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self { store, merged: Mutex::default() }
+    }
+
+    /// The snapshot with `draft`'s upperdir on top. The upperdir has the mode and owner of the root below it.
+    pub(crate) fn writable(&self, snapshot: &Snapshot, draft: &LayerDraft) -> Result<Root, StepFailure> {
+        let lowers = self.store.layers().lowers(snapshot)?;
+        if lowers.is_empty() {
+            return Ok(Root::open(&draft.diff_path())?);
+        }
+        Ok(Root::from_fd(mount_writable(&lowers, draft)?))
+    }
+
+    /// The snapshot with `draft`'s upperdir on top and `stub` below everything, as a detached mount for a
+    /// sandbox: the stub holds mountpoints for what a sandbox mounts, so that none is made in the upperdir.
+    pub(crate) fn sandbox(
+        &self,
+        snapshot: &Snapshot,
+        draft: &LayerDraft,
+        stub: PathBuf,
+    ) -> Result<OwnedFd, StepFailure> {
+        let mut lowers = self.store.layers().lowers(snapshot)?;
+        lowers.push(stub);
+        mount_writable(&lowers, draft)
+    }
+
+    /// Gives the draft's root folder the mode and owner of the snapshot's root, since an overlay shows those of
+    /// its upperdir.
+    pub(crate) fn inherit_root(&self, snapshot: &Snapshot, draft: &LayerDraft) -> Result<(), StepFailure> {
+        if let Some(top) = self.store.layers().lowers(snapshot)?.first() {
+            let metadata = Root::open(top)?.stat("/")?;
+            draft.set_root(metadata.mode, metadata.uid, metadata.gid)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot, read-only.
+    pub(crate) fn readable(&self, snapshot: &Snapshot) -> Result<Root, StepFailure> {
+        let lowers = self.store.layers().lowers(snapshot)?;
+        match lowers.as_slice() {
+            [] => {
+                let empty = self.store.temp().dir()?;
+                Ok(Root::open(empty.path())?)
+            }
+            [single] => Ok(Root::open(single)?),
+            _ => {
+                let overlay = Overlay { lowers: &lowers, upper: None, volatile: false };
+                Ok(Root::from_fd(overlay::mount(&overlay).map_err(mount_failed)?))
+            }
+        }
+    }
+
+    /// What is in the snapshot, whiteouts applied.
+    pub(crate) fn listing(&self, snapshot: &Snapshot) -> Result<Arc<Listing>, StepFailure> {
+        let key = snapshot.content_key();
+        if let Some(listing) = self.merged.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Arc::clone(listing));
+        }
+        let mut merged = Arc::new(Listing::default());
+        for id in &snapshot.layers {
+            let layer = self.store.layers().require(id)?;
+            let listing = layer.listing()?;
+            if !listing.is_empty() {
+                merged = Arc::new(Listing::merge(&merged, &listing));
+            }
+        }
+        self.merged.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&merged));
+        Ok(merged)
+    }
+}
+
+fn mount_writable(lowers: &[PathBuf], draft: &LayerDraft) -> Result<OwnedFd, StepFailure> {
+    let (diff, work) = (draft.diff_path(), draft.work_path());
+    let overlay = Overlay { lowers, upper: Some((&diff, &work)), volatile: true };
+    overlay::mount(&overlay).map_err(mount_failed)
+}
+
+fn mount_failed(error: overlay::OverlayError) -> StepFailure {
+    StepFailure::Mount(error.into())
+}

@@ -1,0 +1,2 @@
+# Sourced by bash inside the copy of the context.
+setfattr -n user.note -v text d/f
