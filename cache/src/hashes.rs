@@ -12,7 +12,7 @@
 //!
 //! It is read with one read and searched as it is. A file of another version, a damaged one, or one whose stamp
 //! is not trusted counts as empty: the next save replaces it. The last writer wins; what the other one learned is
-//! learned again. Entries that [`MAX_AGE`] saves did not use are dropped.
+//! learned again. Entries that 32 saves in a row did not use are dropped.
 //!
 //! **Which entries are kept.** A file that changes again within the tick of its filesystem's clock keeps size
 //! and times. So an entry is kept only if the file's last change, the later of mtime and ctime, lies at least one

@@ -2,7 +2,8 @@
 //!
 //! The folder holds a file `lock` that the owner keeps `flock`ed for its life; the kernel lets go of it however
 //! the owner ends. A sweeper that gets the lock has proof that nobody works there. The folder gets its final
-//! name only when it is locked already; before, it is called `new-<random>` and is left alone for a day.
+//! name only when it is locked already; before, it is called `new-<random>` and is left alone for a day. Before it
+//! is deleted it is renamed to `dead-<random>`, which anybody may delete: so a killed sweeper leaves no riddles.
 
 use std::{
     fs::File,
@@ -120,6 +121,9 @@ impl Temp {
             let path = self.area.join(&name);
             if name == "partial" {
                 swept += sweep_partial(&path)?;
+            } else if name.starts_with("dead-") {
+                // Another sweeper may be at it too: what is left after both is for the next one.
+                swept += usize::from(remove::tree(&path).is_ok());
             } else if name.starts_with("new-") {
                 if older_than(&path, FORGOTTEN) && remove::tree(&path).is_ok() {
                     swept += 1;
@@ -141,9 +145,16 @@ impl Drop for Temp {
             .take();
         if let Some(owner) = owner {
             // What cannot be deleted now, the next sweep deletes.
-            let _ = remove::tree(&owner.path);
+            let _ = delete_owned(&owner.path);
         }
     }
+}
+
+/// Deletes the folder of an owner that is gone, or is us.
+fn delete_owned(path: &Path) -> std::io::Result<()> {
+    let dead = path.with_file_name(format!("dead-{}", files::random_name()));
+    std::fs::rename(path, &dead)?;
+    remove::tree(&dead)
 }
 
 fn older_than(path: &Path, age: Duration) -> bool {
@@ -165,8 +176,7 @@ fn sweep_owned(path: &Path) -> Result<bool> {
     if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &lock_path)? {
         return Ok(false);
     }
-    // The lock file goes with the rest; holding it keeps other sweepers out.
-    remove::tree(path).map_err(error::io("delete", path))?;
+    delete_owned(path).map_err(error::io("delete", path))?;
     Ok(true)
 }
 
@@ -219,8 +229,9 @@ mod tests {
         std::fs::create_dir_all(scratch.path().join("tmp/99-dead/0/deep")).unwrap();
         std::fs::write(scratch.path().join("tmp/99-dead/lock"), "").unwrap();
         std::fs::create_dir(scratch.path().join("tmp/new-beginning")).unwrap();
+        std::fs::create_dir_all(scratch.path().join("tmp/dead-half/gone")).unwrap();
         let other = Temp::new(scratch.path());
-        assert_eq!(other.sweep(&|| false).unwrap(), 1);
+        assert_eq!(other.sweep(&|| false).unwrap(), 2);
         assert!(kept.path().exists());
         assert!(scratch.path().join("tmp/new-beginning").exists());
         assert!(!scratch.path().join("tmp/99-dead").exists());

@@ -90,6 +90,7 @@ pub struct Index {
 
 /// What [`parse_manifest`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one per image, taken apart at once")]
 pub enum ManifestOrIndex {
     /// One image.
     Manifest(Manifest),
@@ -341,6 +342,10 @@ impl Index {
     /// The manifest for `platform`, with the fallbacks between variants that containerd has. Where no entry states a
     /// fitting platform, the first one that states none is given: what it is for stands in its configuration, or it is
     /// an index within the index.
+    #[expect(
+        clippy::result_large_err,
+        reason = "one per image; the error lists what there is"
+    )]
     pub fn select(&self, platform: &Platform) -> Result<&Descriptor, SelectError> {
         let stated = |wanted: &Platform| {
             self.images().find(|image| {

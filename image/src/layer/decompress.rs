@@ -31,9 +31,8 @@ impl Encoding {
     pub fn of(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A zstd skippable frame.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            // A frame, or one that is to be skipped.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             _ => Self::Plain,
@@ -105,11 +104,12 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    type Encode<'a> = (Encoding, &'a dyn Fn(&[u8]) -> Vec<u8>);
+
     #[test]
     fn each_encoding_in_one_and_several_pieces() {
         let (one, two) = (b"the first part, ".repeat(1000), b"and the second".repeat(1000));
         let zstd = |data: &[u8]| zstd::encode_all(data, 1).unwrap();
-        type Encode<'a> = (Encoding, &'a dyn Fn(&[u8]) -> Vec<u8>);
         let encodings: [Encode<'_>; 5] = [
             (Encoding::Plain, &<[u8]>::to_vec),
             (Encoding::Gzip, &gzip),

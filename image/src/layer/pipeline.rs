@@ -28,7 +28,9 @@ pub(super) fn hashed<T>(
         let source = scope.spawn(move || read_ahead(reader, &pieces, &copies, progress));
         let hasher = scope.spawn(move || {
             let mut hasher = Sha256::new();
-            to_hash.iter().for_each(|piece| hasher.update(&piece));
+            for piece in to_hash {
+                hasher.update(&piece);
+            }
             hasher.finish()
         });
         let mut queue = Queue::new(to_read);

@@ -130,7 +130,7 @@ impl<'a> Placer<'a> {
         attributes: &Attributes,
     ) -> Result<(), LayerError> {
         let error = |operation| move |errno: Errno| file_error(operation, path)(errno.into());
-        if !(self.is_root && attributes.uid == 0 && attributes.gid == 0 && self.group_is_kept(file)) {
+        if !(self.is_root && attributes.uid == 0 && attributes.gid == 0 && Self::group_is_kept(file)) {
             let owner = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
             let done = rustix::fs::fchown(file, Some(owner.0), Some(owner.1));
             self.tolerate_owner(done).map_err(error("set the owner"))?;
@@ -148,7 +148,7 @@ impl<'a> Placer<'a> {
     }
 
     /// Whether the file got the process's group: below a set-group-id directory it has that one's.
-    fn group_is_kept(&self, file: &File) -> bool {
+    fn group_is_kept(file: &File) -> bool {
         rustix::fs::fstat(file).is_ok_and(|stat| stat.st_gid == 0)
     }
 

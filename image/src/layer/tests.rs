@@ -213,12 +213,14 @@ fn symbolic_links_never_lead_out() {
     assert_walk_agrees(&dir, &unpacked.listing);
 }
 
+type Plain<'a> = (&'a str, MemberType<'a>, &'a [u8]);
+type Check = fn(&LayerError) -> bool;
+
 #[test]
 fn hostile_layers_are_refused() {
-    type Check = fn(&LayerError) -> bool;
     let long = "n".repeat(256);
     let deep = "d/".repeat(2100) + "f";
-    let cases: [(&[(&str, MemberType<'_>, &[u8])], Check); 12] = [
+    let cases: [(&[Plain<'_>], Check); 12] = [
         (&[("l", link("l"), b""), ("l/f", FILE, b"")], |e| {
             matches!(e, LayerError::Name { .. })
         }),
@@ -291,6 +293,13 @@ fn overlay_attributes_of_the_tar_are_dropped() {
     assert_walk_agrees(&dir, &unpacked.listing);
 }
 
+struct Broken;
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("gone"))
+    }
+}
+
 #[test]
 fn streams_that_end_early_or_fail_are_errors() {
     let bytes = tar(&[("f", FILE, &[1; 3000])]);
@@ -301,12 +310,6 @@ fn streams_that_end_early_or_fail_are_errors() {
             "{length}: {error:?}"
         );
     }
-    struct Broken;
-    impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::Error::other("gone"))
-        }
-    }
     let dir = TempDir::new();
     let root = Root::open(dir.path()).unwrap();
     let error = unpack((&bytes[..1000]).chain(Broken), &root, &UnpackOptions::default()).unwrap_err();
@@ -316,38 +319,39 @@ fn streams_that_end_early_or_fail_are_errors() {
     );
 }
 
+struct Below(TempDir);
+impl Lower for Below {
+    fn entry(&self, path: &TreePath) -> Option<Entry> {
+        let kind = match path.as_bytes() {
+            b"tmp" => EntryKind::Directory { opaque: false },
+            b"lib" => EntryKind::Symlink {
+                target: b"tmp".to_vec(),
+            },
+            b"file" => EntryKind::File {
+                size: 3,
+                content: ContentHash::of(b"low"),
+            },
+            _ => return None,
+        };
+        Some(Entry {
+            path: path.clone(),
+            kind,
+            mode: 0o1777,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp { secs: 5, nanos: 0 },
+            xattrs: BTreeMap::new(),
+        })
+    }
+    fn open(&self, _: &TreePath) -> io::Result<std::fs::File> {
+        let path = self.0.path().join("f");
+        std::fs::write(&path, "low")?;
+        std::fs::File::open(path)
+    }
+}
+
 #[test]
 fn lower_layers_give_links_and_directories() {
-    struct Below(TempDir);
-    impl Lower for Below {
-        fn entry(&self, path: &TreePath) -> Option<Entry> {
-            let kind = match path.as_bytes() {
-                b"tmp" => EntryKind::Directory { opaque: false },
-                b"lib" => EntryKind::Symlink {
-                    target: b"tmp".to_vec(),
-                },
-                b"file" => EntryKind::File {
-                    size: 3,
-                    content: ContentHash::of(b"low"),
-                },
-                _ => return None,
-            };
-            Some(Entry {
-                path: path.clone(),
-                kind,
-                mode: 0o1777,
-                uid: 0,
-                gid: 0,
-                mtime: Timestamp { secs: 5, nanos: 0 },
-                xattrs: BTreeMap::new(),
-            })
-        }
-        fn open(&self, _: &TreePath) -> io::Result<std::fs::File> {
-            let path = self.0.path().join("f");
-            std::fs::write(&path, "low")?;
-            std::fs::File::open(path)
-        }
-    }
     if !is_root() {
         return;
     }
@@ -463,7 +467,7 @@ fn packing_is_deterministic_and_exported_blobs_agree() {
     let (dir, unpacked) = unpacked(&[
         ("d/", DIR, b""),
         ("d/.wh..wh..opq", FILE, b""),
-        ("d/f", FILE, &[9; 100_000]),
+        ("d/f", FILE, &vec![9; 100_000]),
         (".wh.w", FILE, b""),
     ])
     .unwrap();

@@ -497,15 +497,15 @@ impl<'a> Unpacker<'a> {
         while let Some((path, Node { kind, attributes })) = self.nodes.pop_first() {
             let kind = match kind {
                 Kind::Directory { opaque, .. } => EntryKind::Directory { opaque },
-                Kind::File { inode, size, content } => match first_names.get(&inode) {
-                    Some(target) => EntryKind::HardLink {
-                        target: target.clone(),
-                    },
-                    None => {
+                Kind::File { inode, size, content } => {
+                    if let Some(target) = first_names.get(&inode) {
+                        let target = target.clone();
+                        EntryKind::HardLink { target }
+                    } else {
                         first_names.insert(inode, path.clone());
                         EntryKind::File { size, content }
                     }
-                },
+                }
                 Kind::Symlink { target } => EntryKind::Symlink { target },
                 Kind::Device(Device::Char(major, minor)) => EntryKind::CharDevice { major, minor },
                 Kind::Device(Device::Block(major, minor)) => EntryKind::BlockDevice { major, minor },
