@@ -115,8 +115,10 @@ fn failed_step_log() -> TestResult {
     let lines =
         "FROM busybox:latest\nRUN i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; exit 9\n";
     let project = Project::new("failed-log", &[("Dockerfile", lines)])?;
-    let ended = project.try_build(&["--progress", "quiet"])?;
-    let stderr = ended.failure(1)?;
+    let mut command = project
+        .kiln
+        .command(["build", "--progress", "quiet", "-t", "failed-log:test"]);
+    let stderr = run(command.arg(&project.request.context))?.failure(1)?;
     ensure!(
         stderr.contains("line 499"),
         "the last lines are not shown:\n{stderr}"
@@ -512,17 +514,16 @@ fn run_leaves_nothing() -> TestResult {
     project.build(&[])?;
     let before = folder_size(&project.kiln.root)?;
     for _ in 0..3 {
-        project
+        let script = "head -c 1000000 /dev/zero > /big && wc -c < /big";
+        let ran = project
             .kiln
-            .run([
-                "run",
-                "--rm",
-                "leaves:test",
-                "sh",
-                "-c",
-                "head -c 1000000 /dev/zero > /big",
-            ])?
+            .run(["run", "--rm", "leaves:test", "sh", "-c", script])?
             .success()?;
+        ensure!(
+            ran.stdout.trim() == "1000000",
+            "the container printed {:?}",
+            ran.stdout
+        );
     }
     let after = folder_size(&project.kiln.root)?;
     ensure!(
