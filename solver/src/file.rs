@@ -63,9 +63,9 @@ fn copy_all(
         if action.unpack && !place.is_dir && unpack(action, base, input, place, owner)? {
             continue;
         }
-        let destination = destination(&action.destination, base, place)?;
-        let mut request = CopyRequest::new(&source, place.path.clone(), &destination);
-        request.follow_source_symlink = false;
+        let mut request = CopyRequest::new(&source, place.written.clone(), action.destination.as_bytes());
+        // As Docker does: a file copied onto a symlink goes where that leads, inside the root.
+        request.follow_dest_symlink = true;
         request.owner = owner;
         request.mode.clone_from(&mode);
         let copied = copy::copy(&request, base)
@@ -73,22 +73,6 @@ fn copy_all(
         written.absorb(copied.prehashed);
     }
     Ok(written)
-}
-
-/// Where `place` goes: a file that is copied to a directory goes below it, by the name that was written.
-fn destination(destination: &str, base: &Root, place: &Place) -> Result<Vec<u8>, StepFailure> {
-    let mut path = destination.as_bytes().to_vec();
-    if place.is_dir {
-        return Ok(path);
-    }
-    let below = destination.ends_with('/') || is_directory(base, destination)?;
-    if below {
-        if !path.ends_with(b"/") {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&place.name);
-    }
-    Ok(path)
 }
 
 fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {

@@ -22,8 +22,8 @@ pub(crate) struct Selection {
 /// One place to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The name that the copy has when its destination is a directory: the last component as written or matched.
-    pub(crate) name: Vec<u8>,
+    /// The path as written or matched; its last component names the copy when the destination is a directory.
+    pub(crate) written: TreePath,
     /// The place itself, free of symlinks.
     pub(crate) path: TreePath,
     /// Whether it is a directory (whose contents are copied).
@@ -86,7 +86,7 @@ fn place(listing: &Listing, path: &TreePath) -> Result<Place, SelectError> {
     let found = listing.resolve(path, true)?;
     let is_dir = found.is_root()
         || listing.get(&found).is_some_and(|entry| entry.kind.is_dir());
-    Ok(Place { name: path.file_name().unwrap_or_default().to_vec(), path: found, is_dir })
+    Ok(Place { written: path.clone(), path: found, is_dir })
 }
 
 /// The paths that match `pattern`, in the listing's order.
@@ -115,8 +115,9 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
 fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
     if !place.is_dir {
         hasher.update(b"file\0");
-        hasher.update(&(place.name.len() as u64).to_le_bytes());
-        hasher.update(&place.name);
+        let name = place.written.file_name().unwrap_or_default();
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name);
         if let Some(entry) = listing.get_linked(&place.path) {
             let entry = Entry { path: TreePath::root(), ..entry.clone() };
             hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
