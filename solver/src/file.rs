@@ -55,9 +55,17 @@ fn copy_all(
     input: &CopyInput<'_>,
     selection: &Selection,
 ) -> Result<Prehashed, StepFailure> {
-    let owner = action.owner.as_deref().map(|owner| accounts::owner(base, owner)).transpose()?;
+    let owner = action
+        .owner
+        .as_deref()
+        .map(|owner| accounts::owner(base, owner))
+        .transpose()?;
     let mode = action.mode.as_deref().map(parse_mode).transpose()?;
-    let source = ListedSource { root: input.root, listing: input.listing, verify: input.verify };
+    let source = ListedSource {
+        root: input.root,
+        listing: input.listing,
+        verify: input.verify,
+    };
     let mut written = Prehashed::default();
     for place in &selection.places {
         if action.unpack && !place.is_dir && unpack(action, base, input, place, owner)? {
@@ -68,8 +76,10 @@ fn copy_all(
         request.follow_dest_symlink = true;
         request.owner = owner;
         request.mode.clone_from(&mode);
-        let copied = copy::copy(&request, base)
-            .map_err(|source| StepFailure::Copy { destination: action.destination.clone(), source })?;
+        let copied = copy::copy(&request, base).map_err(|source| StepFailure::Copy {
+            destination: action.destination.clone(),
+            source,
+        })?;
         written.absorb(copied.prehashed);
     }
     Ok(written)
@@ -78,7 +88,12 @@ fn copy_all(
 fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {
     match root.stat(path) {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(false)
         }
         Err(error) => Err(error.into()),
@@ -93,7 +108,10 @@ fn unpack(
     place: &Place,
     owner: Option<(u32, u32)>,
 ) -> Result<bool, StepFailure> {
-    let failed = |source| StepFailure::Unpack { path: place.path.clone(), source };
+    let failed = |source| StepFailure::Unpack {
+        path: place.path.clone(),
+        source,
+    };
     let is_file = input
         .listing
         .get_linked(&place.path)
@@ -102,22 +120,31 @@ fn unpack(
         return Ok(false);
     }
     let file = input.root.open_read(place.path.as_bytes())?;
-    let Some(reader) = archive::open(file).map_err(|source| failed(LayerError::Read(source)))? else { return Ok(false) };
+    let Some(reader) = archive::open(file).map_err(|source| failed(LayerError::Read(source)))? else {
+        return Ok(false);
+    };
     let reader: Box<dyn Read> = reader;
     archive::extract(reader, base, action.destination.as_bytes(), owner).map_err(failed)?;
     Ok(true)
 }
 
 fn parse_mode(mode: &str) -> Result<ModeChange, StepFailure> {
-    mode.parse().map_err(|source| StepFailure::Mode { mode: mode.to_owned(), source })
+    mode.parse().map_err(|source| StepFailure::Mode {
+        mode: mode.to_owned(),
+        source,
+    })
 }
 
 fn make_directory(action: &MakeDirectory, base: &Root) -> Result<(), StepFailure> {
     if is_directory(base, &action.path)? {
         return Ok(());
     }
-    let identity = accounts::identity(base, &action.owner)?;
-    base.create_dir_all(&action.path, action.mode, Some((identity.uid, identity.gid)))?;
+    let owner = if action.owner.is_empty() {
+        (0, 0)
+    } else {
+        accounts::owner(base, &action.owner)?
+    };
+    base.create_dir_all(&action.path, action.mode, Some(owner))?;
     Ok(())
 }
 
@@ -129,7 +156,10 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         }
         path.push_str(&action.name);
     }
-    let (uid, gid) = action.owner.as_deref().map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
+    let (uid, gid) = action
+        .owner
+        .as_deref()
+        .map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
     let mode = match action.mode.as_deref() {
         Some(mode) => parse_mode(mode)?.apply(0o644, false),
         None => 0o644,
@@ -138,8 +168,11 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         base.create_dir_all(parent, 0o755, Some((uid, gid)))?;
     }
     let mut file = base.create_file(&path, mode)?;
-    std::io::Write::write_all(&mut file, &action.data)
-        .map_err(|source| kiln_tree::Error::Io { operation: "write", path: path.clone().into(), source })?;
+    std::io::Write::write_all(&mut file, &action.data).map_err(|source| kiln_tree::Error::Io {
+        operation: "write",
+        path: path.clone().into(),
+        source,
+    })?;
     base.chown(&path, uid, gid)?;
     base.chmod(&path, mode)?;
     Ok(())
@@ -147,5 +180,9 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
 
 /// What a step's inputs are called in a message about a missing source.
 pub(crate) fn place_name(is_snapshot: bool) -> &'static str {
-    if is_snapshot { "the source stage or image" } else { "the build context" }
+    if is_snapshot {
+        "the source stage or image"
+    } else {
+        "the build context"
+    }
 }
