@@ -450,7 +450,7 @@ mod tests {
                 "{patterns} {path}"
             );
         }
-        assert_eq!(ignore("x\n !  y ").matches(b"y").pattern, Some((2, "!  y")));
+        assert_eq!(ignore("y\n !  y ").matches(b"y").pattern, Some((2, "!  y")));
     }
 
     #[test]
