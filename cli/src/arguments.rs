@@ -92,8 +92,10 @@ pub(crate) enum Progress {
 
 /// Arguments of `build`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
-                        kiln build --build-arg VERSION=2 --progress plain -q .")]
+#[command(
+    after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
+                        kiln build --build-arg VERSION=2 --progress plain -q ."
+)]
 pub(crate) struct Build {
     /// Name of the image, `name[:tag]` (repeatable)
     #[arg(short, long = "tag", value_name = "NAME")]
@@ -144,9 +146,11 @@ pub(crate) struct Build {
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln run --rm busybox echo hello\n  kiln run --rm -it -v \"$PWD:/src\" -w /src python:3.11-slim bash\n\n\
+#[command(
+    after_help = "Examples:\n  kiln run --rm busybox echo hello\n  kiln run --rm -it -v \"$PWD:/src\" -w /src python:3.11-slim bash\n\n\
                         Exit code: the command's own; 125 when the container could not be made, 126 when the command \
-                        cannot be executed, 127 when it is not found.")]
+                        cannot be executed, 127 when it is not found."
+)]
 pub(crate) struct Run {
     /// Remove the container when its command ends
     #[arg(long)]
@@ -188,7 +192,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platform: Option<String>,
     /// Image, then the command and its arguments
-    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "IMAGE [COMMAND] [ARG...]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) image_and_command: Vec<String>,
 }
 
@@ -345,7 +354,9 @@ pub(crate) enum ArchiveFormat {
 
 /// Arguments of `save`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln save -o app.tar app:1\n  kiln save --format oci -o app.oci.tar app:1")]
+#[command(
+    after_help = "Examples:\n  kiln save -o app.tar app:1\n  kiln save --format oci -o app.oci.tar app:1"
+)]
 pub(crate) struct Save {
     /// The archive [default: standard output]
     #[arg(short, long, value_name = "FILE")]

@@ -18,6 +18,12 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    let is_run = std::env::args_os().skip(1).find(|argument| !argument.to_string_lossy().starts_with('-'));
-    ExitCode::from(if is_run.is_some_and(|command| command == "run") { ENGINE } else { USAGE })
+    let is_run = std::env::args_os()
+        .skip(1)
+        .find(|argument| !argument.to_string_lossy().starts_with('-'));
+    ExitCode::from(if is_run.is_some_and(|command| command == "run") {
+        ENGINE
+    } else {
+        USAGE
+    })
 }

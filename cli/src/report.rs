@@ -24,12 +24,20 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure in our own words.
     pub(crate) fn message(message: impl Into<String>) -> Self {
-        Self { code: exit::FAILURE, details: String::new(), message: message.into(), hints: Vec::new() }
+        Self {
+            code: exit::FAILURE,
+            details: String::new(),
+            message: message.into(),
+            hints: Vec::new(),
+        }
     }
 
     /// Wrong arguments.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: exit::USAGE, ..Self::message(message) }
+        Self {
+            code: exit::USAGE,
+            ..Self::message(message)
+        }
     }
 
     /// A failed file operation.
@@ -42,7 +50,11 @@ impl Failure {
     /// An error with its causes.
     pub(crate) fn error(error: &(dyn Error + 'static)) -> Self {
         let failure = Self::message(chain(error));
-        if is_disk_full(error) { failure.hint(DISK_FULL) } else { failure }
+        if is_disk_full(error) {
+            failure.hint(DISK_FULL)
+        } else {
+            failure
+        }
     }
 
     /// Adds what to do about it.
@@ -121,14 +133,22 @@ fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure 
             details.push_str(&kiln_parser::render(diagnostic, source, name));
         }
     }
-    let first = diagnostics.first().map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
+    let first = diagnostics
+        .first()
+        .map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
     let more = match diagnostics.len() {
         0 | 1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
     let mut failure = Failure::message(format!("failed to solve: {first}{more}"));
     failure.details = details;
-    if let [Diagnostic { hint: Some(hint), span, .. }] = diagnostics
+    if let [
+        Diagnostic {
+            hint: Some(hint),
+            span,
+            ..
+        },
+    ] = diagnostics
         && *span == Span::default()
     {
         failure = failure.hint(hint);
@@ -139,9 +159,8 @@ fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure 
 fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     let (message, hints) = explain(&step.cause);
     let place = match &step.cause {
-        StepFailure::SourceNotFound { span: Some(span), .. } | StepFailure::Source { span: Some(span), .. } => {
-            Some(*span)
-        }
+        StepFailure::SourceNotFound { span: Some(span), .. }
+        | StepFailure::Source { span: Some(span), .. } => Some(*span),
         _ => step.span,
     };
     let mut details = String::new();
@@ -155,7 +174,10 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
         let _ = writeln!(details, "------");
     }
     if let Some(span) = place {
-        let span = Span { start: span.start, end: span.end };
+        let span = Span {
+            start: span.start,
+            end: span.end,
+        };
         let diagnostic = Diagnostic::error(span, message.clone());
         details.push_str(&kiln_parser::render(&diagnostic, source, name));
     }
@@ -172,9 +194,17 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
 fn explain(cause: &StepFailure) -> (String, Vec<String>) {
     let mut hints = Vec::new();
     match cause {
-        StepFailure::Process { log: Some(log), .. } => hints.push(format!("the full log is {}", log.display())),
-        StepFailure::SourceNotFound { ignored_by, similar, .. } => {
-            hints.extend(ignored_by.as_ref().map(|rule| format!("it is excluded by {rule}")));
+        StepFailure::Process { log: Some(log), .. } => {
+            hints.push(format!("the full log is {}", log.display()))
+        }
+        StepFailure::SourceNotFound {
+            ignored_by, similar, ..
+        } => {
+            hints.extend(
+                ignored_by
+                    .as_ref()
+                    .map(|rule| format!("it is excluded by {rule}")),
+            );
             if !similar.is_empty() {
                 hints.push(format!("there is {}", similar.join(", ")));
             }

@@ -111,7 +111,14 @@ impl Kiln {
             home: folder.join("home"),
         };
         std::fs::create_dir_all(&kiln.home)?;
+        // An own configuration: that of the machine has no say here.
+        std::fs::write(kiln.config(), "")?;
         Ok(kiln)
+    }
+
+    /// Its configuration file, empty at first.
+    pub fn config(&self) -> PathBuf {
+        self.home.join("kiln.toml")
     }
 
     /// Kiln with a store, and the images imported that are named.
@@ -126,6 +133,7 @@ impl Kiln {
     /// A command line `kiln --root … ARGUMENTS`, ready to run.
     pub fn command<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = machine::command(&self.binary, &self.home);
+        command.env("KILN_CONFIG", self.config());
         command
             .arg("--root")
             .arg(&self.root)

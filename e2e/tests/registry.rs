@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         ("password from the docker config", private_registry),
         ("a damaged blob is refused", damaged_blob),
         ("a moved tag counts with --pull only", moved_tag),
+        ("a mirror stands in for docker.io", mirror),
         ("python app from pull to HTTP", python_app),
     ];
     let with_registry = |&(name, test): &Named| {
@@ -50,10 +51,10 @@ fn pull_by_tag_and_digest() -> TestResult {
     for reference in [name.clone(), format!("{repository}@{digest}")] {
         let (_folder, kiln) = empty_kiln("pull")?;
         let pulled = kiln.run(["pull", &reference])?.success()?;
+        let told = format!("{}{}", pulled.stdout, pulled.stderr);
         ensure!(
-            pulled.stdout.contains(&digest),
-            "pull does not tell the digest {digest}: {}",
-            pulled.stdout
+            told.contains(&digest),
+            "pull does not tell the digest {digest}: {told}"
         );
         let shown = kiln
             .run(["run", "--rm", &reference, "echo", "runs"])?
@@ -206,6 +207,26 @@ fn moved_tag() -> TestResult {
     ensure!(
         project.shell("cat /kind")? == "debian\n",
         "--pull did not resolve the tag again"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn mirror() -> TestResult {
+    let registry = Registry::start()?;
+    registry.push_base("busybox:latest", "library/busybox:latest", &[])?;
+    let dockerfile = "FROM busybox:latest\nRUN echo mirrored > /f\n";
+    let project = Project::with_bases("mirror", &[], &[("Dockerfile", dockerfile)])?;
+    let config = format!(
+        "[registry.\"docker.io\"]\nmirrors = [\"http://{}\"]\n",
+        registry.host
+    );
+    std::fs::write(project.kiln.config(), config)?;
+    project.build(&[])?;
+    ensure!(project.shell("cat /f")? == "mirrored\n", "the image is wrong");
+    let listed = project.kiln.run(["images"])?.success()?.stdout;
+    ensure!(
+        !listed.contains(&registry.host),
+        "the mirror's name became the image's:\n{listed}"
     );
     Ok(Outcome::Passed)
 }

@@ -119,8 +119,8 @@ impl Groups {
         let mut unavailable = Vec::new();
         let mut wanted: Vec<(&dyn Hierarchy, Vec<&Setting>)> = Vec::new();
         for setting in &settings {
-            let has = |h: &&Box<dyn Hierarchy>| h.controllers().iter().any(|name| name == setting.controller);
-            let Some(hierarchy) = self.hierarchies.iter().find(has) else {
+            let has = |h: &dyn Hierarchy| h.controllers().iter().any(|name| name == setting.controller);
+            let Some(hierarchy) = self.hierarchies.iter().map(|h| &**h).find(|h| has(*h)) else {
                 unavailable.push(format!(
                     "{}: no `{}` controller",
                     setting.what, setting.controller
@@ -132,7 +132,7 @@ impl Groups {
                 .find(|(known, _)| known.base() == hierarchy.base())
             {
                 Some((_, settings)) => settings.push(setting),
-                None => wanted.push((&**hierarchy, vec![setting])),
+                None => wanted.push((hierarchy, vec![setting])),
             }
         }
         if !unavailable.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! It is this very program, started again under another name, as PID 1 of the new namespaces. It has
 //! one thread and owes its parent exactly one of two things: that the command executes, or a
-//! [`Failure`] that says why not.
+//! failure report that says why not.
 
 use std::convert::Infallible;
 use std::fs::File;

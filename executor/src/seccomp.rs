@@ -207,7 +207,7 @@ mod tests {
         let syscalls = profile.syscalls().as_ref().unwrap();
         let highest = syscalls
             .iter()
-            .flat_map(|s| s.names())
+            .flat_map(LinuxSyscall::names)
             .filter_map(|n| numbers.get(n.as_str()))
             .max()
             .copied();

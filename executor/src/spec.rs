@@ -76,6 +76,10 @@ pub struct SpecBuilder {
     user: (u32, u32, Vec<u32>),
     hostname: Option<String>,
     mounts: Vec<Mount>,
+    #[expect(
+        clippy::option_option,
+        reason = "no terminal; one of unknown size; one of a size"
+    )]
     terminal: Option<Option<WindowSize>>,
     network: Network,
     privileged: bool,
@@ -125,12 +129,9 @@ impl SpecBuilder {
     /// Makes a directory or file of the host visible, with everything mounted below it.
     pub fn bind(mut self, bind: Bind) -> Self {
         let mode = if bind.read_only { "ro" } else { "rw" };
-        self.mounts.push(defaults::mount(
-            &bind.target,
-            "bind",
-            &bind.source,
-            &["rbind", "rprivate", mode],
-        ));
+        let mut mount = defaults::mount(&bind.target, "bind", Path::new("/"), &["rbind", "rprivate", mode]);
+        mount.set_source(Some(bind.source));
+        self.mounts.push(mount);
         self
     }
 

@@ -21,6 +21,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, openat};
+
 use kiln_executor::namespace::{EnterOptions, Entered, enter};
 use kiln_executor::overlay::{self, Overlay};
 use kiln_executor::runtime::{LinuxMemory, LinuxPids, LinuxResources, PosixRlimitBuilder, PosixRlimitType};
@@ -445,8 +447,25 @@ fn seccomp(context: &Context) {
     let (_, text) = context.run(sh("grep ^Seccomp: /proc/self/status").seccomp(false));
     assert_eq!(text, "Seccomp:\t0\n");
     // With the capability but without the profile's consent: the filter alone says no.
-    let (_, text) = context.run(sh("grep ^Seccomp: /proc/self/status").no_new_privileges(true));
-    assert_eq!(text, "Seccomp:\t2\n");
+    let mount = |filter: bool| {
+        let spec = sh("mount -t tmpfs none /tmp");
+        let mut spec = spec.build();
+        let all = default_for(["true"]).privileged(true).build();
+        let sets = all.process().as_ref().unwrap().capabilities().clone();
+        spec.process_mut().as_mut().unwrap().set_capabilities(sets);
+        if !filter {
+            spec.linux_mut().as_mut().unwrap().set_seccomp(None);
+        }
+        let root = context.root().fd;
+        let sandbox = Sandbox {
+            id: "seccomp".to_owned(),
+            root,
+            spec,
+            stdio: Stdio::piped(),
+        };
+        context.backend.start(sandbox).unwrap().wait().unwrap().success()
+    };
+    assert!(mount(false) && !mount(true));
 }
 
 fn namespaces(context: &Context) {
@@ -653,12 +672,9 @@ fn control_groups(context: &Context) {
             running.wait().unwrap();
         }
     }
-    // A string of 100 MB does not fit.
-    let (status, _) = context.run(
-        sh("x=$(head -c 100000000 /dev/zero | sed 's/./a/g'); dd if=/dev/zero of=/dev/null bs=100M count=1")
-            .resources(resources),
-    );
-    assert!(!status.success(), "{status}");
+    let hungry = sh("dd if=/dev/zero of=/dev/null bs=100M count=1; exit $?").resources(resources);
+    let (status, text) = context.run(hungry);
+    assert_eq!(status.code(), 137, "{text}");
     assert_eq!(context.backend.groups().sweep(), 0, "everything has been removed");
 }
 
@@ -757,6 +773,8 @@ fn parent_death(context: &Context) {
     assert!(!alive(), "the sandbox outlived its parent");
 }
 
+type Mount = fn(&Overlay<'_>) -> Result<std::os::fd::OwnedFd, overlay::OverlayError>;
+
 fn overlays(context: &Context) {
     let layer = |name: &str, length: usize| {
         let path = context.scratch.join("l").join(format!("{name:x<length$}"));
@@ -773,13 +791,9 @@ fn overlays(context: &Context) {
     fs::create_dir(&odd).unwrap();
     fs::write(odd.join("in-odd"), "").unwrap();
     let lowers: Vec<PathBuf> = many.iter().cloned().chain([long, odd]).collect();
-    type Mount = fn(&Overlay<'_>) -> Result<std::os::fd::OwnedFd, overlay::OverlayError>;
     let ways: [(&str, Mount); 2] = [("new", overlay::mount), ("old", overlay::mount_by_option_string)];
     for (way, mount) in ways {
-        let open = |fd: &std::os::fd::OwnedFd, name: &str| {
-            use rustix::fs::{Mode, OFlags, openat};
-            openat(fd, name, OFlags::RDONLY, Mode::empty())
-        };
+        let open = |fd: &std::os::fd::OwnedFd, name: &str| openat(fd, name, OFlags::RDONLY, Mode::empty());
         let view = mount(&Overlay {
             lowers: &lowers,
             upper: None,
@@ -789,7 +803,6 @@ fn overlays(context: &Context) {
         for name in ["f0", "f299", "in-long", "in-odd"] {
             open(&view, name).unwrap_or_else(|error| panic!("{way}: {name}: {error}"));
         }
-        use rustix::fs::{Mode, OFlags, openat};
         let write = OFlags::WRONLY | OFlags::CREATE;
         assert_eq!(
             openat(&view, "new", write, Mode::RUSR).unwrap_err(),

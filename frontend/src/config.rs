@@ -3,6 +3,7 @@
 use kiln_image::{ImageConfig, Platform};
 
 use crate::options::LowerOptions;
+use crate::path;
 
 /// The search path of an image that sets none, and of every process in it.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,6 +26,9 @@ pub(crate) fn inherit_image(base: &ImageConfig) -> ImageConfig {
     config.extra.clear();
     config.config.extra.clear();
     config.config.on_build.clear();
+    if !config.config.working_dir.is_empty() {
+        config.config.working_dir = path::resolve("/", &config.config.working_dir);
+    }
     ensure_path(&mut config);
     config
 }

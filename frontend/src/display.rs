@@ -19,9 +19,9 @@ pub(crate) fn command(line: &Line<'_>, environment: &Environment) -> String {
 }
 
 /// The first line of a script, for the step name of a RUN with a lone here-document.
-pub(crate) fn summary(script: &str) -> String {
+pub(crate) fn summary(script: &str, environment: &Environment) -> String {
     let mut lines = script.trim().lines();
-    let first = lines.next().unwrap_or_default();
+    let first = replace_variables(lines.next().unwrap_or_default(), environment);
     let more = if lines.next().is_some() { "..." } else { "" };
     format!("{first}{more}")
 }
@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn a_script_is_named_by_its_first_line() {
-        assert_eq!(summary("\n  echo a\necho b\n"), "echo a...");
-        assert_eq!(summary("echo a\n"), "echo a");
+        let mut environment = Environment::default();
+        environment.set("A", "a");
+        assert_eq!(summary("\n  echo $A\necho b\n", &environment), "echo a...");
+        assert_eq!(summary("echo a\n", &environment), "echo a");
     }
 }

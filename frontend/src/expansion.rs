@@ -40,22 +40,6 @@ impl Expander {
             .map_err(|error| diagnostic(word, error))
     }
 
-    /// The text of a here-document that becomes a file.
-    pub(crate) fn heredoc(self, heredoc: &Heredoc, environment: &Environment) -> Result<String, Diagnostic> {
-        let content = heredoc.content();
-        if !heredoc.expand {
-            return Ok(content);
-        }
-        expand_heredoc(&content, environment)
-            .map(|expansion| expansion.value)
-            .map_err(|error| {
-                Diagnostic::error(
-                    heredoc.body.span,
-                    format!("in the here-document {}: {error}", heredoc.name),
-                )
-            })
-    }
-
     /// The variables of a word that have no value.
     pub(crate) fn undefined(self, word: &Word, environment: &Environment) -> Vec<String> {
         expand(word.as_str(), environment, self.escape)
@@ -67,6 +51,22 @@ impl Expander {
     pub(crate) fn text(self, text: &str, environment: &Environment) -> String {
         expand(text, environment, self.escape).map_or_else(|_| text.to_owned(), |expansion| expansion.value)
     }
+}
+
+/// The text of a here-document that becomes a file. Its escape character never changes.
+pub(crate) fn heredoc(heredoc: &Heredoc, environment: &Environment) -> Result<String, Diagnostic> {
+    let content = heredoc.content();
+    if !heredoc.expand {
+        return Ok(content);
+    }
+    expand_heredoc(&content, environment)
+        .map(|expansion| expansion.value)
+        .map_err(|error| {
+            Diagnostic::error(
+                heredoc.body.span,
+                format!("in the here-document {}: {error}", heredoc.name),
+            )
+        })
 }
 
 fn diagnostic(word: &Word, error: ExpandError) -> Diagnostic {

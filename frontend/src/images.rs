@@ -202,3 +202,125 @@ fn chain(error: &ResolveError) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use super::{ImageRequest, Images, diagnostic};
+    use crate::testing::{FakeResolver, lower_with, messages, options};
+    use crate::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+    use kiln_image::{Platform, Reference};
+    use kiln_parser::Span;
+    use kiln_solver::graph::SourceSpan;
+
+    fn request(name: &str) -> ImageRequest {
+        ImageRequest {
+            reference: Reference::parse(name).unwrap(),
+            platform: "linux/arm64".parse().unwrap(),
+            written: name.to_owned(),
+            span: Span::new(5, 8),
+        }
+    }
+
+    /// Answers only when all are waiting for an answer.
+    struct Rendezvous {
+        wanted: usize,
+        waiting: Mutex<usize>,
+        arrived: Condvar,
+    }
+
+    impl ImageResolver for Rendezvous {
+        fn resolve(
+            &self,
+            _reference: &Reference,
+            _platform: &Platform,
+            _span: Option<SourceSpan>,
+        ) -> Result<ResolvedImage, ResolveError> {
+            let mut waiting = self.waiting.lock().unwrap();
+            *waiting += 1;
+            self.arrived.notify_all();
+            let patience = Duration::from_secs(20);
+            let (waiting, _) = self
+                .arrived
+                .wait_timeout_while(waiting, patience, |waiting| *waiting < self.wanted)
+                .unwrap();
+            let kind = if *waiting == self.wanted {
+                ResolveErrorKind::NotFound
+            } else {
+                ResolveErrorKind::Other
+            };
+            Err(ResolveError::new(kind, "no images here"))
+        }
+    }
+
+    #[test]
+    fn images_are_resolved_at_the_same_time() {
+        let resolver = Rendezvous {
+            wanted: 3,
+            waiting: Mutex::new(0),
+            arrived: Condvar::new(),
+        };
+        let mut images = Images::default();
+        for name in ["a", "b", "c"] {
+            images.request(request(name));
+        }
+        let errors = images.resolve(&resolver, &[]).unwrap_err();
+        assert_eq!(errors.len(), 3);
+        assert!(
+            errors.iter().all(|error| error.message.contains("not found")),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn an_image_is_asked_for_once_and_only_when_needed() {
+        let text = "FROM missing AS unused\nFROM busybox AS a\nFROM busybox:latest AS b\n\
+                    FROM docker.io/library/busybox\nCOPY --from=a / /\nCOPY --from=b / /\nCOPY --from=busybox / /\n";
+        let resolver = FakeResolver::new([]);
+        lower_with(text, &options(), &resolver).unwrap();
+        assert_eq!(resolver.asked(), ["docker.io/library/busybox:latest"]);
+    }
+
+    #[test]
+    fn errors_of_the_file_come_before_any_image_is_asked_for() {
+        let resolver = FakeResolver::new([]);
+        let text = "FROM missing\nCOPY --from=9 / /\n";
+        assert_eq!(messages(text), ["there is no stage 9"]);
+        lower_with(text, &options(), &resolver).unwrap_err();
+        assert!(resolver.asked().is_empty());
+    }
+
+    #[test]
+    fn each_sort_of_failure_has_its_message() {
+        let platforms: Vec<Platform> = vec!["linux/amd64".parse().unwrap(), "linux/386".parse().unwrap()];
+        for (kind, message, hint) in [
+            (
+                ResolveErrorKind::NotFound,
+                "image docker.io/library/bsue:latest not found for linux/arm64: it broke",
+                Some("did you mean the stage base?"),
+            ),
+            (
+                ResolveErrorKind::NoPlatform { available: platforms },
+                "image docker.io/library/bsue:latest does not exist for linux/arm64: it broke",
+                Some("it exists for linux/amd64, linux/386"),
+            ),
+            (
+                ResolveErrorKind::Unauthorized,
+                "access to image docker.io/library/bsue:latest denied: it broke",
+                Some("log in to the registry, or check that the name is right"),
+            ),
+            (
+                ResolveErrorKind::Unreachable,
+                "failed to resolve image docker.io/library/bsue:latest: it broke",
+                None,
+            ),
+        ] {
+            let diagnostic = diagnostic(&request("bsue"), &ResolveError::new(kind, "it broke"), &["base"]);
+            assert_eq!(diagnostic.message, message);
+            assert_eq!(diagnostic.hint.as_deref(), hint);
+            assert_eq!(diagnostic.span, Span::new(5, 8));
+        }
+    }
+}

@@ -366,3 +366,54 @@ impl<'a> Table<'a> {
                 .any(|plan| plan.lines.iter().any(copies_from_image))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{FakeImage, FakeResolver, lower_with, lowered, messages, names, options};
+
+    #[test]
+    fn step_names_tell_stages_apart_when_there_is_more_than_one_source() {
+        for (text, last) in [
+            ("FROM busybox\nRUN x\n", "[2/2] RUN x"),
+            ("FROM busybox AS a\nRUN x\n", "[2/2] RUN x"),
+            (
+                "FROM busybox\nCOPY --from=0x / /\n",
+                "[stage-0 2/2] COPY --from=0x / /",
+            ),
+            ("FROM busybox AS a\nFROM busybox\nRUN x\n", "[stage-1 2/2] RUN x"),
+            ("FROM busybox AS a\nFROM a AS b\nRUN x\n", "[b 1/1] RUN x"),
+        ] {
+            let resolver = FakeResolver::new([(
+                "0x".to_owned(),
+                FakeImage {
+                    layers: 1,
+                    ..FakeImage::default()
+                },
+            )]);
+            let lowered = lower_with(text, &options(), &resolver).unwrap();
+            assert_eq!(names(&lowered).last().unwrap(), last, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_target_is_found_by_name_in_any_case_or_by_number() {
+        let text = "FROM busybox AS a\nRUN first\nFROM busybox AS a\nRUN second\nFROM busybox\nRUN third\n";
+        for (target, last) in [
+            ("A", "[a 2/2] RUN second"),
+            ("0", "[a 2/2] RUN first"),
+            ("2", "[stage-2 2/2] RUN third"),
+        ] {
+            let mut options = options();
+            options.target = Some(target.to_owned());
+            let lowered = lower_with(text, &options, &FakeResolver::new([])).unwrap();
+            assert_eq!(names(&lowered).last().unwrap(), last);
+        }
+    }
+
+    #[test]
+    fn what_the_target_does_not_need_may_be_wrong() {
+        lowered("FROM $NOTHING AS a\nFROM Bad AS b\nCOPY --from=9 / /\nFROM busybox\nRUN x\n");
+        let text = "FROM $NOTHING AS a\nFROM a\nRUN x\n";
+        assert_eq!(messages(text), ["base image name $NOTHING expands to nothing"]);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use kiln_cache::LayerId;
 use kiln_image::{Config, Digest, History, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, LineIndex};
-use kiln_solver::graph::{FileAction, ImageSource, Op, Source, SourceLayer, SourceSpan, Vertex};
+use kiln_solver::graph::{Exec, FileAction, ImageSource, Op, Source, SourceLayer, SourceSpan, Vertex};
 
 use crate::{ImageResolver, LowerOptions, Lowered, ResolveError, ResolveErrorKind, ResolvedImage, lower};
 
@@ -133,7 +133,7 @@ fn resolved(name: String, fake: &FakeImage, platform: Platform) -> ResolvedImage
         ],
         ..ImageConfig::default()
     };
-    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     config.set_platform(&platform);
     let digest = digest("manifest");
     ResolvedImage {
@@ -278,31 +278,27 @@ fn dump_op(out: &mut String, op: &Op) {
             )
         }
         Op::Source(Source::Local(local)) => writeln!(out, "   local {}", local.name),
-        Op::Exec(exec) => writeln!(
-            out,
-            "   exec {:?}\n   in {} as {:?}, network {:?}\n   env {:?} unkeyed {:?}{}",
-            exec.args,
-            exec.cwd,
-            exec.user,
-            exec.network,
-            exec.env,
-            exec.unkeyed_env,
-            exec.files
-                .iter()
-                .map(|file| format!(
-                    "\n   file {} {:o} {:?}",
-                    file.path,
-                    file.mode,
-                    String::from_utf8_lossy(&file.data)
-                ))
-                .collect::<String>(),
-        ),
+        Op::Exec(exec) => dump_exec(out, exec),
         Op::File(file) => file
             .actions
             .iter()
             .try_for_each(|action| dump_action(out, action)),
     }
     .unwrap();
+}
+
+fn dump_exec(out: &mut String, exec: &Exec) -> std::fmt::Result {
+    writeln!(out, "   exec {:?}", exec.args)?;
+    writeln!(
+        out,
+        "   in {} as {:?}, network {:?}",
+        exec.cwd, exec.user, exec.network
+    )?;
+    writeln!(out, "   env {:?} unkeyed {:?}", exec.env, exec.unkeyed_env)?;
+    exec.files.iter().try_for_each(|file| {
+        let data = String::from_utf8_lossy(&file.data);
+        writeln!(out, "   file {} {:o} {data:?}", file.path, file.mode)
+    })
 }
 
 fn dump_action(out: &mut String, action: &FileAction) -> std::fmt::Result {

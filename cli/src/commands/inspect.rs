@@ -26,15 +26,26 @@ pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Fa
         }
     }
     super::print_json(&found)?;
-    Ok(if failed { ExitCode::from(exit::FAILURE) } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::from(exit::FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn inspect(store: &Store, image: &str) -> Result<Value, Failure> {
     let record = store.images().require(image)?;
     let config = config(store, &record)?;
     let familiar = |names: &[String]| -> Vec<String> {
-        let short = |name: &String| name.parse::<kiln_image::Reference>().ok().map(|name| name.familiar());
-        names.iter().map(|name| short(name).unwrap_or_else(|| name.clone())).collect()
+        let short = |name: &String| {
+            name.parse::<kiln_image::Reference>()
+                .ok()
+                .map(|name| name.familiar())
+        };
+        names
+            .iter()
+            .map(|name| short(name).unwrap_or_else(|| name.clone()))
+            .collect()
     };
     Ok(json!({
         "Id": record.id,

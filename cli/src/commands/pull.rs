@@ -18,11 +18,23 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
     let engine = machine.engine()?;
     let cancel = Cancel::new();
     crate::signal::cancel_on_interrupt(&cancel)?;
-    let progress = if arguments.quiet { Progress::Quiet } else { Progress::Auto };
+    let progress = if arguments.quiet {
+        Progress::Quiet
+    } else {
+        Progress::Auto
+    };
     for image in &arguments.images {
-        let reference: Reference =
-            image.parse().map_err(|error| Failure::usage(format!("invalid name {image:?}: {error}")))?;
-        pull(&engine, &reference, (&platform, requested), PullPolicy::Always, progress, &cancel)?;
+        let reference: Reference = image
+            .parse()
+            .map_err(|error| Failure::usage(format!("invalid name {image:?}: {error}")))?;
+        pull(
+            &engine,
+            &reference,
+            (&platform, requested),
+            PullPolicy::Always,
+            progress,
+            &cancel,
+        )?;
         super::print(&format!("{reference}\n"))?;
     }
     engine.store().sync_if_needed()?;
@@ -52,10 +64,12 @@ pub(super) fn pull(
     let reporter = Reporter::new(view.sink());
     let mut task = reporter.announce(format!("pull {reference}"), Vec::new(), None);
     task.start();
-    let result = images.resolve(reference, platform, requested, policy).and_then(|resolved| {
-        images.fetch_layers(&resolved.source, &task, cancel)?;
-        images.keep(&resolved, reference)
-    });
+    let result = images
+        .resolve(reference, platform, requested, policy)
+        .and_then(|resolved| {
+            images.fetch_layers(&resolved.source, &task, cancel)?;
+            images.keep(&resolved, reference)
+        });
     match &result {
         Ok(()) => task.done(),
         Err(error) => task.failed(error.to_string()),

@@ -35,18 +35,30 @@ impl View {
             Progress::Auto | Progress::Plain => {
                 let plain = Arc::new(Plain::new(Box::new(std::io::stderr())));
                 let last = Arc::clone(&plain);
-                Self { sink: plain, finish: Box::new(move || last.finish()) }
+                Self {
+                    sink: plain,
+                    finish: Box::new(move || last.finish()),
+                }
             }
             Progress::Tty => {
                 let tty = Arc::new(Tty::new(title));
                 let last = Arc::clone(&tty);
-                Self { sink: tty, finish: Box::new(move || last.finish()) }
+                Self {
+                    sink: tty,
+                    finish: Box::new(move || last.finish()),
+                }
             }
             Progress::Rawjson => {
                 let raw = Arc::new(RawJson::new(Box::new(std::io::stderr())));
-                Self { sink: raw, finish: Box::new(|| {}) }
+                Self {
+                    sink: raw,
+                    finish: Box::new(|| {}),
+                }
             }
-            Progress::Quiet => Self { sink: Arc::new(Silent), finish: Box::new(|| {}) },
+            Progress::Quiet => Self {
+                sink: Arc::new(Silent),
+                finish: Box::new(|| {}),
+            },
         }
     }
 

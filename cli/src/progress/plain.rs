@@ -38,15 +38,26 @@ const PART_INTERVAL: Duration = Duration::from_secs(5);
 impl Plain {
     /// A view that writes to `out`.
     pub(crate) fn new(out: Box<dyn Write + Send>) -> Self {
-        let state = State { out, tasks: HashMap::new(), next_number: 1, last: None };
-        Self { state: Mutex::new(state) }
+        let state = State {
+            out,
+            tasks: HashMap::new(),
+            next_number: 1,
+            last: None,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
     }
 
     /// Writes what is left: lines that no newline ended.
     pub(crate) fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let open: Vec<TaskId> =
-            state.tasks.iter().filter(|(_, task)| !task.partial.is_empty()).map(|(id, _)| *id).collect();
+        let open: Vec<TaskId> = state
+            .tasks
+            .iter()
+            .filter(|(_, task)| !task.partial.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
         for task in open {
             state.flush(task, Duration::ZERO);
         }
@@ -55,7 +66,10 @@ impl Plain {
 
 impl EventSink for Plain {
     fn event(&self, event: Event) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).event(event);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .event(event);
     }
 }
 
@@ -81,7 +95,13 @@ impl State {
             }
             EventKind::Cached { task } => self.end(task, "CACHED"),
             EventKind::Output { task, data, .. } => self.output(task, elapsed, &data),
-            EventKind::Progress { task, part, current, total, done } => {
+            EventKind::Progress {
+                task,
+                part,
+                current,
+                total,
+                done,
+            } => {
                 self.part(task, elapsed, part, current, total, done);
             }
             EventKind::Done { task, duration } => {
@@ -96,14 +116,22 @@ impl State {
                 self.flush(task, elapsed);
                 self.end(task, "CANCELED");
             }
-            EventKind::Warning { task: Some(task), message, .. } => self.line(task, &format!("WARN: {message}")),
-            EventKind::Warning { task: None, message, .. } => self.write(&format!("WARN: {message}\n")),
+            EventKind::Warning {
+                task: Some(task),
+                message,
+                ..
+            } => self.line(task, &format!("WARN: {message}")),
+            EventKind::Warning {
+                task: None, message, ..
+            } => self.write(&format!("WARN: {message}\n")),
         }
     }
 
     fn output(&mut self, task: TaskId, elapsed: Duration, data: &[u8]) {
         let mut lines = Vec::new();
-        let Some(state) = self.tasks.get_mut(&task) else { return };
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
         let seconds = elapsed.saturating_sub(state.started).as_secs_f64();
         for byte in data {
             if *byte == b'\n' {
@@ -119,7 +147,9 @@ impl State {
     }
 
     fn flush(&mut self, task: TaskId, elapsed: Duration) {
-        let Some(state) = self.tasks.get_mut(&task) else { return };
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
         if state.partial.is_empty() {
             return;
         }
@@ -137,8 +167,13 @@ impl State {
         total: Option<u64>,
         done: bool,
     ) {
-        let Some(state) = self.tasks.get_mut(&task) else { return };
-        let due = state.shown.get(&part).is_none_or(|shown| elapsed.saturating_sub(*shown) >= PART_INTERVAL);
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
+        let due = state
+            .shown
+            .get(&part)
+            .is_none_or(|shown| elapsed.saturating_sub(*shown) >= PART_INTERVAL);
         if !done && !due {
             return;
         }
@@ -169,7 +204,9 @@ impl State {
 
     /// Writes a line of a task, after its name when another task was last.
     fn line(&mut self, task: TaskId, text: &str) {
-        let Some(state) = self.tasks.get_mut(&task) else { return };
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
         let mut lines = String::new();
         let first_time = state.number.is_none();
         let number = *state.number.get_or_insert(self.next_number);
@@ -230,7 +267,10 @@ mod tests {
         let buffer = Buffer::default();
         let plain = Plain::new(Box::new(buffer.clone()));
         for (tick, kind) in kinds.into_iter().enumerate() {
-            plain.event(Event { elapsed: Duration::from_millis(tick as u64 * 100), kind });
+            plain.event(Event {
+                elapsed: Duration::from_millis(tick as u64 * 100),
+                kind,
+            });
         }
         plain.finish();
         let bytes = buffer.0.lock().unwrap().clone();
@@ -238,11 +278,20 @@ mod tests {
     }
 
     fn announced(task: u64, name: &str) -> EventKind {
-        EventKind::Announced { task: TaskId(task), name: name.to_owned(), inputs: Vec::new(), span: None }
+        EventKind::Announced {
+            task: TaskId(task),
+            name: name.to_owned(),
+            inputs: Vec::new(),
+            span: None,
+        }
     }
 
     fn output(task: u64, text: &str) -> EventKind {
-        EventKind::Output { task: TaskId(task), stream: Stream::Stdout, data: text.as_bytes().to_vec() }
+        EventKind::Output {
+            task: TaskId(task),
+            stream: Stream::Stdout,
+            data: text.as_bytes().to_vec(),
+        }
     }
 
     #[test]
@@ -255,8 +304,15 @@ mod tests {
             EventKind::Started { task: TaskId(3) },
             output(3, "one\ntwo"),
             EventKind::Started { task: TaskId(2) },
-            EventKind::Failed { task: TaskId(2), duration: Duration::ZERO, message: "exit code: 1".to_owned() },
-            EventKind::Done { task: TaskId(3), duration: Duration::from_millis(1_260) },
+            EventKind::Failed {
+                task: TaskId(2),
+                duration: Duration::ZERO,
+                message: "exit code: 1".to_owned(),
+            },
+            EventKind::Done {
+                task: TaskId(3),
+                duration: Duration::from_millis(1_260),
+            },
         ]);
         let expected = "#1 [1/3] FROM busybox\n#1 CACHED\n\n#2 [3/3] RUN b\n#2 0.100 one\n\n#3 [2/3] RUN a\n\
                         #3 ERROR: exit code: 1\n\n#2 ...\n#2 0.400 two\n#2 DONE 1.3s\n\n";
@@ -265,13 +321,21 @@ mod tests {
 
     #[test]
     fn a_line_without_newline_is_not_lost() {
-        let text = shown(vec![announced(1, "x"), EventKind::Started { task: TaskId(1) }, output(1, "partial")]);
+        let text = shown(vec![
+            announced(1, "x"),
+            EventKind::Started { task: TaskId(1) },
+            output(1, "partial"),
+        ]);
         assert!(text.ends_with("partial\n"), "{text}");
     }
 
     #[test]
     fn a_carriage_return_starts_over() {
-        let text = shown(vec![announced(1, "x"), EventKind::Started { task: TaskId(1) }, output(1, "10%\r20%\r\n")]);
+        let text = shown(vec![
+            announced(1, "x"),
+            EventKind::Started { task: TaskId(1) },
+            output(1, "10%\r20%\r\n"),
+        ]);
         assert!(text.contains("#1 0.100 20%\n"), "{text}");
     }
 }

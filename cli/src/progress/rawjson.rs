@@ -27,7 +27,13 @@ struct State {
 impl RawJson {
     /// A view that writes to `out`; the build begins now.
     pub(crate) fn new(out: Box<dyn Write + Send>) -> Self {
-        Self { state: Mutex::new(State { out, began: Timestamp::now(), vertexes: HashMap::new() }) }
+        Self {
+            state: Mutex::new(State {
+                out,
+                began: Timestamp::now(),
+                vertexes: HashMap::new(),
+            }),
+        }
     }
 }
 
@@ -47,30 +53,42 @@ impl State {
     }
 
     fn digest(&self, task: TaskId) -> Value {
-        self.vertexes.get(&task).and_then(|vertex| vertex.get("digest")).cloned().unwrap_or_default()
+        self.vertexes
+            .get(&task)
+            .and_then(|vertex| vertex.get("digest"))
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn line(&mut self, event: Event) -> Value {
         let time = self.time(event.elapsed);
         match event.kind {
-            EventKind::Announced { task, name, inputs, .. } => {
+            EventKind::Announced {
+                task, name, inputs, ..
+            } => {
                 let digest = Digest::sha256_of(format!("{task} {name}").as_bytes()).to_string();
                 let inputs: Vec<Value> = inputs.into_iter().map(|input| self.digest(input)).collect();
-                self.vertexes.insert(task, json!({ "digest": digest, "inputs": inputs, "name": name }));
+                self.vertexes
+                    .insert(task, json!({ "digest": digest, "inputs": inputs, "name": name }));
                 self.vertex(task, &[])
             }
             EventKind::Started { task } => self.vertex(task, &[("started", json!(time))]),
             EventKind::Cached { task } => {
-                let set = [("started", json!(time)), ("completed", json!(time)), ("cached", json!(true))];
+                let set = [
+                    ("started", json!(time)),
+                    ("completed", json!(time)),
+                    ("cached", json!(true)),
+                ];
                 self.vertex(task, &set)
             }
             EventKind::Done { task, .. } => self.vertex(task, &[("completed", json!(time))]),
             EventKind::Failed { task, message, .. } => {
                 self.vertex(task, &[("completed", json!(time)), ("error", json!(message))])
             }
-            EventKind::Canceled { task } => {
-                self.vertex(task, &[("completed", json!(time)), ("error", json!("context canceled"))])
-            }
+            EventKind::Canceled { task } => self.vertex(
+                task,
+                &[("completed", json!(time)), ("error", json!("context canceled"))],
+            ),
             EventKind::Output { task, stream, data } => {
                 let stream = match stream {
                     Stream::Stdout => 1,
@@ -80,8 +98,15 @@ impl State {
                 let vertex = self.digest(task);
                 json!({ "logs": [{ "vertex": vertex, "stream": stream, "data": data, "timestamp": time }] })
             }
-            EventKind::Progress { task, part, current, total, done } => {
-                let mut status = json!({ "id": part, "vertex": self.digest(task), "current": current, "timestamp": time });
+            EventKind::Progress {
+                task,
+                part,
+                current,
+                total,
+                done,
+            } => {
+                let mut status =
+                    json!({ "id": part, "vertex": self.digest(task), "current": current, "timestamp": time });
                 if let Some(total) = total {
                     status["total"] = json!(total);
                 }
@@ -98,7 +123,9 @@ impl State {
     }
 
     fn vertex(&mut self, task: TaskId, set: &[(&str, Value)]) -> Value {
-        let Some(vertex) = self.vertexes.get_mut(&task) else { return Value::Null };
+        let Some(vertex) = self.vertexes.get_mut(&task) else {
+            return Value::Null;
+        };
         for (name, value) in set {
             vertex[*name] = value.clone();
         }

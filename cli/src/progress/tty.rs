@@ -60,17 +60,22 @@ impl Tty {
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
-        let ticker = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            loop {
-                std::thread::sleep(Duration::from_millis(100));
-                let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                if state.over {
-                    break;
+        let ticker = std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || {
+                loop {
+                    std::thread::sleep(Duration::from_millis(100));
+                    let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    if state.over {
+                        break;
+                    }
+                    state.draw();
                 }
-                state.draw();
-            }
-        });
-        Self { state, ticker: Mutex::new(ticker.ok()) }
+            });
+        Self {
+            state,
+            ticker: Mutex::new(ticker.ok()),
+        }
     }
 
     /// Draws the last state and leaves the terminal.
@@ -93,7 +98,10 @@ impl Tty {
 
 impl EventSink for Tty {
     fn event(&self, event: Event) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).event(event.kind);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .event(event.kind);
     }
 }
 
@@ -122,7 +130,13 @@ impl State {
                     state.output(&data);
                 }
             }
-            EventKind::Progress { task, part, current, total, done } => {
+            EventKind::Progress {
+                task,
+                part,
+                current,
+                total,
+                done,
+            } => {
                 if let Some(state) = self.tasks.get_mut(&task) {
                     if done {
                         state.parts.remove(&part);
@@ -144,7 +158,9 @@ impl State {
 
     /// Moves a task from the live part to the scrolled one.
     fn end(&mut self, task: TaskId, text: impl FnOnce(&str) -> String) {
-        let Some(state) = self.tasks.get_mut(&task) else { return };
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
         state.phase = Phase::Ended;
         if let Some(bar) = state.bar.take() {
             bar.finish_and_clear();
@@ -162,15 +178,22 @@ impl State {
     }
 
     fn summary(&self) -> String {
-        let ended = self.tasks.values().filter(|task| task.phase == Phase::Ended).count();
+        let ended = self
+            .tasks
+            .values()
+            .filter(|task| task.phase == Phase::Ended)
+            .count();
         let seconds = self.began.elapsed().as_secs_f64();
         format!("[+] {} {seconds:.1}s ({ended}/{})", self.title, self.tasks.len())
     }
 
     fn draw(&mut self) {
         self.header.set_message(self.summary());
-        let mut running: Vec<&mut TaskState> =
-            self.tasks.values_mut().filter(|task| matches!(task.phase, Phase::Running(_))).collect();
+        let mut running: Vec<&mut TaskState> = self
+            .tasks
+            .values_mut()
+            .filter(|task| matches!(task.phase, Phase::Running(_)))
+            .collect();
         let hidden = running.len().saturating_sub(MAX_SHOWN);
         let tail = if running.len() > 3 { 1 } else { TAIL };
         for task in running.iter_mut().take(MAX_SHOWN) {
@@ -178,7 +201,8 @@ impl State {
             bar.set_message(fit(&task.text(tail)));
         }
         if hidden > 0 {
-            self.header.set_message(format!("{} and {hidden} more running", self.summary()));
+            self.header
+                .set_message(format!("{} and {hidden} more running", self.summary()));
         }
         self.header.tick();
     }
@@ -216,7 +240,9 @@ impl TaskState {
         let mut text = format!(" => {}  {seconds:.1}s", self.name);
         for (part, (current, total)) in self.parts.iter().take(TAIL) {
             let short: String = part.chars().take(40).collect();
-            let total = total.map(|total| format!(" / {}", format::size(total))).unwrap_or_default();
+            let total = total
+                .map(|total| format!(" / {}", format::size(total)))
+                .unwrap_or_default();
             text.push_str(&format!("\n => => {short} {}{total}", format::size(*current)));
         }
         for line in self.tail.iter().rev().take(tail).rev() {
@@ -230,7 +256,10 @@ impl TaskState {
 /// Cuts each line at the terminal's width: a wrapped line would make the redrawing go astray.
 fn fit(text: &str) -> String {
     let width = usize::from(console::Term::stderr().size().1).max(20);
-    let lines: Vec<_> = text.lines().map(|line| console::truncate_str(line, width - 1, "…")).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| console::truncate_str(line, width - 1, "…"))
+        .collect();
     lines.join("\n")
 }
 

@@ -22,7 +22,12 @@ pub(super) fn assume(command: &Command, revive: impl Fn() -> Outcome<()>) -> Out
         set_limit(limit)?;
     }
     let entered = enter(command);
-    let [bounding, effective, permitted, inheritable, ambient] = command.capabilities;
+    // What the surrounding container withholds cannot be given on.
+    let held = rustix::thread::capabilities(None)
+        .map_err(step("read capabilities"))?
+        .permitted
+        .bits();
+    let [bounding, effective, permitted, inheritable, ambient] = command.capabilities.map(|set| set & held);
     drop_bounding(bounding)?;
     let filter = command.seccomp.as_deref().map(Filter::from_words);
     // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.

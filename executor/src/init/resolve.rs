@@ -1,7 +1,8 @@
 //! Paths inside the root.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat, openat2, statat};
@@ -78,8 +79,7 @@ impl Root {
         let parent = path.parent()?;
         let directory = self.open(parent, OFlags::PATH | OFlags::DIRECTORY).ok()?;
         let target = rustix::fs::readlinkat(&directory, path.file_name()?, Vec::new()).ok()?;
-        let target = PathBuf::from(OsString::from(target.to_string_lossy().into_owned()));
-        Some(parent.join(target))
+        Some(parent.join(OsStr::from_bytes(target.to_bytes())))
     }
 
     fn make(&mut self, path: &Path, directory: bool) -> rustix::io::Result<OwnedFd> {

@@ -1,5 +1,7 @@
 //! Plans as text.
 
+use std::path::Path;
+
 use super::*;
 use crate::spec::{Bind, Network, default_for};
 

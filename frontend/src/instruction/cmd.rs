@@ -1,19 +1,17 @@
 //! `CMD`: the default command, or the arguments of the entry point.
 
-use kiln_parser::Diagnostic;
 use kiln_parser::ast::{Cmd, CommandLine};
 
 use crate::history;
 use crate::state::StageState;
 
-pub(super) fn lower(cmd: &Cmd, stage: &mut StageState) -> Result<(), Diagnostic> {
+pub(super) fn lower(cmd: &Cmd, stage: &mut StageState) {
     let command = arguments(&cmd.command, stage);
     stage.record(format!("CMD {}", history::quoted_list(&command)));
     stage.config.config.cmd = command;
     // Docker marks every image whose CMD its builder set, whatever the form.
     stage.config.config.args_escaped = true;
     stage.has_cmd = true;
-    Ok(())
 }
 
 /// The arguments of a CMD or ENTRYPOINT: those of the exec form, or the stage's shell and the text.

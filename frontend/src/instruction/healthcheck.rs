@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use kiln_image::Healthcheck as Config;
+use kiln_parser::Spanned;
 use kiln_parser::ast::{CommandLine, Healthcheck, Probe};
-use kiln_parser::{Diagnostic, Spanned};
 
 use crate::history::{duration, quote_number, quoted_list};
 use crate::state::StageState;
 
-pub(super) fn lower(healthcheck: &Healthcheck, stage: &mut StageState) -> Result<(), Diagnostic> {
+pub(super) fn lower(healthcheck: &Healthcheck, stage: &mut StageState) {
     let config = match healthcheck {
         Healthcheck::None => Config {
             test: vec!["NONE".to_owned()],
@@ -21,7 +21,6 @@ pub(super) fn lower(healthcheck: &Healthcheck, stage: &mut StageState) -> Result
     };
     stage.record(created_by(healthcheck, &config));
     stage.config.config.healthcheck = Some(config);
-    Ok(())
 }
 
 fn config(probe: &Probe) -> Config {

@@ -36,11 +36,11 @@ pub(super) fn expand(
 
 /// Docker writes the expanded pairs without quotes: `LABEL one=1 two words=x y`.
 pub(super) fn created_by(keyword: &str, pairs: &[(String, String)]) -> String {
-    let mut text = keyword.to_owned();
-    for (key, value) in pairs {
-        text.push_str(&format!(" {key}={value}"));
-    }
-    text
+    let pairs = pairs.iter().map(|(key, value)| format!("{key}={value}"));
+    std::iter::once(keyword.to_owned())
+        .chain(pairs)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

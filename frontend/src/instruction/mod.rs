@@ -44,24 +44,26 @@ pub(crate) struct Context<'a> {
 /// Lowers one instruction: changes the state of its stage.
 pub(crate) fn lower(line: &Line<'_>, stage: &mut StageState, context: Context<'_>) -> Result<(), Diagnostic> {
     match &line.statement.instruction {
-        // The parser makes each FROM a stage of its own; it never is a line of one.
-        Instruction::From(_) => Ok(()),
+        Instruction::Label(label) => return label::lower(label, stage, context),
+        Instruction::Expose(expose) => return expose::lower(expose, stage, context),
+        Instruction::Env(env) => return env::lower(env, stage, context),
+        Instruction::Add(add) => return add::lower(add, line, stage, context),
+        Instruction::Copy(copy) => return copy::lower(copy, line, stage, context),
+        Instruction::Volume(volume) => return volume::lower(volume, stage, context),
+        Instruction::User(user) => return user::lower(user, stage, context),
+        Instruction::Workdir(workdir) => return workdir::lower(workdir, line, stage, context),
+        Instruction::Arg(arg) => return arg::lower(arg, stage, context),
+        Instruction::Stopsignal(stopsignal) => return stopsignal::lower(stopsignal, stage, context),
+        // These expand nothing, so that nothing can be wrong with them any more.
         Instruction::Run(run) => run::lower(run, line, stage, context),
         Instruction::Cmd(cmd) => cmd::lower(cmd, stage),
-        Instruction::Label(label) => label::lower(label, stage, context),
         Instruction::Maintainer(maintainer) => maintainer::lower(maintainer, stage),
-        Instruction::Expose(expose) => expose::lower(expose, stage, context),
-        Instruction::Env(env) => env::lower(env, stage, context),
-        Instruction::Add(add) => add::lower(add, line, stage, context),
-        Instruction::Copy(copy) => copy::lower(copy, line, stage, context),
         Instruction::Entrypoint(entrypoint) => entrypoint::lower(entrypoint, stage),
-        Instruction::Volume(volume) => volume::lower(volume, stage, context),
-        Instruction::User(user) => user::lower(user, stage, context),
-        Instruction::Workdir(workdir) => workdir::lower(workdir, line, stage, context),
-        Instruction::Arg(arg) => arg::lower(arg, stage, context),
         Instruction::Onbuild(onbuild) => onbuild::lower(onbuild, stage),
-        Instruction::Stopsignal(stopsignal) => stopsignal::lower(stopsignal, stage, context),
         Instruction::Healthcheck(healthcheck) => healthcheck::lower(healthcheck, stage),
         Instruction::Shell(shell) => shell::lower(shell, stage),
+        // The parser makes each FROM a stage of its own; it never is a line of one.
+        Instruction::From(_) => {}
     }
+    Ok(())
 }

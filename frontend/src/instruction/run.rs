@@ -3,7 +3,6 @@
 //! The command is not expanded by the build. The process sees the environment of this point in the file: the
 //! variables of the image and the ARGs, whichever came last.
 
-use kiln_parser::Diagnostic;
 use kiln_parser::ast::{self, Run, RunScript};
 use kiln_solver::graph::{Exec, NetworkMode, Op, SandboxFile};
 
@@ -16,18 +15,16 @@ use crate::{display, scope};
 /// Where a here-document that begins with `#!` is put for the shell to run.
 const SCRIPTS: &str = "/dev/pipes";
 
-pub(super) fn lower(
-    run: &Run,
-    line: &Line<'_>,
-    stage: &mut StageState,
-    context: Context<'_>,
-) -> Result<(), Diagnostic> {
+pub(super) fn lower(run: &Run, line: &Line<'_>, stage: &mut StageState, context: Context<'_>) {
     let mut text = display::command(line, &stage.environment);
     let (args, files) = command(run, stage);
     if is_lone_heredoc(run)
         && let [heredoc] = run.heredocs.as_slice()
     {
-        text.push_str(&format!(" ({})", display::summary(&heredoc.body.value)));
+        text = format!(
+            "{text} ({})",
+            display::summary(&heredoc.body.value, &stage.environment)
+        );
     }
     let created_by = created_by(&args, stage);
     let exec = Exec {
@@ -46,7 +43,6 @@ pub(super) fn lower(
         span: line.span(),
     };
     stage.push_step(step, created_by);
-    Ok(())
 }
 
 /// The arguments of the process, and the files that it needs.

@@ -11,7 +11,7 @@ use super::Context;
 use crate::stage::Line;
 use crate::state::StageState;
 use crate::step::{Input, Step, source_span};
-use crate::{display, path};
+use crate::{display, expansion, path};
 
 /// A COPY or ADD as written.
 pub(super) struct Transfer<'a> {
@@ -39,62 +39,41 @@ struct SourcePath<'a> {
     path: String,
 }
 
+/// Where files go, and how.
+struct Target {
+    /// As written, with variables expanded.
+    written: String,
+    /// Absolute.
+    path: String,
+    owner: Option<String>,
+    mode: Option<String>,
+}
+
 pub(super) fn lower(
     transfer: Transfer<'_>,
     line: &Line<'_>,
     stage: &mut StageState,
     context: Context<'_>,
 ) -> Result<(), Diagnostic> {
-    let expand = |word: &Word| context.expander.word(word, &stage.environment);
     let paths = source_paths(&transfer, stage, context)?;
     let heredocs = heredocs(transfer.sources);
-    let written_destination = expand(transfer.destination)?;
-    check_destination(&transfer, &written_destination, paths.len() + heredocs.len())?;
-    let destination = path::destination(stage.workdir(), &written_destination);
-    let owner = optional(transfer.chown.map(expand).transpose()?);
-    let mode = optional(transfer.chmod.map(|word| mode(word, expand(word)?)).transpose()?);
-
-    let mut created_by = transfer.keyword.to_owned();
-    for (flag, value) in [("chown", &owner), ("chmod", &mode)] {
-        if let Some(value) = value {
-            created_by.push_str(&format!(" --{flag}={value}"));
-        }
-    }
+    let target = target(&transfer, paths.len() + heredocs.len(), stage, context)?;
+    let created_by = created_by(&transfer, &paths, &heredocs, &target);
     let mut actions = Vec::new();
     let mut inputs = Vec::new();
     if !paths.is_empty() {
-        let source = |source: &SourcePath<'_>| CopySource {
-            pattern: path::source_pattern(&source.path),
-            span: Some(source_span(line.locate(source.word.span))),
-        };
-        actions.push(FileAction::Copy(Copy {
-            from: 1,
-            sources: paths.iter().map(source).collect(),
-            destination: destination.clone(),
-            owner: owner.clone(),
-            mode: mode.clone(),
-            unpack: transfer.unpack,
-        }));
+        actions.push(FileAction::Copy(copy(&paths, transfer.unpack, &target, line)));
         inputs.push(transfer.input);
     }
-    for source in &paths {
-        created_by.push_str(&format!(" {}", source.path));
-    }
     for heredoc in heredocs {
-        created_by.push_str(&format!(" <<{}", heredoc.name));
         actions.push(FileAction::MakeFile(MakeFile {
-            destination: destination.clone(),
+            destination: target.path.clone(),
             name: heredoc.name.clone(),
-            data: context
-                .expander
-                .heredoc(heredoc, &stage.environment)?
-                .into_bytes(),
-            mode: mode.clone(),
-            owner: owner.clone(),
+            data: expansion::heredoc(heredoc, &stage.environment)?.into_bytes(),
+            mode: target.mode.clone(),
+            owner: target.owner.clone(),
         }));
     }
-    created_by.push_str(&format!(" {written_destination} # buildkit"));
-
     let text = display::expanded(line, &stage.environment, context.expander);
     let step = Step {
         op: Op::File(FileOp { actions }),
@@ -104,6 +83,55 @@ pub(super) fn lower(
     };
     stage.push_step(step, created_by);
     Ok(())
+}
+
+fn target(
+    transfer: &Transfer<'_>,
+    sources: usize,
+    stage: &StageState,
+    context: Context<'_>,
+) -> Result<Target, Diagnostic> {
+    let expand = |word: &Word| context.expander.word(word, &stage.environment);
+    let written = expand(transfer.destination)?;
+    check_destination(transfer, &written, sources)?;
+    Ok(Target {
+        path: path::destination(stage.workdir(), &written),
+        written,
+        owner: optional(transfer.chown.map(expand).transpose()?),
+        mode: optional(transfer.chmod.map(|word| mode(word, expand(word)?)).transpose()?),
+    })
+}
+
+fn copy(paths: &[SourcePath<'_>], unpack: bool, target: &Target, line: &Line<'_>) -> Copy {
+    let source = |source: &SourcePath<'_>| CopySource {
+        pattern: path::source_pattern(&source.path),
+        span: Some(source_span(line.locate(source.word.span))),
+    };
+    Copy {
+        from: 1,
+        sources: paths.iter().map(source).collect(),
+        destination: target.path.clone(),
+        owner: target.owner.clone(),
+        mode: target.mode.clone(),
+        unpack,
+    }
+}
+
+/// Docker leaves every flag out but these two, and puts here-documents last.
+fn created_by(
+    transfer: &Transfer<'_>,
+    paths: &[SourcePath<'_>],
+    heredocs: &[&Heredoc],
+    target: &Target,
+) -> String {
+    let mut words = vec![transfer.keyword.to_owned()];
+    words.extend(target.owner.iter().map(|owner| format!("--chown={owner}")));
+    words.extend(target.mode.iter().map(|mode| format!("--chmod={mode}")));
+    words.extend(paths.iter().map(|source| source.path.clone()));
+    words.extend(heredocs.iter().map(|heredoc| format!("<<{}", heredoc.name)));
+    words.push(target.written.clone());
+    words.push("# buildkit".to_owned());
+    words.join(" ")
 }
 
 /// A flag that expands to nothing is as good as not written.
@@ -129,11 +157,13 @@ fn source_paths<'a>(
 }
 
 fn heredocs(sources: &[Source]) -> Vec<&Heredoc> {
-    let heredoc = |source| match source {
-        &Source::Heredoc(ref heredoc) => Some(heredoc),
-        Source::Path(_) => None,
-    };
-    sources.iter().filter_map(heredoc).collect()
+    sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Heredoc(heredoc) => Some(heredoc),
+            Source::Path(_) => None,
+        })
+        .collect()
 }
 
 /// Several sources need a directory. Docker's present builder lets later files overwrite earlier ones instead,
@@ -172,7 +202,7 @@ pub(super) fn is_git(source: &str) -> bool {
         return true;
     }
     let path = source.split(['#', '?']).next().unwrap_or_default();
-    is_url(source) && path.ends_with(".git")
+    is_url(source) && path.strip_suffix(".git").is_some()
 }
 
 #[cfg(test)]
