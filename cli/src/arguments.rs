@@ -1,8 +1,9 @@
 //! What can be typed: the command line as clap sees it. Doc comments are the help texts.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Builds Dockerfiles and runs containers, without a daemon.
 #[derive(Debug, Parser)]
@@ -19,10 +20,60 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
                   Documentation: README.md and docs/ of the project."
 )]
 pub(crate) struct Kiln {
+    /// Show the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The command line with its booleans as Docker takes them: `--rm`, and also `--rm=true` and `--rm=false`.
+///
+/// Texts are made of the plain definition, in which such a flag looks like the flag that it is.
+fn lenient() -> clap::Command {
+    let boolean = |argument: clap::Arg| {
+        if matches!(argument.get_action(), ArgAction::SetTrue) {
+            argument
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .default_value("false")
+                .value_parser(clap::builder::BoolishValueParser::new())
+        } else {
+            argument
+        }
+    };
+    fn deep(command: clap::Command, change: &impl Fn(clap::Arg) -> clap::Arg) -> clap::Command {
+        command
+            .mut_args(change)
+            .mut_subcommands(|command| deep(command, change))
+    }
+    deep(Kiln::command(), &boolean)
+}
+
+impl Kiln {
+    /// Reads a command line, the program's name first.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let matches = lenient().try_get_matches_from(arguments).map_err(|error| {
+            match Self::command().try_get_matches_from(arguments) {
+                Err(plain) if plain.kind() == error.kind() => plain,
+                _ => error,
+            }
+        })?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// The command of a command line, as far as it can be told of a wrong one.
+pub(crate) fn command_name(arguments: &[OsString]) -> Option<String> {
+    let matches = lenient()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments)
+        .ok()?;
+    matches.subcommand_name().map(str::to_owned)
 }
 
 /// Options before or after the command.
@@ -56,7 +107,7 @@ pub(crate) enum Command {
     Rmi(Rmi),
     /// Give an image another name
     Tag(Tag),
-    /// Show everything about images, as JSON
+    /// Show everything about containers and images, as JSON
     Inspect(Inspect),
     /// Show the steps that an image was made by
     History(History),
@@ -85,6 +136,7 @@ pub(crate) enum Progress {
     /// One line after the other
     Plain,
     /// Nothing but the result
+    #[value(alias = "none")]
     Quiet,
     /// JSON lines
     Rawjson,
@@ -92,8 +144,10 @@ pub(crate) enum Progress {
 
 /// Arguments of `build`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
-                        kiln build --build-arg VERSION=2 --progress plain -q .")]
+#[command(
+    after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
+                        kiln build --build-arg VERSION=2 --progress plain -q ."
+)]
 pub(crate) struct Build {
     /// Name of the image, `name[:tag]` (repeatable)
     #[arg(short, long = "tag", value_name = "NAME")]
@@ -137,6 +191,13 @@ pub(crate) struct Build {
     /// As many steps may run at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) jobs: usize,
+    /// Docker's flags that ask for what happens anyway.
+    #[arg(long, hide = true)]
+    rm: bool,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    load: bool,
     /// The build context: a folder
     #[arg(value_name = "PATH")]
     pub(crate) context: PathBuf,
@@ -144,9 +205,12 @@ pub(crate) struct Build {
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln run --rm busybox echo hello\n  kiln run --rm -it -v \"$PWD:/src\" -w /src python:3.11-slim bash\n\n\
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  kiln run --rm busybox echo hello\n  kiln run --rm -it -v \"$PWD:/src\" -w /src python:3.11-slim bash\n\n\
                         Exit code: the command's own; 125 when the container could not be made, 126 when the command \
-                        cannot be executed, 127 when it is not found.")]
+                        cannot be executed, 127 when it is not found."
+)]
 pub(crate) struct Run {
     /// Remove the container when its command ends
     #[arg(long)]
@@ -176,10 +240,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Host name of the container
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
     /// Network
-    #[arg(long, value_name = "host|none", default_value = "host")]
+    #[arg(long, alias = "net", value_name = "host|none", default_value = "host")]
     pub(crate) network: String,
     /// When the registry is asked for the image
     #[arg(long, value_enum, default_value = "missing")]
@@ -187,8 +251,18 @@ pub(crate) struct Run {
     /// Platform of the image
     #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// Image, then the command and its arguments
-    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Do not show the progress of pulling
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Image, then the command and its arguments, which are left as they are
+    #[arg(
+        value_name = "IMAGE [COMMAND] [ARG...]",
+        required = true,
+        trailing_var_arg = true
+    )]
     pub(crate) image_and_command: Vec<String>,
 }
 
@@ -205,6 +279,7 @@ pub(crate) enum PullWhen {
 
 /// Arguments of `ps`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln ps\n  kiln ps -a --format json")]
 pub(crate) struct Ps {
     /// Ended containers, too
     #[arg(short, long)]
@@ -222,6 +297,7 @@ pub(crate) struct Ps {
 
 /// Arguments of `rm`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln rm web\n  kiln rm -f $(kiln ps -aq)")]
 pub(crate) struct Rm {
     /// Kill running containers
     #[arg(short, long)]
@@ -257,6 +333,7 @@ pub(crate) struct Images {
 
 /// Arguments of `rmi`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln rmi app:1\n  kiln rmi -f 4b9107e61c85")]
 pub(crate) struct Rmi {
     /// Remove all names of an image given by its id; do not complain about missing ones
     #[arg(short, long)]
@@ -268,6 +345,7 @@ pub(crate) struct Rmi {
 
 /// Arguments of `tag`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln tag app:1 registry.example/app:1")]
 pub(crate) struct Tag {
     /// Name or id
     pub(crate) source: String,
@@ -275,16 +353,33 @@ pub(crate) struct Tag {
     pub(crate) target: String,
 }
 
+/// What can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A container
+    Container,
+    /// An image
+    Image,
+}
+
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln inspect python:3.11-slim\n  kiln inspect --type container web")]
 pub(crate) struct Inspect {
+    /// `json` for everything in one line
+    #[arg(short, long, value_name = "json")]
+    pub(crate) format: Option<String>,
+    /// Look for this only [default: a container, else an image]
+    #[arg(long = "type", value_enum)]
+    pub(crate) kind: Option<Kind>,
     /// Names or ids
-    #[arg(value_name = "IMAGE", required = true)]
-    pub(crate) images: Vec<String>,
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
 }
 
 /// Arguments of `history`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln history app:1\n  kiln history --no-trunc --format json app:1")]
 pub(crate) struct History {
     /// Whole commands
     #[arg(long)]
@@ -345,7 +440,9 @@ pub(crate) enum ArchiveFormat {
 
 /// Arguments of `save`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln save -o app.tar app:1\n  kiln save --format oci -o app.oci.tar app:1")]
+#[command(
+    after_help = "Examples:\n  kiln save -o app.tar app:1\n  kiln save --format oci -o app.oci.tar app:1"
+)]
 pub(crate) struct Save {
     /// The archive [default: standard output]
     #[arg(short, long, value_name = "FILE")]
@@ -367,27 +464,32 @@ pub(crate) enum Cache {
 
 /// Arguments of `cache verify`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kiln cache verify\n  kiln cache verify --repair\n\nExit code: 0 when there is no damage (or it was repaired), 1 otherwise."
+)]
 pub(crate) struct CacheVerify {
     /// Move what is damaged aside, so that it is made anew
     #[arg(long)]
     pub(crate) repair: bool,
     /// `json` for one object
-    #[arg(long, value_name = "text|json")]
+    #[arg(short, long, value_name = "text|json")]
     pub(crate) format: Option<String>,
 }
 
 /// Arguments of `version`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln version\n  kiln version --format json")]
 pub(crate) struct Version {
     /// `json` for one object
-    #[arg(long, value_name = "text|json")]
+    #[arg(short, long, value_name = "text|json")]
     pub(crate) format: Option<String>,
 }
 
 /// Arguments of `info`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln info\n  kiln info --format json")]
 pub(crate) struct Info {
     /// `json` for one object
-    #[arg(long, value_name = "text|json")]
+    #[arg(short, long, value_name = "text|json")]
     pub(crate) format: Option<String>,
 }

@@ -59,7 +59,8 @@ impl Config {
         }
         for path in environment.config_files() {
             match Self::read(&path) {
-                Err(ConfigFileError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(ConfigFileError::Read { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
                 result => return result,
             }
         }
@@ -67,21 +68,32 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, ConfigFileError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigFileError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigFileError::Parse { path: path.to_owned(), source: Box::new(source) })
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigFileError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// Mirrors by registry host.
     pub(crate) fn mirrors(&self) -> BTreeMap<String, Vec<kiln_registry::Mirror>> {
         let mirrors = |registry: &RegistryConfig| registry.mirrors.iter().cloned().map(Into::into).collect();
-        self.registry.iter().map(|(host, registry)| (host.clone(), mirrors(registry))).collect()
+        self.registry
+            .iter()
+            .map(|(host, registry)| (host.clone(), mirrors(registry)))
+            .collect()
     }
 
     /// Hosts that need no verified TLS.
     pub(crate) fn insecure(&self) -> BTreeSet<String> {
-        self.registry.iter().filter(|(_, registry)| registry.insecure).map(|(host, _)| host.clone()).collect()
+        self.registry
+            .iter()
+            .filter(|(_, registry)| registry.insecure)
+            .map(|(host, _)| host.clone())
+            .collect()
     }
 }
 
@@ -98,12 +110,18 @@ impl Environment {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self { variables, is_root: rustix::process::geteuid().is_root() }
+        Self {
+            variables,
+            is_root: rustix::process::geteuid().is_root(),
+        }
     }
 
     /// The value of a variable that is set and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// The value of a variable, empty or not.
@@ -112,12 +130,20 @@ impl Environment {
     }
 
     fn home(&self) -> PathBuf {
-        self.get("HOME").map_or_else(|| PathBuf::from(if self.is_root { "/root" } else { "/" }), PathBuf::from)
+        self.get("HOME").map_or_else(
+            || PathBuf::from(if self.is_root { "/root" } else { "/" }),
+            PathBuf::from,
+        )
     }
 
     fn config_files(&self) -> Vec<PathBuf> {
-        let own = self.get("XDG_CONFIG_HOME").map_or_else(|| self.home().join(".config"), PathBuf::from);
-        let mut files = vec![own.join("kiln/config.toml"), PathBuf::from("/etc/kiln/config.toml")];
+        let own = self
+            .get("XDG_CONFIG_HOME")
+            .map_or_else(|| self.home().join(".config"), PathBuf::from);
+        let mut files = vec![
+            own.join("kiln/config.toml"),
+            PathBuf::from("/etc/kiln/config.toml"),
+        ];
         if self.is_root {
             files.reverse();
         }
@@ -129,18 +155,24 @@ impl Environment {
         if self.is_root {
             return PathBuf::from("/var/lib/kiln");
         }
-        let data = self.get("XDG_DATA_HOME").map_or_else(|| self.home().join(".local/share"), PathBuf::from);
+        let data = self
+            .get("XDG_DATA_HOME")
+            .map_or_else(|| self.home().join(".local/share"), PathBuf::from);
         data.join("kiln")
     }
 
     /// Docker's configuration, which has the credentials of registries.
     pub(crate) fn docker_config(&self) -> PathBuf {
-        self.get("DOCKER_CONFIG").map_or_else(|| self.home().join(".docker"), PathBuf::from).join("config.json")
+        self.get("DOCKER_CONFIG")
+            .map_or_else(|| self.home().join(".docker"), PathBuf::from)
+            .join("config.json")
     }
 
     /// A proxy variable, in lower case first.
     pub(crate) fn proxy(&self, name: &str) -> Option<String> {
-        self.get(name).or_else(|| self.get(&name.to_uppercase())).map(str::to_owned)
+        self.get(name)
+            .or_else(|| self.get(&name.to_uppercase()))
+            .map(str::to_owned)
     }
 }
 

@@ -57,7 +57,11 @@ pub(crate) fn span(seconds: i64) -> String {
 
 /// An image's id: twelve digits, or all with the algorithm.
 pub(crate) fn id(id: &Digest, whole: bool) -> String {
-    if whole { id.to_string() } else { id.hex().chars().take(12).collect() }
+    if whole {
+        id.to_string()
+    } else {
+        id.hex().chars().take(12).collect()
+    }
 }
 
 /// `text` cut to `width` characters, ending in an ellipsis where something was cut.
@@ -76,7 +80,15 @@ mod tests {
 
     #[test]
     fn sizes_have_three_digits() {
-        let table = [(0, "0B"), (999, "999B"), (1_000, "1kB"), (1_234_567, "1.23MB"), (77_800_000, "77.8MB"), (142_000_000, "142MB"), (2_000_000_000, "2GB")];
+        let table = [
+            (0, "0B"),
+            (999, "999B"),
+            (1_000, "1kB"),
+            (1_234_567, "1.23MB"),
+            (77_800_000, "77.8MB"),
+            (142_000_000, "142MB"),
+            (2_000_000_000, "2GB"),
+        ];
         for (bytes, text) in table {
             assert_eq!(size(bytes), text);
         }
@@ -84,7 +96,18 @@ mod tests {
 
     #[test]
     fn spans_are_worded_as_docker_does() {
-        let table = [(0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (100, "About a minute"), (600, "10 minutes"), (3_700, "About an hour"), (7_200, "2 hours"), (90_000, "25 hours"), (1_209_600, "2 weeks"), (63_072_000, "2 years")];
+        let table = [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (100, "About a minute"),
+            (600, "10 minutes"),
+            (3_700, "About an hour"),
+            (7_200, "2 hours"),
+            (90_000, "25 hours"),
+            (1_209_600, "2 weeks"),
+            (63_072_000, "2 years"),
+        ];
         for (seconds, text) in table {
             assert_eq!(span(seconds), text);
         }

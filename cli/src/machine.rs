@@ -39,15 +39,28 @@ impl Machine {
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let environment = Environment::read();
         let config = Config::load(global.config.as_deref(), &environment)?;
-        let root = global.root.clone().or_else(|| config.root.clone()).unwrap_or_else(|| environment.default_root());
+        let root = global
+            .root
+            .clone()
+            .or_else(|| config.root.clone())
+            .unwrap_or_else(|| environment.default_root());
         let ca_bundle = ca_bundle(global.ca_bundle.as_deref().or(config.ca_bundle.as_deref()))?;
         let entered = namespace::enter(&EnterOptions::default()).map_err(kiln_executor::Error::from)?;
-        Ok(Self { environment, config, entered, root, ca_bundle })
+        Ok(Self {
+            environment,
+            config,
+            entered,
+            root,
+            ca_bundle,
+        })
     }
 
     /// Opens the store.
     pub(crate) fn store(&self) -> Result<Arc<Store>, Failure> {
-        let options = StoreOptions { userxattr: self.entered.user_namespace, boot: kiln_cache::boot::id()? };
+        let options = StoreOptions {
+            userxattr: self.entered.user_namespace,
+            boot: kiln_cache::boot::id()?,
+        };
         Ok(Store::open(&self.root, options)?)
     }
 
@@ -58,7 +71,12 @@ impl Machine {
             resolv_conf: resolv_conf(),
         };
         let backend = Arc::new(kiln_executor::Builtin::new()?);
-        Ok(Engine::new(self.store()?, self.client_source(), backend, settings))
+        Ok(Engine::new(
+            self.store()?,
+            self.client_source(),
+            backend,
+            settings,
+        ))
     }
 
     /// How the registry client is made, once something needs it.

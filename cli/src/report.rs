@@ -7,9 +7,13 @@ use std::process::ExitCode;
 
 use kiln_frontend::BuildError;
 use kiln_parser::{Diagnostic, LineIndex, Span};
+use kiln_solver::image::PullError;
 use kiln_solver::{SolveError, StepError, StepFailure};
 
 use crate::exit;
+use crate::progress::visible;
+use crate::signal;
+use crate::style::{Label, Style};
 
 /// A failed command, ready to be shown.
 #[derive(Debug)]
@@ -24,12 +28,20 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure in our own words.
     pub(crate) fn message(message: impl Into<String>) -> Self {
-        Self { code: exit::FAILURE, details: String::new(), message: message.into(), hints: Vec::new() }
+        Self {
+            code: exit::FAILURE,
+            details: String::new(),
+            message: message.into(),
+            hints: Vec::new(),
+        }
     }
 
     /// Wrong arguments.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: exit::USAGE, ..Self::message(message) }
+        Self {
+            code: exit::USAGE,
+            ..Self::message(message)
+        }
     }
 
     /// A failed file operation.
@@ -42,7 +54,26 @@ impl Failure {
     /// An error with its causes.
     pub(crate) fn error(error: &(dyn Error + 'static)) -> Self {
         let failure = Self::message(chain(error));
-        if is_disk_full(error) { failure.hint(DISK_FULL) } else { failure }
+        if is_disk_full(error) {
+            failure.hint(DISK_FULL)
+        } else {
+            failure
+        }
+    }
+
+    /// The user ended it.
+    pub(crate) fn canceled() -> Self {
+        Self::message("canceled").with_code(signal::exit_code())
+    }
+
+    /// The text that is shown.
+    fn render(&self, style: Style) -> String {
+        let mut text = style.excerpt(&self.details);
+        let _ = writeln!(text, "{} {}", style.paint(Label::Error, "ERROR:"), self.message);
+        for hint in &self.hints {
+            let _ = writeln!(text, "{} {hint}", style.paint(Label::Hint, "hint:"));
+        }
+        text
     }
 
     /// Adds what to do about it.
@@ -67,7 +98,7 @@ impl Failure {
         match error {
             BuildError::Dockerfile(diagnostics) => dockerfile(diagnostics, source, name),
             BuildError::Solve(SolveError::Step(step)) => step_failure(step, source, name),
-            BuildError::Solve(SolveError::Canceled) => Self::message("canceled").with_code(exit::INTERRUPTED),
+            BuildError::Solve(SolveError::Canceled) => Self::canceled(),
             other => Self::error(other),
         }
     }
@@ -88,7 +119,6 @@ macro_rules! failure_from {
 failure_from!(
     kiln_cache::Error,
     kiln_executor::Error,
-    kiln_solver::image::PullError,
     kiln_solver::ImportError,
     kiln_solver::SaveError,
     kiln_container::Error,
@@ -96,13 +126,18 @@ failure_from!(
     crate::config::ConfigFileError,
 );
 
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Canceled => Self::canceled(),
+            error => Self::error(&error),
+        }
+    }
+}
+
 /// Prints a failure and gives its exit code.
 pub(crate) fn failure(failure: &Failure) -> ExitCode {
-    let mut text = failure.details.clone();
-    let _ = writeln!(text, "ERROR: {}", failure.message);
-    for hint in &failure.hints {
-        let _ = writeln!(text, "hint: {hint}");
-    }
+    let text = failure.render(Style::of_stderr());
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(failure.code)
@@ -110,8 +145,9 @@ pub(crate) fn failure(failure: &Failure) -> ExitCode {
 
 /// A warning, on standard error.
 pub(crate) fn warning(message: &str) {
+    let label = Style::of_stderr().paint(Label::Warning, "WARN:");
     // Nothing can be done about a closed standard error.
-    let _ = writeln!(std::io::stderr(), "WARN: {message}");
+    let _ = writeln!(std::io::stderr(), "{label} {message}");
 }
 
 fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure {
@@ -121,14 +157,22 @@ fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure 
             details.push_str(&kiln_parser::render(diagnostic, source, name));
         }
     }
-    let first = diagnostics.first().map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
+    let first = diagnostics
+        .first()
+        .map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
     let more = match diagnostics.len() {
         0 | 1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
     let mut failure = Failure::message(format!("failed to solve: {first}{more}"));
     failure.details = details;
-    if let [Diagnostic { hint: Some(hint), span, .. }] = diagnostics
+    if let [
+        Diagnostic {
+            hint: Some(hint),
+            span,
+            ..
+        },
+    ] = diagnostics
         && *span == Span::default()
     {
         failure = failure.hint(hint);
@@ -139,9 +183,8 @@ fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure 
 fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     let (message, hints) = explain(&step.cause);
     let place = match &step.cause {
-        StepFailure::SourceNotFound { span: Some(span), .. } | StepFailure::Source { span: Some(span), .. } => {
-            Some(*span)
-        }
+        StepFailure::SourceNotFound { span: Some(span), .. }
+        | StepFailure::Source { span: Some(span), .. } => Some(*span),
         _ => step.span,
     };
     let mut details = String::new();
@@ -150,14 +193,19 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     {
         let _ = writeln!(details, "------\n > {}:", step.name);
         for line in last_output {
-            let _ = writeln!(details, "{line}");
+            let _ = writeln!(details, "{}", visible(line.as_bytes()));
         }
         let _ = writeln!(details, "------");
     }
     if let Some(span) = place {
-        let span = Span { start: span.start, end: span.end };
+        let span = Span {
+            start: span.start,
+            end: span.end,
+        };
         let diagnostic = Diagnostic::error(span, message.clone());
-        details.push_str(&kiln_parser::render(&diagnostic, source, name));
+        let rendered = kiln_parser::render(&diagnostic, source, name);
+        // Its first line is the message, which comes last here.
+        details.push_str(rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt));
     }
     let mut failure = Failure::message(format!("failed to solve: {message}"));
     if !details.is_empty() {
@@ -172,9 +220,17 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
 fn explain(cause: &StepFailure) -> (String, Vec<String>) {
     let mut hints = Vec::new();
     match cause {
-        StepFailure::Process { log: Some(log), .. } => hints.push(format!("the full log is {}", log.display())),
-        StepFailure::SourceNotFound { ignored_by, similar, .. } => {
-            hints.extend(ignored_by.as_ref().map(|rule| format!("it is excluded by {rule}")));
+        StepFailure::Process { log: Some(log), .. } => {
+            hints.push(format!("the full log is {}", log.display()))
+        }
+        StepFailure::SourceNotFound {
+            ignored_by, similar, ..
+        } => {
+            hints.extend(
+                ignored_by
+                    .as_ref()
+                    .map(|rule| format!("it is excluded by {rule}")),
+            );
             if !similar.is_empty() {
                 hints.push(format!("there is {}", similar.join(", ")));
             }

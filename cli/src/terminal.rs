@@ -23,7 +23,10 @@ pub(crate) fn is_input() -> bool {
 /// The size of this program's terminal.
 pub(crate) fn size() -> Option<WindowSize> {
     let size = tcgetwinsize(std::io::stdout()).ok()?;
-    Some(WindowSize { rows: size.ws_row, columns: size.ws_col })
+    Some(WindowSize {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
 }
 
 /// Passes signals (and, with a terminal, keys and output) on until the process ends.
@@ -33,7 +36,10 @@ pub(crate) fn attend(running: Running, interactive: bool) -> Result<ExitStatus, 
     let output = match &running.terminal {
         None => None,
         Some(terminal) => {
-            let copy = |file: &File| file.try_clone().map_err(|error| Failure::io("use", "the terminal", error));
+            let copy = |file: &File| {
+                file.try_clone()
+                    .map_err(|error| Failure::io("use", "the terminal", error))
+            };
             let raw = if interactive { RawMode::enter() } else { None };
             if interactive {
                 let keys = copy(terminal)?;
@@ -55,10 +61,7 @@ pub(crate) fn attend(running: Running, interactive: bool) -> Result<ExitStatus, 
     Ok(status)
 }
 
-fn spawn(
-    name: &str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<std::thread::JoinHandle<()>, Failure> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, Failure> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     thread.map_err(|error| Failure::io("start", "a thread", error))
 }

@@ -17,6 +17,7 @@ use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, tidy};
 use crate::progress::View;
 use crate::report::{self, Failure};
+use crate::signal::Interrupts;
 
 /// A Dockerfile larger than this is a mistake, such as `-f` on an archive.
 const MAX_DOCKERFILE: u64 = 64 << 20;
@@ -26,25 +27,44 @@ pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failu
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
     let request = request(machine, &arguments)?;
     let engine = machine.engine()?;
+    if let Some(path) = &arguments.iidfile {
+        remove_stale(path)?;
+    }
     let cancel = Cancel::new();
-    crate::signal::cancel_on_interrupt(&cancel)?;
-    let view = View::new(if quiet { Progress::Quiet } else { arguments.progress }, "Building");
+    let view = View::new(
+        if quiet {
+            Progress::Quiet
+        } else {
+            arguments.progress
+        },
+        "Building",
+    );
+    let interrupts = Interrupts::cancel(&cancel, &view)?;
     let reporter = Reporter::new(view.sink());
     let result = build(&engine, &request, &BuildId::new(), &reporter, &cancel);
     view.finish();
+    drop(interrupts);
     for note in engine.take_notes() {
         report::warning(&note);
     }
-    let built = result.map_err(|error| {
-        Failure::build(&error, &request.dockerfile, &request.dockerfile_name)
+    let built = result.map_err(|error| match error {
+        // Whatever a canceled build stumbled over is not what the user wants to know.
+        _ if cancel.is_raised() => Failure::canceled(),
+        error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
     })?;
     if !quiet {
         report::build_warnings(&built.warnings, &request.dockerfile, &request.dockerfile_name);
     }
     for argument in &built.unused_build_args {
-        let suggestion = argument.suggestion.as_ref().map(|name| format!("; did you mean {name}?"));
+        let suggestion = argument
+            .suggestion
+            .as_ref()
+            .map(|name| format!("; did you mean {name}?"));
         let suggestion = suggestion.unwrap_or_default();
-        report::warning(&format!("--build-arg {}: no ARG declares it{suggestion}", argument.name));
+        report::warning(&format!(
+            "--build-arg {}: no ARG declares it{suggestion}",
+            argument.name
+        ));
     }
     if let Some(path) = &arguments.iidfile {
         std::fs::write(path, built.id.to_string()).map_err(|error| Failure::io("write", path, error))?;
@@ -52,17 +72,33 @@ pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failu
     if quiet {
         super::print(&format!("{}\n", built.id))?;
     }
-    if built.steps.iter().any(|step| step.outcome == kiln_solver::StepOutcome::Ran) {
+    if built
+        .steps
+        .iter()
+        .any(|step| step.outcome == kiln_solver::StepOutcome::Ran)
+    {
         tidy(engine.store());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An old id must not be taken for that of a build that fails.
+fn remove_stale(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// Turns what was typed into what it means.
 fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure> {
     let context = context(&arguments.context)?;
     let (dockerfile, dockerfile_name, dockerfile_path) = dockerfile(arguments, &context)?;
-    let names = arguments.tags.iter().map(|tag| name(tag)).collect::<Result<Vec<_>, _>>()?;
+    let names = arguments
+        .tags
+        .iter()
+        .map(|tag| name(tag))
+        .collect::<Result<Vec<_>, _>>()?;
     let (target_platform, platform_requested) = super::platform(arguments.platform.as_deref())?;
     let mut options = LowerOptions::new(Platform::host());
     options.target_platform = target_platform;
@@ -80,7 +116,11 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         context,
         options,
         names,
-        pull: if arguments.pull { PullPolicy::Always } else { PullPolicy::Missing },
+        pull: if arguments.pull {
+            PullPolicy::Always
+        } else {
+            PullPolicy::Missing
+        },
         jobs: arguments.jobs.max(1),
     })
 }
@@ -88,14 +128,19 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
 fn context(path: &Path) -> Result<PathBuf, Failure> {
     let text = path.to_string_lossy();
     if text == "-" || text.contains("://") || text.starts_with("git@") {
-        return Err(Failure::usage(format!("context {text}: only folders are supported as build context yet")));
+        return Err(Failure::usage(format!(
+            "context {text}: only folders are supported as build context yet"
+        )));
     }
-    let absolute = std::fs::canonicalize(path)
-        .map_err(|error| Failure::io("open the build context", path, error))?;
+    let absolute =
+        std::fs::canonicalize(path).map_err(|error| Failure::io("open the build context", path, error))?;
     if absolute.is_dir() {
         Ok(absolute)
     } else {
-        Err(Failure::message(format!("the build context {} is not a folder", path.display())))
+        Err(Failure::message(format!(
+            "the build context {} is not a folder",
+            path.display()
+        )))
     }
 }
 
@@ -111,12 +156,20 @@ fn dockerfile(arguments: &Build, context: &Path) -> Result<(Vec<u8>, String, Opt
             let usual = context.join("Dockerfile");
             // Docker takes the name in small letters, too.
             let small = context.join("dockerfile");
-            if !usual.exists() && small.exists() { small } else { usual }
+            if !usual.exists() && small.exists() {
+                small
+            } else {
+                usual
+            }
         }
     };
     let mut file = std::fs::File::open(&path).map_err(|error| not_found(&path, error))?;
     let bytes = read(&mut file, &path)?;
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned();
     Ok((bytes, name, Some(path)))
 }
 
@@ -127,7 +180,10 @@ fn read(reader: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::io("read the Dockerfile", path, error))?;
     if bytes.len() as u64 > MAX_DOCKERFILE {
-        return Err(Failure::message(format!("{} is larger than any Dockerfile", path.display())));
+        return Err(Failure::message(format!(
+            "{} is larger than any Dockerfile",
+            path.display()
+        )));
     }
     Ok(bytes)
 }
@@ -137,16 +193,34 @@ fn not_found(path: &Path, error: std::io::Error) -> Failure {
     if error.kind() != std::io::ErrorKind::NotFound {
         return Failure::io("read the Dockerfile", path, error);
     }
-    let failure = Failure::message(format!("failed to read the Dockerfile: {} does not exist", path.display()));
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(folder) else { return failure };
+    let failure = Failure::message(format!(
+        "failed to read the Dockerfile: {} does not exist",
+        path.display()
+    ));
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return failure;
+    };
     let mut near: Vec<String> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.file_name().to_string_lossy().into_owned()))
-        .filter(|name| name.to_lowercase().contains("dockerfile") || name.to_lowercase().contains("containerfile"))
+        .filter_map(|entry| {
+            entry
+                .ok()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        })
+        .filter(|name| {
+            name.to_lowercase().contains("dockerfile") || name.to_lowercase().contains("containerfile")
+        })
         .filter(|name| !name.ends_with(".dockerignore"))
         .collect();
     near.sort();
-    if near.is_empty() { failure } else { failure.hint(format!("there is {}; name it with -f", near.join(", "))) }
+    if near.is_empty() {
+        failure
+    } else {
+        failure.hint(format!("there is {}; name it with -f", near.join(", ")))
+    }
 }
 
 /// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` of the context.
@@ -159,7 +233,11 @@ fn ignore_file(dockerfile: Option<&Path>, context: &Path) -> Result<Option<(Stri
     for path in specific.into_iter().chain([context.join(".dockerignore")]) {
         match std::fs::read(&path) {
             Ok(bytes) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 return Ok(Some((name, bytes)));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -170,10 +248,13 @@ fn ignore_file(dockerfile: Option<&Path>, context: &Path) -> Result<Option<(Stri
 }
 
 fn name(text: &str) -> Result<Reference, Failure> {
-    let reference: Reference =
-        text.parse().map_err(|error| Failure::usage(format!("invalid tag {text:?}: {error}")))?;
+    let reference: Reference = text
+        .parse()
+        .map_err(|error| Failure::usage(format!("invalid tag {text:?}: {error}")))?;
     if reference.digest.is_some() {
-        return Err(Failure::usage(format!("invalid tag {text:?}: a digest cannot be given to an image")));
+        return Err(Failure::usage(format!(
+            "invalid tag {text:?}: a digest cannot be given to an image"
+        )));
     }
     Ok(reference)
 }
@@ -185,7 +266,10 @@ fn build_args(machine: &Machine, arguments: &[String]) -> BTreeMap<String, Optio
         .iter()
         .map(|argument| match argument.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (argument.clone(), machine.environment.get_raw(argument).map(str::to_owned)),
+            None => (
+                argument.clone(),
+                machine.environment.get_raw(argument).map(str::to_owned),
+            ),
         })
         .collect()
 }
@@ -208,6 +292,8 @@ fn network(text: &str) -> Result<NetworkMode, Failure> {
         // Until networks of Kiln's own exist, the default is the host's.
         "default" | "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
-        other => Err(Failure::usage(format!("--network {other}: expected default, host or none"))),
+        other => Err(Failure::usage(format!(
+            "--network {other}: expected default, host or none"
+        ))),
     }
 }

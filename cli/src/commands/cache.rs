@@ -22,7 +22,9 @@ pub(crate) fn run(machine: &Machine, command: &Cache) -> Result<ExitCode, Failur
 fn check(machine: &Machine, arguments: &CacheVerify) -> Result<ExitCode, Failure> {
     let as_json = super::is_json(arguments.format.as_deref(), "text")?;
     let store = machine.store()?;
-    let options = verify::Options { owners_and_devices: !machine.entered.user_namespace };
+    let options = verify::Options {
+        owners_and_devices: !machine.entered.user_namespace,
+    };
     let report = verify::run(&store, options, &|_| {})?;
     let mut text = String::new();
     if as_json {
@@ -51,7 +53,15 @@ fn check(machine: &Machine, arguments: &CacheVerify) -> Result<ExitCode, Failure
         for damage in &report.damage {
             let _ = writeln!(text, "damaged: {damage}");
         }
-        let _ = writeln!(text, "{}", if report.damage.is_empty() { "no damage" } else { "damage found" });
+        let _ = writeln!(
+            text,
+            "{}",
+            if report.damage.is_empty() {
+                "no damage"
+            } else {
+                "damage found"
+            }
+        );
     }
     if arguments.repair && !report.damage.is_empty() {
         for warning in verify::repair(&store, &report)? {
@@ -60,5 +70,9 @@ fn check(machine: &Machine, arguments: &CacheVerify) -> Result<ExitCode, Failure
     }
     super::print(&text)?;
     let repaired = report.damage.is_empty() || arguments.repair;
-    Ok(if repaired { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })
+    Ok(if repaired {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILURE)
+    })
 }

@@ -34,7 +34,11 @@ pub(crate) fn run(machine: &Machine, arguments: &History) -> Result<ExitCode, Fa
     let mut table = Table::new(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
     let mut text = String::new();
     for (position, (entry, size)) in rows.iter().enumerate() {
-        let id = if position == 0 { format::id(&record.id, arguments.no_trunc) } else { "<missing>".to_owned() };
+        let id = if position == 0 {
+            format::id(&record.id, arguments.no_trunc)
+        } else {
+            "<missing>".to_owned()
+        };
         let command = entry.created_by.clone().unwrap_or_default();
         let comment = entry.comment.clone().unwrap_or_default();
         if arguments.quiet {
@@ -46,11 +50,19 @@ pub(crate) fn run(machine: &Machine, arguments: &History) -> Result<ExitCode, Fa
             });
             text.push_str(&format!("{value}\n"));
         } else {
-            let shown = if arguments.no_trunc { command } else { format::ellipsis(&command, COMMAND_WIDTH) };
+            let shown = if arguments.no_trunc {
+                command
+            } else {
+                format::ellipsis(&command, COMMAND_WIDTH)
+            };
             let created = format::ago(entry.created.as_deref(), now);
             table.row(vec![id, created, shown, format::size(*size), comment]);
         }
     }
-    super::print(&if arguments.quiet || as_json { text } else { table.render() })?;
+    super::print(&if arguments.quiet || as_json {
+        text
+    } else {
+        table.render()
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -28,18 +28,28 @@ pub(crate) fn run(machine: &Machine, arguments: &Images) -> Result<ExitCode, Fai
     let store = machine.store()?;
     let mut records = store.images().list()?;
     // Newest first, as Docker lists them.
-    records.sort_by(|one, other| other.created.cmp(&one.created).then_with(|| one.names.cmp(&other.names)));
+    records.sort_by(|one, other| {
+        other
+            .created
+            .cmp(&one.created)
+            .then_with(|| one.names.cmp(&other.names))
+    });
     let mut rows: Vec<Row<'_>> = records.iter().flat_map(rows).collect();
     if let Some(name) = &arguments.name {
         let (repository, tag) = filter(name)?;
         rows.retain(|row| row.repository == repository && tag.as_ref().is_none_or(|tag| row.tag == *tag));
     }
     let text = if arguments.quiet {
-        let mut ids: Vec<String> = rows.iter().map(|row| format::id(&row.record.id, arguments.no_trunc)).collect();
+        let mut ids: Vec<String> = rows
+            .iter()
+            .map(|row| format::id(&row.record.id, arguments.no_trunc))
+            .collect();
         ids.dedup();
         ids.iter().map(|id| format!("{id}\n")).collect()
     } else if json {
-        rows.iter().map(|row| format!("{}\n", as_json(row, arguments.no_trunc))).collect()
+        rows.iter()
+            .map(|row| format!("{}\n", as_json(row, arguments.no_trunc)))
+            .collect()
     } else {
         table(&rows, arguments)
     };
@@ -56,7 +66,12 @@ fn rows(record: &ImageRecord) -> Vec<Row<'_>> {
             .and_then(|digest| digest.split_once('@'))
             .map_or(NONE, |(name, _)| name)
             .to_owned();
-        return vec![Row { record, repository, tag: NONE.to_owned(), digest: digest_of(record, None) }];
+        return vec![Row {
+            record,
+            repository,
+            tag: NONE.to_owned(),
+            digest: digest_of(record, None),
+        }];
     }
     references
         .iter()

@@ -17,22 +17,40 @@ pub(crate) fn run(machine: &Machine, arguments: &Import) -> Result<ExitCode, Fai
     let name: Option<Reference> = arguments
         .name
         .as_ref()
-        .map(|name| name.parse().map_err(|error| Failure::usage(format!("invalid name {name:?}: {error}"))))
+        .map(|name| {
+            name.parse()
+                .map_err(|error| Failure::usage(format!("invalid name {name:?}: {error}")))
+        })
         .transpose()?;
-    let config = kiln_frontend::changed_config(&arguments.changes, &platform).map_err(|error| {
-        Failure::usage(format!("--change {:?}: {}", error.instruction, error.message))
-    })?;
+    let config = kiln_frontend::changed_config(&arguments.changes, &platform)
+        .map_err(|error| Failure::usage(format!("--change {:?}: {}", error.instruction, error.message)))?;
     let from_stdin = arguments.file.as_os_str() == "-";
     let reader: Box<dyn Read + Send> = if from_stdin {
         Box::new(std::io::stdin())
     } else {
-        let file = File::open(&arguments.file).map_err(|error| Failure::io("open", &arguments.file, error))?;
+        let file =
+            File::open(&arguments.file).map_err(|error| Failure::io("open", &arguments.file, error))?;
         Box::new(file)
     };
-    let source = if from_stdin { "-".to_owned() } else { arguments.file.display().to_string() };
-    let comment = arguments.message.clone().unwrap_or_else(|| format!("Imported from {source}"));
+    let source = if from_stdin {
+        "-".to_owned()
+    } else {
+        arguments.file.display().to_string()
+    };
+    let comment = arguments
+        .message
+        .clone()
+        .unwrap_or_else(|| format!("Imported from {source}"));
     let engine = machine.engine()?;
-    let id = engine.import(reader, ImportRequest { config, platform, comment, name })?;
+    let id = engine.import(
+        reader,
+        ImportRequest {
+            config,
+            platform,
+            comment,
+            name,
+        },
+    )?;
     super::print(&format!("{id}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -34,7 +34,11 @@ pub(crate) fn run(machine: &Machine, arguments: &Info) -> Result<ExitCode, Failu
     let _ = writeln!(text, "Root:       {}", machine.root.display());
     let _ = writeln!(text, "Images:     {images}");
     let _ = writeln!(text, "Containers: {containers}");
-    let _ = writeln!(text, "Rootless:   {}", if machine.entered.rootless { "yes" } else { "no" });
+    let _ = writeln!(
+        text,
+        "Rootless:   {}",
+        if machine.entered.rootless { "yes" } else { "no" }
+    );
     if let Some(note) = &machine.entered.note {
         let _ = writeln!(text, "            {note}");
     }
@@ -43,7 +47,11 @@ pub(crate) fn run(machine: &Machine, arguments: &Info) -> Result<ExitCode, Failu
     let mut table = Table::new(&["", "FEATURE", "DETAIL", "NEEDED FOR"]);
     for feature in &features.features {
         let mark = if feature.available { "yes" } else { "NO" };
-        let detail = feature.detail.clone().or_else(|| feature.why_not.clone()).unwrap_or_default();
+        let detail = feature
+            .detail
+            .clone()
+            .or_else(|| feature.why_not.clone())
+            .unwrap_or_default();
         let needed = if feature.available {
             feature.needed_for.to_owned()
         } else {

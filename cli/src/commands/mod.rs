@@ -66,7 +66,14 @@ fn is_json(format: Option<&str>, other: &str) -> Result<bool, Failure> {
         None => Ok(false),
         Some("json") => Ok(true),
         Some(text) if text == other => Ok(false),
-        Some(text) => Err(Failure::usage(format!("--format {text}: expected {other} or json"))),
+        Some(text) if text.contains("{{") || text.starts_with("table ") => Err(Failure::usage(format!(
+            "--format {text:?}: Go templates are not supported yet"
+        ))
+        .hint("use --format json, and jq to pick from it")),
+        Some(text) if other == "json" => Err(Failure::usage(format!("--format {text:?}: expected json"))),
+        Some(text) => Err(Failure::usage(format!(
+            "--format {text:?}: expected {other} or json"
+        ))),
     }
 }
 
@@ -74,12 +81,13 @@ fn is_json(format: Option<&str>, other: &str) -> Result<bool, Failure> {
 fn platform(text: Option<&str>) -> Result<(Platform, bool), Failure> {
     match text.filter(|text| !text.is_empty()) {
         None => Ok((Platform::host(), false)),
-        Some(text) if text.contains(',') => {
-            Err(Failure::usage(format!("--platform {text}: one platform at a time is supported")))
-        }
+        Some(text) if text.contains(',') => Err(Failure::usage(format!(
+            "--platform {text}: one platform at a time is supported"
+        ))),
         Some(text) => {
-            let platform: Platform =
-                text.parse().map_err(|error| Failure::usage(format!("--platform {text}: {error}")))?;
+            let platform: Platform = text
+                .parse()
+                .map_err(|error| Failure::usage(format!("--platform {text}: {error}")))?;
             Ok((platform.normalized(), true))
         }
     }

@@ -25,9 +25,17 @@ pub(crate) fn run(machine: &Machine, arguments: &Ps) -> Result<ExitCode, Failure
     let mut table = Table::new(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"]);
     let mut text = String::new();
     for state in shown {
-        let id: String = if arguments.no_trunc { state.id.clone() } else { state.id.chars().take(12).collect() };
+        let id: String = if arguments.no_trunc {
+            state.id.clone()
+        } else {
+            state.id.chars().take(12).collect()
+        };
         let command = state.command.join(" ");
-        let command = if arguments.no_trunc { command } else { format::ellipsis(&command, COMMAND_WIDTH) };
+        let command = if arguments.no_trunc {
+            command
+        } else {
+            format::ellipsis(&command, COMMAND_WIDTH)
+        };
         let created = format::ago(Some(&state.created), jiff::Timestamp::now());
         let status = status(state);
         if arguments.quiet {
@@ -40,10 +48,21 @@ pub(crate) fn run(machine: &Machine, arguments: &Ps) -> Result<ExitCode, Failure
             text.push_str(&format!("{value}\n"));
         } else {
             let command = format!("\"{command}\"");
-            table.row(vec![id, state.options.image_name.clone(), command, created, status, state.name.clone()]);
+            table.row(vec![
+                id,
+                state.options.image_name.clone(),
+                command,
+                created,
+                status,
+                state.name.clone(),
+            ]);
         }
     }
-    super::print(&if arguments.quiet || as_json { text } else { table.render() })?;
+    super::print(&if arguments.quiet || as_json {
+        text
+    } else {
+        table.render()
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,7 +14,10 @@ pub(crate) fn run(machine: &Machine, arguments: &Rm) -> Result<ExitCode, Failure
     let containers = Containers::new(&machine.store()?);
     let mut failed = false;
     for name in &arguments.containers {
-        match containers.find(name).and_then(|container| container.remove(arguments.force)) {
+        match containers
+            .find(name)
+            .and_then(|container| container.remove(arguments.force))
+        {
             Ok(()) => super::print(&format!("{name}\n"))?,
             Err(kiln_container::Error::NotFound(_)) if arguments.force => {}
             Err(error) => {
@@ -23,5 +26,9 @@ pub(crate) fn run(machine: &Machine, arguments: &Rm) -> Result<ExitCode, Failure
             }
         }
     }
-    Ok(if failed { ExitCode::from(exit::FAILURE) } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::from(exit::FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
 }

@@ -14,7 +14,10 @@ pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failur
     for image in &arguments.images {
         match store.images().remove(image, arguments.force) {
             Ok(removed) => {
-                let untagged = removed.untagged.iter().map(|name| format!("Untagged: {}\n", familiar(name)));
+                let untagged = removed
+                    .untagged
+                    .iter()
+                    .map(|name| format!("Untagged: {}\n", familiar(name)));
                 let deleted = removed.deleted.iter().map(|id| format!("Deleted: {id}\n"));
                 super::print(&untagged.chain(deleted).collect::<String>())?;
             }
@@ -25,9 +28,14 @@ pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failur
             }
         }
     }
-    Ok(if failed { ExitCode::from(exit::FAILURE) } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::from(exit::FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn familiar(name: &str) -> String {
-    name.parse::<kiln_image::Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+    name.parse::<kiln_image::Reference>()
+        .map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }

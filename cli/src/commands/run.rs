@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use kiln_container::{Container, Containers, RunOptions, Volume};
 use kiln_executor::{ExitStatus, Running, Stdio, Stream};
 use kiln_image::{ImageConfig, Reference};
+use kiln_solver::Engine;
 use kiln_solver::image::PullPolicy;
-use kiln_solver::{Cancel, Engine};
 
 use crate::arguments::{Progress, PullWhen, Run};
 use crate::exit;
@@ -58,21 +58,33 @@ fn start(machine: &Machine, arguments: &Run) -> Result<ExitCode, Failure> {
 }
 
 /// The image's id and configuration; pulled first when that is needed.
-fn image_of(engine: &Engine, image: &str, arguments: &Run) -> Result<(kiln_image::Digest, ImageConfig), Failure> {
+fn image_of(
+    engine: &Engine,
+    image: &str,
+    arguments: &Run,
+) -> Result<(kiln_image::Digest, ImageConfig), Failure> {
     let policy = match arguments.pull {
         PullWhen::Always => PullPolicy::Always,
         PullWhen::Missing => PullPolicy::Missing,
         PullWhen::Never => PullPolicy::Never,
     };
     let store = engine.store();
-    let mut record = if policy == PullPolicy::Always { None } else { store.images().get(image)? };
+    let mut record = if policy == PullPolicy::Always {
+        None
+    } else {
+        store.images().get(image)?
+    };
     if record.is_none() {
-        let reference: Reference =
-            image.parse().map_err(|error| Failure::usage(format!("invalid image name {image:?}: {error}")))?;
+        let reference: Reference = image
+            .parse()
+            .map_err(|error| Failure::usage(format!("invalid image name {image:?}: {error}")))?;
         let (platform, requested) = super::platform(arguments.platform.as_deref())?;
-        let cancel = Cancel::new();
-        crate::signal::cancel_on_interrupt(&cancel)?;
-        super::pull::pull(engine, &reference, (&platform, requested), policy, Progress::Auto, &cancel)?;
+        let progress = if arguments.quiet {
+            Progress::Quiet
+        } else {
+            Progress::Auto
+        };
+        super::pull::pull(engine, &reference, (&platform, requested), policy, progress)?;
         record = store.images().get(image)?;
     }
     let record = record.ok_or_else(|| Failure::message(format!("no such image: {image}")))?;
@@ -86,7 +98,10 @@ fn environment(machine: &Machine, variables: &[String]) -> Vec<String> {
         .iter()
         .filter_map(|variable| match variable.split_once('=') {
             Some(_) => Some(variable.clone()),
-            None => machine.environment.get_raw(variable).map(|value| format!("{variable}={value}")),
+            None => machine
+                .environment
+                .get_raw(variable)
+                .map(|value| format!("{variable}={value}")),
         })
         .collect()
 }
@@ -111,7 +126,9 @@ fn host_network(text: &str) -> Result<bool, Failure> {
     match text {
         "host" | "default" => Ok(true),
         "none" => Ok(false),
-        other => Err(Failure::usage(format!("--network {other}: only host and none are supported yet"))),
+        other => Err(Failure::usage(format!(
+            "--network {other}: only host and none are supported yet"
+        ))),
     }
 }
 
@@ -124,15 +141,25 @@ fn foreground(
     let stdio = if arguments.tty {
         Stdio::Terminal(terminal::size())
     } else {
-        let stdin = if arguments.interactive { Stream::Inherit } else { Stream::Null };
-        Stdio::Streams { stdin, stdout: Stream::Inherit, stderr: Stream::Inherit }
+        let stdin = if arguments.interactive {
+            Stream::Inherit
+        } else {
+            Stream::Null
+        };
+        Stdio::Streams {
+            stdin,
+            stdout: Stream::Inherit,
+            stderr: Stream::Inherit,
+        }
     };
     let backend = kiln_executor::Builtin::new()?;
     let resolv_conf = crate::machine::resolv_conf();
-    let running: Running = container.start(&backend, &config.config, stdio, &resolv_conf).map_err(|error| {
-        let code = error.exit_code();
-        Failure::error(&error).with_code(code)
-    })?;
+    let running: Running = container
+        .start(&backend, &config.config, stdio, &resolv_conf)
+        .map_err(|error| {
+            let code = error.exit_code();
+            Failure::error(&error).with_code(code)
+        })?;
     let status = terminal::attend(running, arguments.interactive)?;
     container.ended(status)?;
     Ok(status)

@@ -22,9 +22,13 @@ pub(crate) fn run(machine: &Machine, arguments: &Save) -> Result<ExitCode, Failu
     match &arguments.output {
         Some(path) => to_file(&engine, &arguments.images, form, path)?,
         None if std::io::stdout().is_terminal() => {
-            return Err(Failure::usage("an archive is not written to a terminal").hint("use -o FILE, or redirect"));
+            return Err(
+                Failure::usage("an archive is not written to a terminal").hint("use -o FILE, or redirect")
+            );
         }
-        None => engine.save(&arguments.images, form, BufWriter::new(std::io::stdout().lock())).map(drop)?,
+        None => engine
+            .save(&arguments.images, form, BufWriter::new(std::io::stdout().lock()))
+            .map(drop)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,7 +16,10 @@ pub(crate) fn run(machine: &Machine, arguments: &Tag) -> Result<ExitCode, Failur
         .parse()
         .map_err(|error| Failure::usage(format!("invalid name {:?}: {error}", arguments.target)))?;
     if target.digest.is_some() {
-        return Err(Failure::usage(format!("invalid name {:?}: a digest cannot be given", arguments.target)));
+        return Err(Failure::usage(format!(
+            "invalid name {:?}: a digest cannot be given",
+            arguments.target
+        )));
     }
     let record = store.images().require(&arguments.source)?;
     store.images().tag(&record.id, &target.to_string())?;
