@@ -78,15 +78,34 @@ pub(crate) fn command_name(arguments: &[OsString]) -> Option<String> {
 
 /// Options before or after the command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Folder of images, layers and cache [default: /var/lib/kiln for root, ~/.local/share/kiln otherwise]
-    #[arg(long, value_name = "DIR", global = true, env = "KILN_ROOT")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "KILN_ROOT",
+        hide_env_values = true
+    )]
     pub(crate) root: Option<PathBuf>,
     /// Configuration file [default: /etc/kiln/config.toml, then ~/.config/kiln/config.toml]
-    #[arg(long, value_name = "FILE", global = true, env = "KILN_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "KILN_CONFIG",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Certificates that RUN steps trust beside the image's own: a bundle file, or `host` for this machine's
-    #[arg(long, value_name = "FILE|host", global = true, env = "KILN_CA_BUNDLE")]
+    #[arg(
+        long,
+        value_name = "FILE|host",
+        global = true,
+        env = "KILN_CA_BUNDLE",
+        hide_env_values = true
+    )]
     pub(crate) ca_bundle: Option<String>,
 }
 
@@ -174,13 +193,26 @@ pub(crate) struct Build {
     #[arg(long)]
     pub(crate) pull: bool,
     /// Platform of the image, for example linux/amd64
-    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env_values = true
+    )]
     pub(crate) platform: Option<String>,
     /// Network of RUN steps
     #[arg(long, value_name = "default|host|none", default_value = "default")]
     pub(crate) network: String,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    /// How progress is shown: tty, plain, quiet, rawjson, or auto (tty on a terminal, else plain)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS",
+        hide_env_values = true,
+        hide_possible_values = true
+    )]
     pub(crate) progress: Progress,
     /// Print the image's id and nothing else
     #[arg(short, long)]
@@ -207,6 +239,7 @@ pub(crate) struct Build {
 #[derive(Debug, Args)]
 #[command(
     disable_help_flag = true,
+    override_usage = "kiln run [OPTIONS] IMAGE [COMMAND] [ARG...]",
     after_help = "Examples:\n  kiln run --rm busybox echo hello\n  kiln run --rm -it -v \"$PWD:/src\" -w /src python:3.11-slim bash\n\n\
                         Exit code: the command's own; 125 when the container could not be made, 126 when the command \
                         cannot be executed, 127 when it is not found."
@@ -246,10 +279,21 @@ pub(crate) struct Run {
     #[arg(long, alias = "net", value_name = "host|none", default_value = "host")]
     pub(crate) network: String,
     /// When the registry is asked for the image
-    #[arg(long, value_enum, default_value = "missing")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "always|missing|never",
+        default_value = "missing",
+        hide_possible_values = true
+    )]
     pub(crate) pull: PullWhen,
     /// Platform of the image
-    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env_values = true
+    )]
     pub(crate) platform: Option<String>,
     /// Do not show the progress of pulling
     #[arg(short, long)]
@@ -258,11 +302,7 @@ pub(crate) struct Run {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
     /// Image, then the command and its arguments, which are left as they are
-    #[arg(
-        value_name = "IMAGE [COMMAND] [ARG...]",
-        required = true,
-        trailing_var_arg = true
-    )]
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
     pub(crate) image_and_command: Vec<String>,
 }
 
@@ -370,7 +410,12 @@ pub(crate) struct Inspect {
     #[arg(short, long, value_name = "json")]
     pub(crate) format: Option<String>,
     /// Look for this only [default: a container, else an image]
-    #[arg(long = "type", value_enum)]
+    #[arg(
+        long = "type",
+        value_enum,
+        value_name = "container|image",
+        hide_possible_values = true
+    )]
     pub(crate) kind: Option<Kind>,
     /// Names or ids
     #[arg(value_name = "NAME", required = true)]
@@ -402,7 +447,12 @@ pub(crate) struct Pull {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Platform of the image
-    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env_values = true
+    )]
     pub(crate) platform: Option<String>,
     /// Names
     #[arg(value_name = "NAME", required = true)]
@@ -421,7 +471,12 @@ pub(crate) struct Import {
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
     /// Platform of the image
-    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env_values = true
+    )]
     pub(crate) platform: Option<String>,
     /// The tar, compressed or not; `-` for standard input
     pub(crate) file: PathBuf,
@@ -447,8 +502,14 @@ pub(crate) struct Save {
     /// The archive [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The archive's form
-    #[arg(long, value_enum, default_value = "docker")]
+    /// The archive's form; what `docker load` takes is an OCI layout, too
+    #[arg(
+        long,
+        value_enum,
+        value_name = "docker|oci",
+        default_value = "docker",
+        hide_possible_values = true
+    )]
     pub(crate) format: ArchiveFormat,
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]

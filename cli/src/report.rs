@@ -47,7 +47,8 @@ impl Failure {
     /// A failed file operation.
     pub(crate) fn io(action: &str, path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
         let full = source.kind() == std::io::ErrorKind::StorageFull;
-        let failure = Self::message(format!("cannot {action} {}: {source}", path.as_ref().display()));
+        let path = path.as_ref().display();
+        let failure = Self::message(format!("cannot {action} {path}: {}", reason(&source.to_string())));
         if full { failure.hint(DISK_FULL) } else { failure }
     }
 
@@ -151,31 +152,37 @@ pub(crate) fn warning(message: &str) {
 }
 
 fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure {
-    let mut details = String::new();
-    for diagnostic in diagnostics {
-        if diagnostic.span != Span::default() {
-            details.push_str(&kiln_parser::render(diagnostic, source, name));
-        }
+    if let [only] = diagnostics {
+        return single(only, source, name);
     }
     let first = diagnostics
         .first()
         .map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
-    let more = match diagnostics.len() {
-        0 | 1 => String::new(),
-        count => format!(" (and {} more)", count - 1),
-    };
-    let mut failure = Failure::message(format!("failed to solve: {first}{more}"));
-    failure.details = details;
-    if let [
-        Diagnostic {
-            hint: Some(hint),
-            span,
-            ..
-        },
-    ] = diagnostics
-        && *span == Span::default()
-    {
-        failure = failure.hint(hint);
+    let more = diagnostics.len().saturating_sub(1);
+    let mut failure = Failure::message(format!("failed to solve: {first} (and {more} more)"));
+    for diagnostic in diagnostics {
+        failure
+            .details
+            .push_str(&kiln_parser::render(diagnostic, source, name));
+    }
+    failure
+}
+
+/// The place comes first, message and hint last, where the eye is.
+fn single(diagnostic: &Diagnostic, source: &[u8], name: &str) -> Failure {
+    let mut failure = Failure::message(format!("failed to solve: {}", diagnostic.message));
+    failure.hints.extend(diagnostic.hint.clone());
+    let is_placed = diagnostic.span != Span::default();
+    if is_placed {
+        let silent = Diagnostic {
+            hint: None,
+            ..diagnostic.clone()
+        };
+        let rendered = kiln_parser::render(&silent, source, name);
+        // Its first line is the message.
+        failure
+            .details
+            .push_str(rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt));
     }
     failure
 }
@@ -197,23 +204,13 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
         }
         let _ = writeln!(details, "------");
     }
-    if let Some(span) = place {
-        let span = Span {
-            start: span.start,
-            end: span.end,
-        };
-        let diagnostic = Diagnostic::error(span, message.clone());
-        let rendered = kiln_parser::render(&diagnostic, source, name);
-        // Its first line is the message, which comes last here.
-        details.push_str(rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt));
-    }
-    let mut failure = Failure::message(format!("failed to solve: {message}"));
-    if !details.is_empty() {
-        failure.details = details;
-    }
-    for hint in hints {
-        failure = failure.hint(hint);
-    }
+    let span = place.map_or_else(Span::default, |span| Span {
+        start: span.start,
+        end: span.end,
+    });
+    let mut failure = single(&Diagnostic::error(span, message), source, name);
+    failure.details.insert_str(0, &details);
+    failure.hints = hints;
     failure
 }
 
@@ -245,16 +242,29 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
 
 /// An error with its causes, in one line, without saying anything twice.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = reason(&error.to_string());
     let mut next = error.source();
     while let Some(source) = next {
-        let source_text = source.to_string();
-        if !text.contains(&source_text) {
+        let source_text = reason(&source.to_string());
+        if !text.to_lowercase().contains(&source_text.to_lowercase()) {
             let _ = write!(text, ": {source_text}");
         }
         next = source.source();
     }
     text
+}
+
+/// A message without what only programmers read: the number of a system error, the class of an HTTP error.
+fn reason(message: &str) -> String {
+    let message = message
+        .strip_prefix("io: ")
+        .or(message.strip_prefix("other: "))
+        .unwrap_or(message);
+    let Some((before, rest)) = message.split_once(" (os error ") else {
+        return message.to_owned();
+    };
+    let after = rest.split_once(')').map_or("", |(_, after)| after);
+    format!("{before}{after}")
 }
 
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {

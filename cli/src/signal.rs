@@ -10,12 +10,20 @@ use crate::exit;
 use crate::progress::View;
 use crate::report::Failure;
 
-/// The exit code that the first signal asks for.
-static EXIT_CODE: AtomicU8 = AtomicU8::new(exit::INTERRUPTED);
+/// The exit code that the first signal asks for: 128 + its number. Zero when none came.
+static EXIT_CODE: AtomicU8 = AtomicU8::new(0);
 
-/// The exit code of a command that a signal ended: 128 + its number.
+/// Whether a signal asked this command to end.
+pub(crate) fn came() -> bool {
+    EXIT_CODE.load(Ordering::Relaxed) != 0
+}
+
+/// The exit code of a canceled command.
 pub(crate) fn exit_code() -> u8 {
-    EXIT_CODE.load(Ordering::Relaxed)
+    match EXIT_CODE.load(Ordering::Relaxed) {
+        0 => exit::INTERRUPTED,
+        code => code,
+    }
 }
 
 /// While this lives, the first signal cancels cleanly: processes are killed, temporary files go. The second one
@@ -36,7 +44,7 @@ impl Interrupts {
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
-                    if cancel.is_raised() {
+                    if came() {
                         view.finish();
                         signal_hook::low_level::exit(i32::from(exit_code()));
                     }

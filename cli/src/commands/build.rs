@@ -49,7 +49,7 @@ pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failu
     }
     let built = result.map_err(|error| match error {
         // Whatever a canceled build stumbled over is not what the user wants to know.
-        _ if cancel.is_raised() => Failure::canceled(),
+        _ if crate::signal::came() => Failure::canceled(),
         error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
     })?;
     if !quiet {

@@ -50,6 +50,8 @@ pub(crate) fn run(machine: &Machine, arguments: &History) -> Result<ExitCode, Fa
             });
             text.push_str(&format!("{value}\n"));
         } else {
+            // A heredoc has several lines, a cell has one.
+            let command = crate::progress::visible(command.as_bytes());
             let shown = if arguments.no_trunc {
                 command
             } else {

@@ -47,7 +47,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Ps) -> Result<ExitCode, Failure
             });
             text.push_str(&format!("{value}\n"));
         } else {
-            let command = format!("\"{command}\"");
+            let command = format!("\"{}\"", crate::progress::visible(command.as_bytes()));
             table.row(vec![
                 id,
                 state.options.image_name.clone(),

@@ -1,7 +1,17 @@
 //! Lines out of a process's output, which comes in pieces of any length.
 
+use kiln_solver::event::Stream;
+
 /// An unended line that grows beyond this is shown as it is: a process may never write a newline.
 const LONGEST: usize = 64 << 10;
+
+/// The place of a stream's buffer: lines of the two streams must not flow into each other.
+pub(super) fn stream_index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
 
 /// Collects bytes until a line is complete. A carriage return starts the line over, as on a terminal.
 #[derive(Debug, Default)]

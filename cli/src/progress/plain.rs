@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kiln_solver::event::{Event, EventKind, TaskId};
 
-use super::lines::{LineBuffer, visible};
+use super::lines::{LineBuffer, stream_index, visible};
 use crate::format;
 
 /// The progress of one part is shown this often.
@@ -39,7 +39,8 @@ struct TaskState {
     /// Given when the task is first shown.
     number: Option<usize>,
     started: Duration,
-    output: LineBuffer,
+    /// Of each stream.
+    output: [LineBuffer; 2],
     /// Lines that have not been shown yet, and since when they wait.
     waiting: Vec<String>,
     since: Option<Duration>,
@@ -74,7 +75,7 @@ impl Plain {
                     name: visible(name.as_bytes()),
                     number: None,
                     started: elapsed,
-                    output: LineBuffer::default(),
+                    output: Default::default(),
                     waiting: Vec::new(),
                     since: None,
                     parts: BTreeMap::new(),
@@ -88,13 +89,12 @@ impl Plain {
                 }
             }
             EventKind::Cached { task } => self.end(task, elapsed, "CACHED"),
-            EventKind::Output { task, data, .. } => {
+            EventKind::Output { task, stream, data } => {
                 let Some(state) = self.tasks.get_mut(&task) else {
                     return;
                 };
                 let seconds = state.seconds(elapsed);
-                let lines = state
-                    .output
+                let lines = state.output[stream_index(stream)]
                     .push(&data)
                     .into_iter()
                     .map(|line| output_line(seconds, &line))
@@ -252,8 +252,8 @@ impl TaskState {
     /// An unended line is a line now. Whether anything waits.
     fn flush(&mut self, elapsed: Duration) -> bool {
         let seconds = self.seconds(elapsed);
-        self.waiting
-            .extend(self.output.rest().map(|line| output_line(seconds, &line)));
+        let rest = self.output.iter_mut().filter_map(LineBuffer::rest);
+        self.waiting.extend(rest.map(|line| output_line(seconds, &line)));
         !self.waiting.is_empty()
     }
 

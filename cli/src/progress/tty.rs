@@ -8,7 +8,7 @@ use std::time::Duration;
 use console::measure_text_width;
 use kiln_solver::event::{Event, EventKind, TaskId};
 
-use super::lines::{LineBuffer, visible};
+use super::lines::{LineBuffer, stream_index, visible};
 use crate::format;
 use crate::style::{Label, Style};
 
@@ -48,7 +48,8 @@ struct TaskState {
     name: String,
     phase: Phase,
     tail: VecDeque<String>,
-    output: LineBuffer,
+    /// Of each stream.
+    output: [LineBuffer; 2],
     parts: BTreeMap<String, Part>,
 }
 
@@ -88,7 +89,7 @@ impl Screen {
                     name: visible(name.as_bytes()),
                     phase: Phase::Waiting,
                     tail: VecDeque::new(),
-                    output: LineBuffer::default(),
+                    output: Default::default(),
                     parts: BTreeMap::new(),
                 };
                 self.tasks.insert(task, state);
@@ -108,9 +109,9 @@ impl Screen {
                 });
                 self.end(task, "CANCELED ", began.unwrap_or_default(), Label::Warning);
             }
-            EventKind::Output { task, data, .. } => {
+            EventKind::Output { task, stream, data } => {
                 if let Some(state) = self.tasks.get_mut(&task) {
-                    state.tail.extend(state.output.push(&data));
+                    state.tail.extend(state.output[stream_index(stream)].push(&data));
                     let surplus = state.tail.len().saturating_sub(TAIL);
                     state.tail.drain(..surplus);
                 }
@@ -266,7 +267,7 @@ impl TaskState {
             lines.push(cut(&format!(" => => and {} more", open.len() - shown), width));
         }
         let room = most.saturating_sub(lines.len());
-        let partial = self.output.partial();
+        let partial: Vec<String> = self.output.iter().filter_map(LineBuffer::partial).collect();
         let tail: Vec<&String> = self.tail.iter().chain(&partial).collect();
         let last = tail.iter().skip(tail.len().saturating_sub(room));
         lines.extend(last.map(|line| cut(&format!(" => => # {line}"), width)));
