@@ -131,6 +131,10 @@ impl From<PullError> for Failure {
     fn from(error: PullError) -> Self {
         match error {
             PullError::Canceled => Self::canceled(),
+            PullError::Registry(error) => match error.hint() {
+                Some(hint) => Self::error(&error).hint(hint),
+                None => Self::error(&error),
+            },
             error => Self::error(&error),
         }
     }
