@@ -9,10 +9,10 @@ use kiln_image::Config;
 use kiln_tree::Root;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::RunOptions;
 use crate::error::{Error, Result, io};
 use crate::name;
 use crate::state::{ContainerState, Status};
-use crate::RunOptions;
 
 /// A killed process is given this long to be gone.
 const KILL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -37,7 +37,10 @@ pub struct Container {
 impl Containers {
     /// The containers of `store`.
     pub fn new(store: &Arc<Store>) -> Self {
-        Self { store: Arc::clone(store), folder: store.root().join("containers") }
+        Self {
+            store: Arc::clone(store),
+            folder: store.root().join("containers"),
+        }
     }
 
     /// Makes a container of the image configuration `image`. Its folder is complete when it appears.
@@ -75,7 +78,11 @@ impl Containers {
             },
             folder,
         };
-        container.lock = Some(container.take_lock()?.ok_or_else(|| Error::Running(container.state.id.clone()))?);
+        container.lock = Some(
+            container
+                .take_lock()?
+                .ok_or_else(|| Error::Running(container.state.id.clone()))?,
+        );
         container.save()?;
         if let Err(error) = self.claim(&container.state) {
             container.delete()?;
@@ -96,7 +103,10 @@ impl Containers {
             let holder = std::fs::read_link(&path).map_err(io("read", &path))?;
             if self.folder.join(&holder).exists() {
                 let id: String = holder.to_string_lossy().chars().take(12).collect();
-                return Err(Error::NameInUse { name: state.name.clone(), id });
+                return Err(Error::NameInUse {
+                    name: state.name.clone(),
+                    id,
+                });
             }
             // The holder's program died between its two steps of removing.
             std::fs::remove_file(&path).map_err(io("remove", &path))?;
@@ -130,8 +140,9 @@ impl Containers {
             .into_iter()
             .filter(|container| container.state.name == text || container.state.id.starts_with(text))
             .collect();
-        if let Some(exact) =
-            matching.iter().position(|container| container.state.name == text || container.state.id == text)
+        if let Some(exact) = matching
+            .iter()
+            .position(|container| container.state.name == text || container.state.id == text)
         {
             return Ok(matching.swap_remove(exact));
         }
@@ -152,8 +163,12 @@ impl Containers {
         };
         let state: ContainerState =
             serde_json::from_slice(&bytes).map_err(|source| Error::State { path, source })?;
-        let mut container =
-            Container { store: Arc::clone(&self.store), folder: folder.to_owned(), state, lock: None };
+        let mut container = Container {
+            store: Arc::clone(&self.store),
+            folder: folder.to_owned(),
+            state,
+            lock: None,
+        };
         if container.state.status == Status::Running && container.take_lock()?.is_some() {
             // Its program was killed, and its process with it.
             container.state.status = Status::Exited;
@@ -212,7 +227,9 @@ impl Container {
     fn delete(&self) -> Result<()> {
         let state = self.folder.join("container.json");
         match std::fs::remove_file(&state) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", state)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io("remove", state)(error));
+            }
             _ => {}
         }
         let parent = self.folder.parent().unwrap_or(&self.folder);
@@ -225,8 +242,10 @@ impl Container {
     pub(crate) fn save(&self) -> Result<()> {
         let path = self.folder.join("container.json");
         let part = self.folder.join("container.json.new");
-        let bytes = serde_json::to_vec_pretty(&self.state)
-            .map_err(|source| Error::State { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec_pretty(&self.state).map_err(|source| Error::State {
+            path: path.clone(),
+            source,
+        })?;
         std::fs::write(&part, bytes).map_err(io("write", &part))?;
         std::fs::rename(&part, &path).map_err(io("write", path))
     }
@@ -249,8 +268,16 @@ impl Container {
 
     /// The image's layers.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        let id = self.state.options.image.as_ref().map(ToString::to_string).unwrap_or_default();
+        let id = self
+            .state
+            .options
+            .image
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let record = self.store.images().require(&id)?;
-        Ok(Snapshot { layers: record.layers.into_iter().map(|layer| layer.layer).collect() })
+        Ok(Snapshot {
+            layers: record.layers.into_iter().map(|layer| layer.layer).collect(),
+        })
     }
 }

@@ -24,7 +24,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The name is taken.
-    #[error("the container name {name:?} is in use by container {id}; remove that one, or choose another name")]
+    #[error(
+        "the container name {name:?} is in use by container {id}; remove that one, or choose another name"
+    )]
     NameInUse {
         /// The name.
         name: String,

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use crate::Error;
 
 const ADJECTIVES: [&str; 32] = [
-    "amber", "bold", "brave", "bright", "calm", "clever", "cosy", "crisp", "eager", "fair", "fancy", "fine", "fond",
-    "gentle", "glad", "happy", "keen", "kind", "lively", "lucid", "merry", "mild", "neat", "noble", "quick", "quiet",
-    "sharp", "solid", "swift", "tidy", "warm", "wise",
+    "amber", "bold", "brave", "bright", "calm", "clever", "cosy", "crisp", "eager", "fair", "fancy", "fine",
+    "fond", "gentle", "glad", "happy", "keen", "kind", "lively", "lucid", "merry", "mild", "neat", "noble",
+    "quick", "quiet", "sharp", "solid", "swift", "tidy", "warm", "wise",
 ];
 
 const NOUNS: [&str; 32] = [
-    "anvil", "basalt", "bellows", "brick", "clay", "cobalt", "copper", "cup", "ember", "flame", "flint", "forge",
-    "glaze", "granite", "hearth", "iron", "jar", "jug", "marble", "mortar", "oven", "pot", "potter", "quartz", "sand",
-    "slate", "smith", "spark", "stone", "tile", "urn", "vase",
+    "anvil", "basalt", "bellows", "brick", "clay", "cobalt", "copper", "cup", "ember", "flame", "flint",
+    "forge", "glaze", "granite", "hearth", "iron", "jar", "jug", "marble", "mortar", "oven", "pot", "potter",
+    "quartz", "sand", "slate", "smith", "spark", "stone", "tile", "urn", "vase",
 ];
 
 /// A container's id: 64 hexadecimal digits, as Docker's.
@@ -32,7 +32,8 @@ pub(crate) fn random_name() -> String {
     let mut bytes = [0; 4];
     fill_random(&mut bytes);
     let [adjective, noun, high, low] = bytes;
-    let pick = |words: &[&'static str; 32], byte: u8| words.get(usize::from(byte) % 32).copied().unwrap_or("kiln");
+    let pick =
+        |words: &[&'static str; 32], byte: u8| words.get(usize::from(byte) % 32).copied().unwrap_or("kiln");
     let number = u16::from_be_bytes([high, low]) % 1000;
     format!("{}_{}_{number}", pick(&ADJECTIVES, adjective), pick(&NOUNS, noun))
 }
@@ -40,8 +41,14 @@ pub(crate) fn random_name() -> String {
 /// Docker's rule for names.
 pub(crate) fn check(name: &str) -> Result<(), Error> {
     let first = name.starts_with(|character: char| character.is_ascii_alphanumeric());
-    let rest = name.chars().all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character));
-    if first && rest && name.len() > 1 { Ok(()) } else { Err(Error::InvalidName(name.to_owned())) }
+    let rest = name
+        .chars()
+        .all(|character| character.is_ascii_alphanumeric() || "_.-".contains(character));
+    if first && rest && name.len() > 1 {
+        Ok(())
+    } else {
+        Err(Error::InvalidName(name.to_owned()))
+    }
 }
 
 /// Fills `bytes` from the kernel. On kernels before 3.17, without getrandom(2), the clock and the process id
@@ -53,7 +60,9 @@ fn fill_random(bytes: &mut [u8]) {
     }
     let mut seed = jiff::Timestamp::now().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 32);
     for byte in bytes {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         *byte = (seed >> 56) as u8;
     }
 }

@@ -43,12 +43,20 @@ impl RunOptions {
             Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), &self.command),
             Some(entrypoint) => (vec![entrypoint.clone()], &self.command),
             None => {
-                let command = if self.command.is_empty() { &image.cmd } else { &self.command };
+                let command = if self.command.is_empty() {
+                    &image.cmd
+                } else {
+                    &self.command
+                };
                 (image.entrypoint.clone(), command)
             }
         };
         arguments.extend(command.iter().cloned());
-        if arguments.is_empty() { Err(Error::NoCommand) } else { Ok(arguments) }
+        if arguments.is_empty() {
+            Err(Error::NoCommand)
+        } else {
+            Ok(arguments)
+        }
     }
 
     /// The environment: the image's, what every container has, and what was asked for.
@@ -86,7 +94,11 @@ mod tests {
 
     #[test]
     fn entrypoint_and_command_combine_as_in_docker() {
-        let image = Config { entrypoint: words(&["e"]), cmd: words(&["c"]), ..Config::default() };
+        let image = Config {
+            entrypoint: words(&["e"]),
+            cmd: words(&["c"]),
+            ..Config::default()
+        };
         let table: &[(Option<&str>, &[&str], &[&str])] = &[
             (None, &[], &["e", "c"]),
             (None, &["x"], &["e", "x"]),
@@ -100,17 +112,33 @@ mod tests {
                 command: words(command),
                 ..RunOptions::default()
             };
-            assert_eq!(options.arguments(&image).ok(), Some(words(expected)), "{entrypoint:?} {command:?}");
+            assert_eq!(
+                options.arguments(&image).ok(),
+                Some(words(expected)),
+                "{entrypoint:?} {command:?}"
+            );
         }
-        let nothing = RunOptions { entrypoint: Some(String::new()), ..RunOptions::default() };
+        let nothing = RunOptions {
+            entrypoint: Some(String::new()),
+            ..RunOptions::default()
+        };
         assert!(nothing.arguments(&image).is_err());
     }
 
     #[test]
     fn the_request_wins_over_the_image() {
-        let image = Config { env: words(&["PATH=/bin", "A=1"]), ..Config::default() };
-        let options = RunOptions { env: words(&["A=2", "B=3"]), ..RunOptions::default() };
+        let image = Config {
+            env: words(&["PATH=/bin", "A=1"]),
+            ..Config::default()
+        };
+        let options = RunOptions {
+            env: words(&["A=2", "B=3"]),
+            ..RunOptions::default()
+        };
         let env = options.environment(&image, "h", "/root");
-        assert_eq!(env, words(&["PATH=/bin", "A=2", "B=3", "HOSTNAME=h", "HOME=/root"]));
+        assert_eq!(
+            env,
+            words(&["PATH=/bin", "A=2", "B=3", "HOSTNAME=h", "HOME=/root"])
+        );
     }
 }

@@ -28,8 +28,14 @@ impl Container {
         let options = &self.state.options;
         let user = options.user.clone().unwrap_or_else(|| image.user.clone());
         let identity = accounts::identity(&root, &user)?;
-        let hostname = options.hostname.clone().unwrap_or_else(|| self.state.id.chars().take(12).collect());
-        let cwd = options.workdir.clone().unwrap_or_else(|| image.working_dir.clone());
+        let hostname = options
+            .hostname
+            .clone()
+            .unwrap_or_else(|| self.state.id.chars().take(12).collect());
+        let cwd = options
+            .workdir
+            .clone()
+            .unwrap_or_else(|| image.working_dir.clone());
         let cwd = if cwd.is_empty() { "/".to_owned() } else { cwd };
         // Docker makes a missing working directory, too.
         root.create_dir_all(&cwd, 0o755, None)?;
@@ -43,7 +49,11 @@ impl Container {
             .hostname_file(self.write("hostname", format!("{hostname}\n").as_bytes())?)
             .hosts(self.write("hosts", hosts.as_bytes())?)
             .resolv_conf(self.write("resolv.conf", resolv_conf)?)
-            .network(if options.host_network { Network::Host } else { Network::None });
+            .network(if options.host_network {
+                Network::Host
+            } else {
+                Network::None
+            });
         if let Stdio::Terminal(size) = &stdio {
             builder = builder.terminal(*size);
         }
@@ -59,7 +69,12 @@ impl Container {
             });
         }
         let id = self.state.id.chars().take(12).collect();
-        let running = backend.start(Sandbox { id, root: mount, spec: builder.build(), stdio })?;
+        let running = backend.start(Sandbox {
+            id,
+            root: mount,
+            spec: builder.build(),
+            stdio,
+        })?;
         self.state.status = Status::Running;
         self.state.process = HostProcess::of(running.pid());
         self.state.started = Some(jiff::Timestamp::now().to_string());
@@ -79,7 +94,9 @@ impl Container {
     fn mount(&self) -> Result<std::os::fd::OwnedFd> {
         let stub = self.folder.join("stub");
         match std::fs::create_dir(&stub) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io("create", stub)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(io("create", stub)(error));
+            }
             _ => {}
         }
         mountpoints::write_stub_layer(&stub).map_err(io("create", &stub))?;
@@ -92,7 +109,11 @@ impl Container {
             upper.chmod("/", metadata.mode)?;
         }
         lowers.push(stub);
-        let overlay = Overlay { lowers: &lowers, upper: Some((&diff, &work)), volatile: true };
+        let overlay = Overlay {
+            lowers: &lowers,
+            upper: Some((&diff, &work)),
+            volatile: true,
+        };
         Ok(overlay::mount(&overlay).map_err(kiln_executor::Error::from)?)
     }
 

@@ -55,7 +55,13 @@ impl HostProcess {
     pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name in parentheses may hold anything; what follows the last one is regular.
-        let start_time = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let start_time = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(19)?
+            .parse()
+            .ok()?;
         Some(Self { pid, start_time })
     }
 
@@ -66,7 +72,9 @@ impl HostProcess {
 
     /// Kills it; one that is gone is no error.
     pub(crate) fn kill(self) -> std::io::Result<()> {
-        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return Ok(()) };
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else {
+            return Ok(());
+        };
         match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(errno.into()),

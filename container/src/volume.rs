@@ -48,7 +48,10 @@ impl Volume {
         };
         for path in [source, target] {
             if !path.starts_with('/') {
-                return Err(VolumeError::Relative { value: value.to_owned(), path: path.to_owned() });
+                return Err(VolumeError::Relative {
+                    value: value.to_owned(),
+                    path: path.to_owned(),
+                });
             }
         }
         let mut read_only = false;
@@ -58,11 +61,18 @@ impl Volume {
                 // SELinux labels and propagation: what they ask for is how it is, or does not exist here.
                 "rw" | "z" | "Z" | "rprivate" | "private" | "consistent" | "cached" | "delegated" => {}
                 other => {
-                    return Err(VolumeError::Option { value: value.to_owned(), option: other.to_owned() });
+                    return Err(VolumeError::Option {
+                        value: value.to_owned(),
+                        option: other.to_owned(),
+                    });
                 }
             }
         }
-        Ok(Self { source: source.into(), target: target.into(), read_only })
+        Ok(Self {
+            source: source.into(),
+            target: target.into(),
+            read_only,
+        })
     }
 }
 
@@ -72,12 +82,22 @@ mod tests {
 
     #[test]
     fn reads_what_docker_reads() {
-        let volume = |target: &str, read_only| Volume { source: "/a".into(), target: target.into(), read_only };
+        let volume = |target: &str, read_only| Volume {
+            source: "/a".into(),
+            target: target.into(),
+            read_only,
+        };
         assert_eq!(Volume::parse("/a:/b"), Ok(volume("/b", false)));
         assert_eq!(Volume::parse("/a:/b:ro"), Ok(volume("/b", true)));
         assert_eq!(Volume::parse("/a:/b:ro,z"), Ok(volume("/b", true)));
-        assert!(matches!(Volume::parse("data:/b"), Err(VolumeError::Relative { .. })));
-        assert!(matches!(Volume::parse("/a:/b:xx"), Err(VolumeError::Option { .. })));
+        assert!(matches!(
+            Volume::parse("data:/b"),
+            Err(VolumeError::Relative { .. })
+        ));
+        assert!(matches!(
+            Volume::parse("/a:/b:xx"),
+            Err(VolumeError::Option { .. })
+        ));
         assert!(matches!(Volume::parse("/a"), Err(VolumeError::Form(_))));
         assert!(matches!(Volume::parse("/a:/b:ro:x"), Err(VolumeError::Form(_))));
     }

@@ -51,10 +51,10 @@ fn pull_by_tag_and_digest() -> TestResult {
     for reference in [name.clone(), format!("{repository}@{digest}")] {
         let (_folder, kiln) = empty_kiln("pull")?;
         let pulled = kiln.run(["pull", &reference])?.success()?;
+        let told = format!("{}{}", pulled.stdout, pulled.stderr);
         ensure!(
-            pulled.stdout.contains(&digest),
-            "pull does not tell the digest {digest}: {}",
-            pulled.stdout
+            told.contains(&digest),
+            "pull does not tell the digest {digest}: {told}"
         );
         let shown = kiln
             .run(["run", "--rm", &reference, "echo", "runs"])?

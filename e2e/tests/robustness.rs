@@ -122,13 +122,17 @@ fn nothing_left(root: &Path, marker: &str) -> Result<()> {
     Ok(())
 }
 
-/// What lies in the store's folder for work in progress.
+/// What lies in the store's folder for work in progress; a folder that is empty is no leftover.
 fn temporary_files(root: &Path) -> Result<Vec<String>> {
-    let Ok(entries) = std::fs::read_dir(root.join("tmp")) else {
-        return Ok(Vec::new());
-    };
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names.collect()
+    let mut left = Vec::new();
+    for entry in std::fs::read_dir(root.join("tmp")).into_iter().flatten() {
+        let path = entry?.path();
+        let empty = std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+        if !empty {
+            left.push(path.display().to_string());
+        }
+    }
+    Ok(left)
 }
 
 fn start(command: &mut Command) -> Result<Child> {

@@ -91,7 +91,11 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
     let context = context(request, reporter)?;
-    let resolver = EngineResolver { engine, request, reporter };
+    let resolver = EngineResolver {
+        engine,
+        request,
+        reporter,
+    };
     let lowered = lower(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)?;
     let solve = SolveRequest {
         jobs: request.jobs,
@@ -100,30 +104,50 @@ pub fn build(
         network: request.options.network,
     };
     let solution = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel)?;
-    let Lowered { config, warnings, unused_build_args, .. } = lowered;
+    let Lowered {
+        config,
+        warnings,
+        unused_build_args,
+        ..
+    } = lowered;
     let mut task = reporter.announce("exporting to image", Vec::new(), None);
     task.start();
-    let exported = engine.export(&solution, config, &request.names).map_err(|error| {
-        task.failed(error.to_string());
-        BuildError::Export(error)
-    })?;
+    let exported = engine
+        .export(&solution, config, &request.names)
+        .map_err(|error| {
+            task.failed(error.to_string());
+            BuildError::Export(error)
+        })?;
     task.progress(format!("writing image {}", exported.id), 0, None, true);
     for name in &request.names {
         task.progress(format!("naming to {name}"), 0, None, true);
     }
     task.done();
     let warnings = parsed.diagnostics.into_iter().chain(warnings).collect();
-    Ok(Built { id: exported.id, config: exported.config, steps: solution.steps, warnings, unused_build_args })
+    Ok(Built {
+        id: exported.id,
+        config: exported.config,
+        steps: solution.steps,
+        warnings,
+        unused_build_args,
+    })
 }
 
 fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildError> {
-    let name = format!("[internal] load build definition from {}", request.dockerfile_name);
+    let name = format!(
+        "[internal] load build definition from {}",
+        request.dockerfile_name
+    );
     let mut task = reporter.announce(name, Vec::new(), None);
     task.start();
     let parsed = kiln_parser::parse(&request.dockerfile);
     if parsed.has_errors() {
         task.failed("the Dockerfile is not valid");
-        let errors = parsed.diagnostics.into_iter().filter(Diagnostic::is_error).collect();
+        let errors = parsed
+            .diagnostics
+            .into_iter()
+            .filter(Diagnostic::is_error)
+            .collect();
         return Err(BuildError::Dockerfile(errors));
     }
     let size = request.dockerfile.len() as u64;
@@ -140,14 +164,28 @@ fn context(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, 
             task.start();
             let file = IgnoreFile::parse(bytes, name).map_err(|error| {
                 task.failed(error.to_string());
-                BuildError::Ignore { name: name.clone(), message: error.to_string() }
+                BuildError::Ignore {
+                    name: name.clone(),
+                    message: error.to_string(),
+                }
             })?;
-            task.progress("transferring context", bytes.len() as u64, Some(bytes.len() as u64), true);
+            task.progress(
+                "transferring context",
+                bytes.len() as u64,
+                Some(bytes.len() as u64),
+                true,
+            );
             task.done();
-            Arc::new(Ignoring { name: name.clone(), file })
+            Arc::new(Ignoring {
+                name: name.clone(),
+                file,
+            })
         }
     };
-    Ok(LocalContext { directory: request.context.clone(), policy })
+    Ok(LocalContext {
+        directory: request.context.clone(),
+        policy,
+    })
 }
 
 /// A context without an ignore file.
@@ -210,8 +248,13 @@ impl ImageResolver for EngineResolver<'_> {
         let name = format!("[internal] load metadata for {reference}");
         let mut task = self.reporter.announce(name, Vec::new(), span);
         task.start();
-        let requested = self.request.options.platform_requested || *platform != self.request.options.build_platform;
-        match self.engine.images().resolve(reference, platform, requested, self.request.pull) {
+        let requested =
+            self.request.options.platform_requested || *platform != self.request.options.build_platform;
+        match self
+            .engine
+            .images()
+            .resolve(reference, platform, requested, self.request.pull)
+        {
             Ok(resolved) => {
                 task.done();
                 self.engine.images().expect(&resolved, reference);
@@ -233,9 +276,9 @@ fn kind(error: &PullError) -> ResolveErrorKind {
     use kiln_registry::ErrorKind;
     match error {
         PullError::NotLocal(_) => ResolveErrorKind::NotFound,
-        PullError::NoPlatform { source, .. } => {
-            ResolveErrorKind::NoPlatform { available: source.available.clone() }
-        }
+        PullError::NoPlatform { source, .. } => ResolveErrorKind::NoPlatform {
+            available: source.available.clone(),
+        },
         PullError::Registry(error) => match error.kind() {
             ErrorKind::NotFound => ResolveErrorKind::NotFound,
             ErrorKind::Unauthorized | ErrorKind::Denied => ResolveErrorKind::Unauthorized,

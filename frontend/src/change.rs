@@ -9,7 +9,17 @@ use crate::resolve::{ImageResolver, ResolveError, ResolvedImage};
 
 /// The instructions that `docker import` and `docker commit` take.
 const ALLOWED: [&str; 12] = [
-    "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME",
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
     "WORKDIR",
 ];
 
@@ -26,26 +36,44 @@ pub struct ChangeError {
 /// The configuration that `changes` make of an empty one.
 pub fn changed_config(changes: &[String], platform: &Platform) -> Result<Config, ChangeError> {
     for change in changes {
-        let keyword = change.split_whitespace().next().unwrap_or_default().to_uppercase();
+        let keyword = change
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_uppercase();
         if !ALLOWED.contains(&keyword.as_str()) || change.contains('\n') {
-            let message = format!("only {} can be changed, one instruction a time", ALLOWED.join(", "));
-            return Err(ChangeError { instruction: change.clone(), message });
+            let message = format!(
+                "only {} can be changed, one instruction a time",
+                ALLOWED.join(", ")
+            );
+            return Err(ChangeError {
+                instruction: change.clone(),
+                message,
+            });
         }
     }
     // One Dockerfile of all changes: ENV sees what an earlier ENV set.
     let text = format!("FROM base\n{}\n", changes.join("\n"));
     let failed = |message: String, offset: usize| {
         let line = text.get(..offset).unwrap_or_default().matches('\n').count();
-        let instruction = line.checked_sub(1).and_then(|line| changes.get(line)).cloned().unwrap_or_default();
+        let instruction = line
+            .checked_sub(1)
+            .and_then(|line| changes.get(line))
+            .cloned()
+            .unwrap_or_default();
         ChangeError { instruction, message }
     };
     let parsed = kiln_parser::parse(text.as_bytes());
     if let Some(error) = parsed.diagnostics.iter().find(|diagnostic| diagnostic.is_error()) {
         return Err(failed(error.message.clone(), error.span.start));
     }
-    let lowered = lower(&parsed.dockerfile, &LowerOptions::new(platform.clone()), &Empty).map_err(|errors| {
-        errors.first().map_or_else(|| failed(String::new(), 0), |error| failed(error.message.clone(), error.span.start))
-    })?;
+    let lowered =
+        lower(&parsed.dockerfile, &LowerOptions::new(platform.clone()), &Empty).map_err(|errors| {
+            errors.first().map_or_else(
+                || failed(String::new(), 0),
+                |error| failed(error.message.clone(), error.span.start),
+            )
+        })?;
     Ok(lowered.config.config)
 }
 
@@ -60,8 +88,16 @@ impl ImageResolver for Empty {
         _span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
         let digest = kiln_image::Digest::sha256_of(b"");
-        let source = ImageSource { reference: reference.to_string(), digest, layers: Vec::new() };
-        Ok(ResolvedImage { source, config: ImageConfig::default(), platform: platform.clone() })
+        let source = ImageSource {
+            reference: reference.to_string(),
+            digest,
+            layers: Vec::new(),
+        };
+        Ok(ResolvedImage {
+            source,
+            config: ImageConfig::default(),
+            platform: platform.clone(),
+        })
     }
 }
 
@@ -72,7 +108,11 @@ mod tests {
 
     #[test]
     fn changes_are_instructions() {
-        let changes = ["ENV A=1".to_owned(), "ENV B=${A}2".to_owned(), "CMD [\"sh\"]".to_owned()];
+        let changes = [
+            "ENV A=1".to_owned(),
+            "ENV B=${A}2".to_owned(),
+            "CMD [\"sh\"]".to_owned(),
+        ];
         let config = changed_config(&changes, &Platform::host()).expect("valid changes");
         assert!(config.env.contains(&"B=12".to_owned()), "{:?}", config.env);
         assert_eq!(config.cmd, ["sh"]);

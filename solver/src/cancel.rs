@@ -22,7 +22,10 @@ struct Inner {
 
 impl fmt::Debug for Cancel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Cancel").field("raised", &self.is_raised()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Cancel")
+            .field("raised", &self.is_raised())
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +63,10 @@ impl Cancel {
         } else {
             actions.insert(number, Box::new(action));
         }
-        CancelGuard { cancel: self.clone(), number }
+        CancelGuard {
+            cancel: self.clone(),
+            number,
+        }
     }
 }
 
@@ -73,7 +79,12 @@ pub struct CancelGuard {
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
-        self.cancel.inner.actions.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.cancel
+            .inner
+            .actions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.number);
     }
 }
 

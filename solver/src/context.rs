@@ -72,13 +72,22 @@ impl ContextView {
         memory: &dyn HashMemory,
     ) -> Result<Self, ContextError> {
         let directory = &context.directory;
-        let open = |source| ContextError::Open { directory: directory.clone(), source };
-        let read = |source| ContextError::Read { directory: directory.clone(), source };
+        let open = |source| ContextError::Open {
+            directory: directory.clone(),
+            source,
+        };
+        let read = |source| ContextError::Read {
+            directory: directory.clone(),
+            source,
+        };
         let root = Root::open(directory).map_err(open)?;
         let mut wanted: BTreeSet<TreePath> = patterns.iter().cloned().collect();
         let mut listing = Listing::default();
         for _round in 0..40 {
-            let narrowed = Narrowed { policy: context.policy.as_ref(), wanted: wanted.iter().cloned().collect() };
+            let narrowed = Narrowed {
+                policy: context.policy.as_ref(),
+                wanted: wanted.iter().cloned().collect(),
+            };
             listing = walk::plain(root.as_fd(), PlainOptions::default(), &narrowed, memory).map_err(read)?;
             let targets = link_targets(&listing, &wanted);
             if targets.is_subset(&wanted) {
@@ -98,7 +107,11 @@ impl ContextView {
                 entry
             })
             .collect();
-        Ok(Self { root, listing: Listing::from_entries(entries), bytes })
+        Ok(Self {
+            root,
+            listing: Listing::from_entries(entries),
+            bytes,
+        })
     }
 }
 
@@ -106,12 +119,20 @@ impl ContextView {
 fn link_targets(listing: &Listing, wanted: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
     let mut targets = BTreeSet::new();
     for entry in listing.entries() {
-        let EntryKind::Symlink { target } = &entry.kind else { continue };
-        let relative_to = if target.starts_with(b"/") { None } else { entry.path.parent() };
-        for pattern in wanted.iter().filter(|pattern| may_hold(pattern, &entry.path) == Reach::Above
-            || component_match(pattern, &entry.path))
-        {
-            let mut bytes = relative_to.as_ref().map_or_else(Vec::new, |parent| parent.as_bytes().to_vec());
+        let EntryKind::Symlink { target } = &entry.kind else {
+            continue;
+        };
+        let relative_to = if target.starts_with(b"/") {
+            None
+        } else {
+            entry.path.parent()
+        };
+        for pattern in wanted.iter().filter(|pattern| {
+            may_hold(pattern, &entry.path) == Reach::Above || component_match(pattern, &entry.path)
+        }) {
+            let mut bytes = relative_to
+                .as_ref()
+                .map_or_else(Vec::new, |parent| parent.as_bytes().to_vec());
             bytes.push(b'/');
             bytes.extend_from_slice(target);
             for rest in pattern.components().skip(entry.path.components().count()) {
@@ -143,13 +164,19 @@ enum Reach {
 fn may_hold(pattern: &TreePath, path: &TreePath) -> Reach {
     let mut wanted = pattern.components();
     for name in path.components() {
-        let Some(component) = wanted.next() else { return Reach::Within };
+        let Some(component) = wanted.next() else {
+            return Reach::Within;
+        };
         // A malformed pattern selects nothing here; selecting reports it with its place.
         if !glob::matches(component, name).unwrap_or(false) {
             return Reach::Outside;
         }
     }
-    if wanted.next().is_some() { Reach::Above } else { Reach::Within }
+    if wanted.next().is_some() {
+        Reach::Above
+    } else {
+        Reach::Within
+    }
 }
 
 /// The context's own policy, cut down to where the wanted patterns can select something.
@@ -183,12 +210,20 @@ impl WalkPolicy for Narrowed<'_> {
 
 /// The names in `directory` of `context` that resemble `path`, for a message about a missing source.
 pub(crate) fn similar_names(context: &Path, path: &TreePath) -> Vec<String> {
-    let Some(name) = path.file_name() else { return Vec::new() };
+    let Some(name) = path.file_name() else {
+        return Vec::new();
+    };
     let wanted = String::from_utf8_lossy(name).to_lowercase();
     let parent = path.parent().unwrap_or_else(TreePath::root);
-    let Ok(entries) = std::fs::read_dir(context.join(parent.as_path())) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(context.join(parent.as_path())) else {
+        return Vec::new();
+    };
     let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .filter_map(|entry| {
+            entry
+                .ok()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        })
         .filter(|candidate| strsim::damerau_levenshtein(&candidate.to_lowercase(), &wanted) <= 2)
         .collect();
     names.sort();

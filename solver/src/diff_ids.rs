@@ -46,13 +46,19 @@ impl DiffIds {
         known.insert(layer.id().clone(), None);
         drop(known);
         let (shared, worker_layer) = (Arc::clone(&self.shared), Arc::clone(layer));
-        let worker = std::thread::Builder::new().name("diff-id".to_owned()).spawn(move || {
-            let result = compute(&worker_layer);
-            shared.finish(worker_layer.id(), result);
-        });
+        let worker = std::thread::Builder::new()
+            .name("diff-id".to_owned())
+            .spawn(move || {
+                let result = compute(&worker_layer);
+                shared.finish(worker_layer.id(), result);
+            });
         if worker.is_err() {
             // No thread to be had: whoever waits computes it.
-            self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).remove(layer.id());
+            self.shared
+                .known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(layer.id());
         }
     }
 
@@ -65,7 +71,13 @@ impl DiffIds {
         loop {
             match known.get(layer.id()) {
                 Some(Some(result)) => return result.clone(),
-                Some(None) => known = self.shared.changed.wait(known).unwrap_or_else(PoisonError::into_inner),
+                Some(None) => {
+                    known = self
+                        .shared
+                        .changed
+                        .wait(known)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
                 None => break,
             }
         }
@@ -81,7 +93,10 @@ impl DiffIds {
 
 impl Shared {
     fn finish(&self, layer: &LayerId, result: Result<Digest, DiffIdError>) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.clone(), Some(result));
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(layer.clone(), Some(result));
         self.changed.notify_all();
     }
 }

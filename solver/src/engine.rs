@@ -38,7 +38,13 @@ impl Engine {
         settings: EngineSettings,
     ) -> Self {
         let images = Images::new(Arc::clone(&store), client);
-        Self { store, images, backend, settings, notes: Mutex::default() }
+        Self {
+            store,
+            images,
+            backend,
+            settings,
+            notes: Mutex::default(),
+        }
     }
 
     /// The store.
@@ -53,7 +59,10 @@ impl Engine {
 
     /// Keeps something that is worth telling and stops nothing.
     pub(crate) fn note(&self, note: String) {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(note);
     }
 
     /// What was noted since the last call.

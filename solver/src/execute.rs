@@ -62,10 +62,18 @@ impl Solve<'_> {
         let mut sources = Vec::with_capacity(op.actions.len());
         for (action, opened) in op.actions.iter().zip(&opened) {
             sources.push(match (action, opened) {
-                (_, Some((root, listing))) => Some(CopyInput { root, listing, verify: false }),
-                (FileAction::Copy(copy), None) => self
-                    .context_view(inputs, copy.from)
-                    .map(|view| CopyInput { root: &view.root, listing: &view.listing, verify: true }),
+                (_, Some((root, listing))) => Some(CopyInput {
+                    root,
+                    listing,
+                    verify: false,
+                }),
+                (FileAction::Copy(copy), None) => {
+                    self.context_view(inputs, copy.from).map(|view| CopyInput {
+                        root: &view.root,
+                        listing: &view.listing,
+                        verify: true,
+                    })
+                }
                 _ => None,
             });
         }

@@ -35,7 +35,11 @@ impl Engine {
             let layer = self.store.layers().require(id)?;
             let diff_id = solution.diff_ids.get(&layer)?;
             times.push(layer.created_ms());
-            layers.push(ImageLayer { layer: id.clone(), diff_id, blob: None });
+            layers.push(ImageLayer {
+                layer: id.clone(),
+                diff_id,
+                blob: None,
+            });
         }
         self.keep_known_blobs(&mut layers)?;
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
@@ -97,7 +101,9 @@ fn complete_times(config: &mut ImageConfig, layer_times: &[u64]) {
 
 fn rfc3339(milliseconds: u64) -> Option<String> {
     let milliseconds = i64::try_from(milliseconds).ok()?;
-    jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .ok()
+        .map(|time| time.to_string())
 }
 
 #[cfg(test)]
@@ -123,7 +129,11 @@ mod tests {
             ..ImageConfig::default()
         };
         complete_times(&mut config, &[1_000, 86_400_000]);
-        let times: Vec<_> = config.history.iter().map(|entry| entry.created.clone().unwrap_or_default()).collect();
+        let times: Vec<_> = config
+            .history
+            .iter()
+            .map(|entry| entry.created.clone().unwrap_or_default())
+            .collect();
         let (base, own) = ("2020-01-01T00:00:00Z", "1970-01-02T00:00:00Z");
         assert_eq!(times, [base, base, own, own]);
         assert_eq!(config.created.as_deref(), Some(own));

@@ -55,46 +55,45 @@ fn copy_all(
     input: &CopyInput<'_>,
     selection: &Selection,
 ) -> Result<Prehashed, StepFailure> {
-    let owner = action.owner.as_deref().map(|owner| accounts::owner(base, owner)).transpose()?;
+    let owner = action
+        .owner
+        .as_deref()
+        .map(|owner| accounts::owner(base, owner))
+        .transpose()?;
     let mode = action.mode.as_deref().map(parse_mode).transpose()?;
-    let source = ListedSource { root: input.root, listing: input.listing, verify: input.verify };
+    let source = ListedSource {
+        root: input.root,
+        listing: input.listing,
+        verify: input.verify,
+    };
     let mut written = Prehashed::default();
     for place in &selection.places {
         if action.unpack && !place.is_dir && unpack(action, base, input, place, owner)? {
             continue;
         }
-        let destination = destination(&action.destination, base, place)?;
-        let mut request = CopyRequest::new(&source, place.path.clone(), &destination);
-        request.follow_source_symlink = false;
+        let mut request = CopyRequest::new(&source, place.written.clone(), action.destination.as_bytes());
+        // As Docker does: a file copied onto a symlink goes where that leads, inside the root.
+        request.follow_dest_symlink = true;
         request.owner = owner;
         request.mode.clone_from(&mode);
-        let copied = copy::copy(&request, base)
-            .map_err(|source| StepFailure::Copy { destination: action.destination.clone(), source })?;
+        let copied = copy::copy(&request, base).map_err(|source| StepFailure::Copy {
+            destination: action.destination.clone(),
+            source,
+        })?;
         written.absorb(copied.prehashed);
     }
     Ok(written)
 }
 
-/// Where `place` goes: a file that is copied to a directory goes below it, by the name that was written.
-fn destination(destination: &str, base: &Root, place: &Place) -> Result<Vec<u8>, StepFailure> {
-    let mut path = destination.as_bytes().to_vec();
-    if place.is_dir {
-        return Ok(path);
-    }
-    let below = destination.ends_with('/') || is_directory(base, destination)?;
-    if below {
-        if !path.ends_with(b"/") {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&place.name);
-    }
-    Ok(path)
-}
-
 fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {
     match root.stat(path) {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(false)
         }
         Err(error) => Err(error.into()),
@@ -109,7 +108,10 @@ fn unpack(
     place: &Place,
     owner: Option<(u32, u32)>,
 ) -> Result<bool, StepFailure> {
-    let failed = |source| StepFailure::Unpack { path: place.path.clone(), source };
+    let failed = |source| StepFailure::Unpack {
+        path: place.path.clone(),
+        source,
+    };
     let is_file = input
         .listing
         .get_linked(&place.path)
@@ -118,22 +120,31 @@ fn unpack(
         return Ok(false);
     }
     let file = input.root.open_read(place.path.as_bytes())?;
-    let Some(reader) = archive::open(file).map_err(|source| failed(LayerError::Read(source)))? else { return Ok(false) };
+    let Some(reader) = archive::open(file).map_err(|source| failed(LayerError::Read(source)))? else {
+        return Ok(false);
+    };
     let reader: Box<dyn Read> = reader;
     archive::extract(reader, base, action.destination.as_bytes(), owner).map_err(failed)?;
     Ok(true)
 }
 
 fn parse_mode(mode: &str) -> Result<ModeChange, StepFailure> {
-    mode.parse().map_err(|source| StepFailure::Mode { mode: mode.to_owned(), source })
+    mode.parse().map_err(|source| StepFailure::Mode {
+        mode: mode.to_owned(),
+        source,
+    })
 }
 
 fn make_directory(action: &MakeDirectory, base: &Root) -> Result<(), StepFailure> {
     if is_directory(base, &action.path)? {
         return Ok(());
     }
-    let identity = accounts::identity(base, &action.owner)?;
-    base.create_dir_all(&action.path, action.mode, Some((identity.uid, identity.gid)))?;
+    let owner = if action.owner.is_empty() {
+        (0, 0)
+    } else {
+        accounts::owner(base, &action.owner)?
+    };
+    base.create_dir_all(&action.path, action.mode, Some(owner))?;
     Ok(())
 }
 
@@ -145,7 +156,10 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         }
         path.push_str(&action.name);
     }
-    let (uid, gid) = action.owner.as_deref().map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
+    let (uid, gid) = action
+        .owner
+        .as_deref()
+        .map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
     let mode = match action.mode.as_deref() {
         Some(mode) => parse_mode(mode)?.apply(0o644, false),
         None => 0o644,
@@ -154,8 +168,11 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         base.create_dir_all(parent, 0o755, Some((uid, gid)))?;
     }
     let mut file = base.create_file(&path, mode)?;
-    std::io::Write::write_all(&mut file, &action.data)
-        .map_err(|source| kiln_tree::Error::Io { operation: "write", path: path.clone().into(), source })?;
+    std::io::Write::write_all(&mut file, &action.data).map_err(|source| kiln_tree::Error::Io {
+        operation: "write",
+        path: path.clone().into(),
+        source,
+    })?;
     base.chown(&path, uid, gid)?;
     base.chmod(&path, mode)?;
     Ok(())
@@ -163,5 +180,9 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
 
 /// What a step's inputs are called in a message about a missing source.
 pub(crate) fn place_name(is_snapshot: bool) -> &'static str {
-    if is_snapshot { "the source stage or image" } else { "the build context" }
+    if is_snapshot {
+        "the source stage or image"
+    } else {
+        "the build context"
+    }
 }

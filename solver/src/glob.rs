@@ -172,7 +172,11 @@ mod tests {
             ("*x", "xxx", Ok(true)),
         ];
         for (pattern, name, expected) in table {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), *expected, "{pattern} on {name}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                *expected,
+                "{pattern} on {name}"
+            );
         }
     }
 

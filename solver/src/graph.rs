@@ -259,7 +259,14 @@ impl Graph {
     /// Everything that `targets` need, each vertex after its inputs. What no target needs is left out.
     pub fn order(&self, targets: &[VertexId]) -> Vec<VertexId> {
         let mut order = Vec::new();
-        let mut seen = vec![false; self.dag.node_indices().map(|node| node.index() + 1).max().unwrap_or(0)];
+        let mut seen = vec![
+            false;
+            self.dag
+                .node_indices()
+                .map(|node| node.index() + 1)
+                .max()
+                .unwrap_or(0)
+        ];
         // An explicit stack: graphs of 100,000 steps in a row must not exhaust the call stack.
         let mut stack: Vec<(VertexId, bool)> = targets.iter().rev().map(|&id| (id, false)).collect();
         while let Some((id, expanded)) = stack.pop() {

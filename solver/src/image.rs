@@ -106,7 +106,9 @@ pub enum PullError {
         found: Digest,
     },
     /// A layer is nowhere to be had: not in the store, and no blob names it.
-    #[error("layer {0} is not in the store and the image has no blob for it; build or import the image again")]
+    #[error(
+        "layer {0} is not in the store and the image has no blob for it; build or import the image again"
+    )]
     LayerLost(Digest),
     /// A layer cannot be unpacked.
     #[error("failed to unpack layer {blob}")]
@@ -131,7 +133,9 @@ pub enum PullError {
 impl ImageSource {
     /// The image's root file system, whether its layers are there or not.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { layers: self.layers.iter().map(|layer| layer.layer.clone()).collect() }
+        Snapshot {
+            layers: self.layers.iter().map(|layer| layer.layer.clone()).collect(),
+        }
     }
 }
 
@@ -146,13 +150,21 @@ pub struct Images {
 
 impl fmt::Debug for Images {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Images").field("store", &self.store).finish_non_exhaustive()
+        formatter
+            .debug_struct("Images")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
 impl Images {
     pub(crate) fn new(store: Arc<Store>, client_source: ClientSource) -> Self {
-        Self { store, client_source, client: OnceLock::new(), expected: Mutex::default() }
+        Self {
+            store,
+            client_source,
+            client: OnceLock::new(),
+            expected: Mutex::default(),
+        }
     }
 
     fn client(&self) -> Result<&Client, PullError> {
@@ -189,11 +201,15 @@ impl Images {
         platform: &Platform,
         requested: bool,
     ) -> Result<Option<Resolved>, PullError> {
-        let Some(record) = self.store.images().get(&reference.to_string())? else { return Ok(None) };
+        let Some(record) = self.store.images().get(&reference.to_string())? else {
+            return Ok(None);
+        };
         if requested && !record.platform.satisfies(platform) {
             return Ok(None);
         }
-        let Some(bytes) = self.store.blobs().read(&record.config)? else { return Ok(None) };
+        let Some(bytes) = self.store.blobs().read(&record.config)? else {
+            return Ok(None);
+        };
         let config = parse_config(reference, &record.config, &bytes)?;
         let layers = record
             .layers
@@ -204,26 +220,43 @@ impl Images {
                 blob: layer.blob.clone(),
             })
             .collect();
-        let digest = record.manifests.first().map_or_else(|| record.config.clone(), |manifest| manifest.digest.clone());
-        let source = ImageSource { reference: reference.to_string(), digest, layers };
-        Ok(Some(Resolved { source, config, platform: record.platform.clone(), record: None }))
+        let digest = record
+            .manifests
+            .first()
+            .map_or_else(|| record.config.clone(), |manifest| manifest.digest.clone());
+        let source = ImageSource {
+            reference: reference.to_string(),
+            digest,
+            layers,
+        };
+        Ok(Some(Resolved {
+            source,
+            config,
+            platform: record.platform.clone(),
+            record: None,
+        }))
     }
 
     fn resolve_remote(&self, reference: &Reference, platform: &Platform) -> Result<Resolved, PullError> {
         let client = self.client()?;
         let name = reference.to_string();
         let fetched = client.manifest(reference)?;
-        let mut manifests = vec![descriptor(&fetched.media_type, &fetched.digest, fetched.bytes.len())];
+        let mut manifests = vec![descriptor(
+            &fetched.media_type,
+            &fetched.digest,
+            fetched.bytes.len(),
+        )];
         let top_digest = fetched.digest.clone();
         let (mut digest, mut bytes, mut media_type) = (fetched.digest, fetched.bytes, fetched.media_type);
         let mut depth = 0;
         let manifest: Manifest = loop {
-            let parsed = parse_manifest(&bytes, Some(&media_type)).map_err(|source| PullError::Malformed {
-                reference: name.clone(),
-                what: "manifest",
-                digest: digest.clone(),
-                source: Box::new(source),
-            })?;
+            let parsed =
+                parse_manifest(&bytes, Some(&media_type)).map_err(|source| PullError::Malformed {
+                    reference: name.clone(),
+                    what: "manifest",
+                    digest: digest.clone(),
+                    source: Box::new(source),
+                })?;
             self.store.blobs().put_bytes(&bytes)?;
             match parsed {
                 ManifestOrIndex::Manifest(manifest) => break manifest,
@@ -232,9 +265,10 @@ impl Images {
                     if depth > kiln_image::limits::INDEX_DEPTH {
                         return Err(PullError::TooDeep(name));
                     }
-                    let chosen = index
-                        .select(platform)
-                        .map_err(|source| PullError::NoPlatform { reference: name.clone(), source })?;
+                    let chosen = index.select(platform).map_err(|source| PullError::NoPlatform {
+                        reference: name.clone(),
+                        source,
+                    })?;
                     let next = client.manifest_by_digest(reference, &chosen.digest)?;
                     (digest, bytes, media_type) = (next.digest, next.bytes, next.media_type);
                     manifests.insert(0, descriptor(&media_type, &digest, bytes.len()));
@@ -262,8 +296,17 @@ impl Images {
             size: 0,
             names: Vec::new(),
         };
-        let source = ImageSource { reference: name, digest, layers };
-        Ok(Resolved { source, config, platform, record: Some(record) })
+        let source = ImageSource {
+            reference: name,
+            digest,
+            layers,
+        };
+        Ok(Resolved {
+            source,
+            config,
+            platform,
+            record: Some(record),
+        })
     }
 
     fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<ImageConfig, PullError> {
@@ -271,7 +314,8 @@ impl Images {
             return parse_config(reference, &descriptor.digest, &bytes);
         }
         let mut bytes = Vec::new();
-        self.client()?.fetch_blob(reference, descriptor, &mut bytes, &|_| {})?;
+        self.client()?
+            .fetch_blob(reference, descriptor, &mut bytes, &|_| {})?;
         let config = parse_config(reference, &descriptor.digest, &bytes)?;
         self.store.blobs().put_bytes(&bytes)?;
         Ok(config)
@@ -306,7 +350,9 @@ impl Images {
                 .collect();
             let mut result = Ok(());
             for (layer, download) in missing.iter().zip(downloads) {
-                let downloaded = download.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let downloaded = download
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 result = result.and(downloaded).and_then(|()| {
                     if cancel.is_raised() {
                         return Err(PullError::Canceled);
@@ -321,7 +367,11 @@ impl Images {
 
     /// Gives an image that was [expected](Images::expect) its name: its layers are there.
     pub(crate) fn settle(&self, source: &ImageSource) -> Result<(), PullError> {
-        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&source.digest);
+        let expected = self
+            .expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&source.digest);
         match expected {
             Some((resolved, reference)) => self.keep(&resolved, &reference),
             None => Ok(()),
@@ -335,18 +385,28 @@ impl Images {
         task: &Task,
         cancel: &Cancel,
     ) -> Result<(), PullError> {
-        let Some(blob) = &layer.blob else { return Err(PullError::LayerLost(layer.diff_id.clone())) };
+        let Some(blob) = &layer.blob else {
+            return Err(PullError::LayerLost(layer.diff_id.clone()));
+        };
         if cancel.is_raised() {
             return Err(PullError::Canceled);
         }
-        let Some(writer) = self.store.blobs().unhashed_writer(&blob.digest, Some(blob.size))? else {
+        let Some(writer) = self
+            .store
+            .blobs()
+            .unhashed_writer(&blob.digest, Some(blob.size))?
+        else {
             return Ok(());
         };
         let mut sink = StoreSink { writer, cancel };
         let part = blob.digest.to_string();
         let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
         if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, &progress) {
-            return Err(if cancel.is_raised() { PullError::Canceled } else { error.into() });
+            return Err(if cancel.is_raised() {
+                PullError::Canceled
+            } else {
+                error.into()
+            });
         }
         sink.writer.commit_hashed(&blob.digest)?;
         task.progress(&part, blob.size, Some(blob.size), true);
@@ -354,19 +414,27 @@ impl Images {
     }
 
     fn unpack(&self, layer: &SourceLayer, task: &Task) -> Result<(), PullError> {
-        let Some(blob) = &layer.blob else { return Err(PullError::LayerLost(layer.diff_id.clone())) };
+        let Some(blob) = &layer.blob else {
+            return Err(PullError::LayerLost(layer.diff_id.clone()));
+        };
         let file = self
             .store
             .blobs()
             .get(&blob.digest)?
             .ok_or_else(|| PullError::LayerLost(layer.diff_id.clone()))?;
-        let failed = |source| PullError::Unpack { blob: blob.digest.clone(), source };
+        let failed = |source| PullError::Unpack {
+            blob: blob.digest.clone(),
+            source,
+        };
         let draft = self.store.layers().draft()?;
         let root = Root::open(&draft.diff_path())?;
         let part = format!("unpacking {}", blob.digest);
         let progress = |bytes| task.progress(&part, bytes, None, false);
-        let options =
-            UnpackOptions { userxattr: self.store.userxattr(), lower: None, progress: Some(&progress) };
+        let options = UnpackOptions {
+            userxattr: self.store.userxattr(),
+            lower: None,
+            progress: Some(&progress),
+        };
         let reader = layer::decompress(file).map_err(|source| failed(layer::LayerError::Read(source)))?;
         let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
         if unpacked.diff_id != layer.diff_id {
@@ -386,7 +454,9 @@ impl Images {
                 None,
             );
         }
-        self.store.layers().commit(draft, &layer.layer, unpacked.listing)?;
+        self.store
+            .layers()
+            .commit(draft, &layer.layer, unpacked.listing)?;
         task.progress(&part, unpacked.size, Some(unpacked.size), true);
         Ok(())
     }
@@ -395,16 +465,25 @@ impl Images {
     pub fn expect(&self, resolved: &Resolved, reference: &Reference) {
         if resolved.record.is_some() {
             let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-            expected.insert(resolved.source.digest.clone(), (resolved.clone(), reference.clone()));
+            expected.insert(
+                resolved.source.digest.clone(),
+                (resolved.clone(), reference.clone()),
+            );
         }
     }
 
     /// Keeps a pulled image under `reference`, after its layers are there.
     pub fn keep(&self, resolved: &Resolved, reference: &Reference) -> Result<(), PullError> {
-        let Some(record) = &resolved.record else { return Ok(()) };
+        let Some(record) = &resolved.record else {
+            return Ok(());
+        };
         let mut record = record.clone();
         record.size = self.size(&record.layers)?;
-        let names = if reference.digest.is_some() { Vec::new() } else { vec![reference.to_string()] };
+        let names = if reference.digest.is_some() {
+            Vec::new()
+        } else {
+            vec![reference.to_string()]
+        };
         self.store.images().put(&record, &names)?;
         Ok(())
     }
@@ -431,7 +510,11 @@ impl BlobSink for StoreSink<'_> {
     }
 
     fn existing(&mut self) -> std::io::Result<Option<Box<dyn std::io::Read + '_>>> {
-        Ok(self.writer.existing().ok().map(|reader| Box::new(reader) as Box<dyn std::io::Read>))
+        Ok(self
+            .writer
+            .existing()
+            .ok()
+            .map(|reader| Box::new(reader) as Box<dyn std::io::Read>))
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {

@@ -48,15 +48,31 @@ impl Engine {
             created: jiff::Timestamp::now().to_string(),
             comment: request.comment,
         };
-        let unpack = UnpackOptions { userxattr: self.store.userxattr(), lower: None, progress: None };
-        let imported = import(reader, &root, options, &unpack).map_err(ImportError::Unpack)?;
-        let layer_id = LayerId::from_diff_id(&imported.layer.diff_id);
-        let layer = self.store.layers().commit(draft, &layer_id, imported.layer.listing)?;
+        let unpack = UnpackOptions {
+            userxattr: self.store.userxattr(),
+            lower: None,
+            progress: None,
+        };
+        let mut imported = import(reader, &root, options, &unpack).map_err(ImportError::Unpack)?;
+        // The tar that came is not kept, so the layer's DiffID is that of the tar which Kiln makes of it.
+        let diff_id =
+            kiln_image::layer::diff_id(&imported.layer.listing, &root).map_err(ImportError::Unpack)?;
+        imported.config.rootfs.diff_ids = vec![diff_id.clone()];
+        let layer_id = LayerId::from_content(&imported.layer.listing.content_hash());
+        let layer = self
+            .store
+            .layers()
+            .commit(draft, &layer_id, imported.layer.listing)?;
+        layer.set_diff_id(&diff_id)?;
         let id = self.store.blobs().put_bytes(&imported.config.to_bytes())?;
         let record = ImageRecord {
             id: id.clone(),
             config: id.clone(),
-            layers: vec![ImageLayer { layer: layer_id, diff_id: imported.layer.diff_id, blob: None }],
+            layers: vec![ImageLayer {
+                layer: layer_id,
+                diff_id,
+                blob: None,
+            }],
             manifests: Vec::new(),
             repo_digests: Vec::new(),
             platform: imported.config.platform(),

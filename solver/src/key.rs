@@ -46,7 +46,10 @@ pub(crate) struct KeyBuilder {
 
 impl KeyBuilder {
     fn new(operation: &'static str, platform: &Platform) -> Self {
-        let mut builder = Self { operation, parts: Vec::new() };
+        let mut builder = Self {
+            operation,
+            parts: Vec::new(),
+        };
         builder.part("version", KEY_VERSION);
         builder.part("platform", platform.to_string());
         builder
@@ -104,7 +107,10 @@ pub(crate) fn exec(
     builder.part("network", format!("{network:?}").to_lowercase());
     for file in &exec.files {
         let content = ContentHash::of(&file.data);
-        builder.part(format!("file {}", file.path), format!("{content} mode {:o}", file.mode));
+        builder.part(
+            format!("file {}", file.path),
+            format!("{content} mode {:o}", file.mode),
+        );
     }
     builder.inputs(inputs);
     builder.finish()

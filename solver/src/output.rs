@@ -22,7 +22,11 @@ pub(crate) struct OutputTail {
 impl OutputTail {
     /// Output goes to `log`, if there is one.
     pub(crate) fn new(log: Option<StepLog>) -> Self {
-        Self { log, lines: VecDeque::new(), partial: Vec::new() }
+        Self {
+            log,
+            lines: VecDeque::new(),
+            partial: Vec::new(),
+        }
     }
 
     /// Adds output. A log that cannot be written (full disk) is given up; the build goes on.
@@ -55,7 +59,11 @@ impl OutputTail {
             let line = std::mem::take(&mut self.partial);
             self.push(line);
         }
-        let lines = self.lines.iter().map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect();
+        let lines = self
+            .lines
+            .iter()
+            .map(|line| String::from_utf8_lossy(line).trim_end().to_owned())
+            .collect();
         (lines, self.log.map(|log| log.path().to_owned()))
     }
 }

@@ -49,7 +49,9 @@ impl Solve<'_> {
         let command = exec.args.join(" ");
         let scratch = self.engine.store.temp().dir()?;
         let stub = scratch.path().join("stub");
-        std::fs::create_dir(&stub).and_then(|()| mountpoints::write_stub_layer(&stub)).map_err(io(&stub))?;
+        std::fs::create_dir(&stub)
+            .and_then(|()| mountpoints::write_stub_layer(&stub))
+            .map_err(io(&stub))?;
         let mount = self.roots.sandbox(base, draft, stub)?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
         let identity = accounts::identity(&root, &exec.user)?;
@@ -57,12 +59,20 @@ impl Solve<'_> {
         root.create_dir_all(&exec.cwd, 0o755, None)?;
         drop(root);
         let spec = self.spec(exec, &identity, scratch.path())?;
-        let failed = |source| StepFailure::Sandbox { command: command.clone(), source };
+        let failed = |source| StepFailure::Sandbox {
+            command: command.clone(),
+            source,
+        };
         let id = format!("build-{}-{}", std::process::id(), task.id());
         let running = self
             .engine
             .backend
-            .start(Sandbox { id, root: mount, spec, stdio: Stdio::piped() })
+            .start(Sandbox {
+                id,
+                root: mount,
+                spec,
+                stdio: Stdio::piped(),
+            })
             .map_err(failed)?;
         let running = Arc::new(running);
         let log = self.engine.store.builds().log(&self.request.build);
@@ -104,21 +114,34 @@ impl Solve<'_> {
         if !has(&env, "HOME") {
             env.push(format!("HOME={}", identity.home));
         }
-        let hosts = format!(
-            "127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        );
+        let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
         let mut builder = spec::default_for(exec.args.iter().cloned())
             .cwd(&exec.cwd)
             .user(identity.uid, identity.gid, identity.groups.clone())
             .hostname(HOSTNAME)
             .hosts(write("hosts", hosts.as_bytes())?)
             .resolv_conf(write("resolv.conf", &self.engine.settings.resolv_conf)?)
-            .network(if network == NetworkMode::None { Network::None } else { Network::Host });
+            .network(if network == NetworkMode::None {
+                Network::None
+            } else {
+                Network::Host
+            });
         if let Some(bundle) = &self.engine.settings.ca_bundle {
-            let apt = write("apt-ca.conf", format!("Acquire::https::CAInfo \"{CA_BUNDLE}\";\n").as_bytes())?;
+            let apt = write(
+                "apt-ca.conf",
+                format!("Acquire::https::CAInfo \"{CA_BUNDLE}\";\n").as_bytes(),
+            )?;
             builder = builder
-                .bind(Bind { source: bundle.clone(), target: CA_BUNDLE.into(), read_only: true })
-                .bind(Bind { source: apt, target: CA_APT_CONF.into(), read_only: true });
+                .bind(Bind {
+                    source: bundle.clone(),
+                    target: CA_BUNDLE.into(),
+                    read_only: true,
+                })
+                .bind(Bind {
+                    source: apt,
+                    target: CA_APT_CONF.into(),
+                    read_only: true,
+                });
             for variable in CA_VARIABLES {
                 if !has(&env, variable) {
                     env.push(format!("{variable}={CA_BUNDLE}"));
@@ -131,14 +154,19 @@ impl Solve<'_> {
         for (position, file) in exec.files.iter().enumerate() {
             let path = write(&format!("file-{position}"), &file.data)?;
             set_mode(&path, file.mode)?;
-            builder = builder.bind(Bind { source: path, target: file.path.clone().into(), read_only: true });
+            builder = builder.bind(Bind {
+                source: path,
+                target: file.path.clone().into(),
+                read_only: true,
+            });
         }
         Ok(builder.env(env).build())
     }
 }
 
 fn has(env: &[String], name: &str) -> bool {
-    env.iter().any(|variable| variable.split_once('=').is_some_and(|(key, _)| key == name))
+    env.iter()
+        .any(|variable| variable.split_once('=').is_some_and(|(key, _)| key == name))
 }
 
 fn set_mode(path: &std::path::Path, mode: u32) -> Result<(), StepFailure> {
@@ -161,7 +189,10 @@ fn pump(running: &Running, task: &Task, tail: &mut OutputTail) -> std::io::Resul
     open.extend(running.stderr.as_ref().map(|file| (Stream::Stderr, file)));
     let mut buffer = vec![0; 32 << 10];
     while !open.is_empty() {
-        let mut fds: Vec<PollFd<'_>> = open.iter().map(|(_, file)| PollFd::new(*file, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = open
+            .iter()
+            .map(|(_, file)| PollFd::new(*file, PollFlags::IN))
+            .collect();
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result?,
@@ -170,7 +201,11 @@ fn pump(running: &Running, task: &Task, tail: &mut OutputTail) -> std::io::Resul
         drop(fds);
         let mut still_open = Vec::with_capacity(open.len());
         for ((stream, mut file), ready) in open.into_iter().zip(ready) {
-            let length = if ready { file.read(&mut buffer)? } else { buffer.len() };
+            let length = if ready {
+                file.read(&mut buffer)?
+            } else {
+                buffer.len()
+            };
             if ready && length > 0 {
                 task.output(stream, &buffer[..length]);
                 tail.add(&buffer[..length]);

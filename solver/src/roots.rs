@@ -20,7 +20,10 @@ pub(crate) struct Roots {
 
 impl Roots {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, merged: Mutex::default() }
+        Self {
+            store,
+            merged: Mutex::default(),
+        }
     }
 
     /// The snapshot with `draft`'s upperdir on top. The upperdir has the mode and owner of the root below it.
@@ -65,7 +68,11 @@ impl Roots {
             }
             [single] => Ok(Root::open(single)?),
             _ => {
-                let overlay = Overlay { lowers: &lowers, upper: None, volatile: false };
+                let overlay = Overlay {
+                    lowers: &lowers,
+                    upper: None,
+                    volatile: false,
+                };
                 Ok(Root::from_fd(overlay::mount(&overlay).map_err(mount_failed)?))
             }
         }
@@ -74,7 +81,12 @@ impl Roots {
     /// What is in the snapshot, whiteouts applied.
     pub(crate) fn listing(&self, snapshot: &Snapshot) -> Result<Arc<Listing>, StepFailure> {
         let key = snapshot.content_key();
-        if let Some(listing) = self.merged.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(listing) = self
+            .merged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
             return Ok(Arc::clone(listing));
         }
         let mut merged = Arc::new(Listing::default());
@@ -85,14 +97,21 @@ impl Roots {
                 merged = Arc::new(Listing::merge(&merged, &listing));
             }
         }
-        self.merged.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&merged));
+        self.merged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, Arc::clone(&merged));
         Ok(merged)
     }
 }
 
 fn mount_writable(lowers: &[PathBuf], draft: &LayerDraft) -> Result<OwnedFd, StepFailure> {
     let (diff, work) = (draft.diff_path(), draft.work_path());
-    let overlay = Overlay { lowers, upper: Some((&diff, &work)), volatile: true };
+    let overlay = Overlay {
+        lowers,
+        upper: Some((&diff, &work)),
+        volatile: true,
+    };
     overlay::mount(&overlay).map_err(mount_failed)
 }
 

@@ -54,7 +54,10 @@ impl Engine {
         let mut chosen: Vec<(ImageRecord, Vec<Reference>)> = Vec::new();
         for image in images {
             let record = self.store.images().require(image)?;
-            let name = image.parse::<Reference>().ok().filter(|name| record.names.contains(&name.to_string()));
+            let name = image
+                .parse::<Reference>()
+                .ok()
+                .filter(|name| record.names.contains(&name.to_string()));
             match chosen.iter_mut().find(|(other, _)| other.id == record.id) {
                 Some((_, names)) => names.extend(name),
                 None => chosen.push((record, name.into_iter().collect())),
@@ -83,14 +86,22 @@ impl Engine {
             .blobs()
             .read(&record.config)?
             .ok_or_else(|| SaveError::ConfigLost(record.config.clone()))?;
-        let config = Descriptor::new(media_type::OCI_CONFIG, record.config.clone(), config_bytes.len() as u64);
+        let config = Descriptor::new(
+            media_type::OCI_CONFIG,
+            record.config.clone(),
+            config_bytes.len() as u64,
+        );
         writer.blob(&config, config_bytes.as_slice())?;
         let manifest = Manifest::new(config.clone(), layers.clone()).to_bytes();
         let digest = kiln_image::Digest::sha256_of(&manifest);
         let mut root = Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64);
         writer.blob(&root, manifest.as_slice())?;
         root.platform = Some(record.platform.clone());
-        Ok(SavedImage { root, names, docker: Some((config, layers)) })
+        Ok(SavedImage {
+            root,
+            names,
+            docker: Some((config, layers)),
+        })
     }
 
     fn save_layer<W: Write>(
@@ -101,18 +112,25 @@ impl Engine {
         if let Some(blob) = &image_layer.blob
             && let Some(file) = self.store.blobs().get(&blob.digest)?
         {
-            let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest.clone(), blob.size);
+            let descriptor =
+                Descriptor::new(oci_media_type(&blob.media_type), blob.digest.clone(), blob.size);
             writer.blob(&descriptor, file)?;
             return Ok(descriptor);
         }
         let layer = self.store.layers().require(&image_layer.layer)?;
         let listing = layer.listing()?;
         let root = Root::open(&layer.diff_path())?;
-        let failed = |source| SaveError::Layer { layer: image_layer.layer.clone(), source };
+        let failed = |source| SaveError::Layer {
+            layer: image_layer.layer.clone(),
+            source,
+        };
         // Its size comes before its bytes in the archive, so the tar is made beside it first.
         let folder = self.store.temp().dir()?;
         let path = folder.path().join("layer.tar");
-        let tar = |source| SaveError::Io { path: path.clone(), source };
+        let tar = |source| SaveError::Io {
+            path: path.clone(),
+            source,
+        };
         let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).map_err(tar)?);
         let size = layer::pack(&listing, &root, &mut file).map_err(failed)?;
         drop(file.into_inner().map_err(|error| tar(error.into_error()))?);

@@ -37,8 +37,20 @@ impl Schedule {
             }
             waiting.insert(vertex, needed.len());
         }
-        let ready = order.iter().copied().filter(|vertex| waiting.get(vertex) == Some(&0)).collect();
-        Self { waiting, consumers, ready, running: 0, remaining: order.len(), jobs: jobs.max(1), stopped: false }
+        let ready = order
+            .iter()
+            .copied()
+            .filter(|vertex| waiting.get(vertex) == Some(&0))
+            .collect();
+        Self {
+            waiting,
+            consumers,
+            ready,
+            running: 0,
+            remaining: order.len(),
+            jobs: jobs.max(1),
+            stopped: false,
+        }
     }
 
     /// The next vertex to start, or `None` when all that can run does.
@@ -95,7 +107,10 @@ mod tests {
         let mut graph = Graph::new();
         let mut ids: Vec<VertexId> = Vec::new();
         for inputs in edges {
-            let inputs: Vec<VertexId> = inputs.iter().filter_map(|&input| ids.get(input).copied()).collect();
+            let inputs: Vec<VertexId> = inputs
+                .iter()
+                .filter_map(|&input| ids.get(input).copied())
+                .collect();
             let vertex = Vertex {
                 op: Op::Source(Source::Scratch),
                 platform: kiln_image::Platform::host(),

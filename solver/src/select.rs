@@ -22,8 +22,8 @@ pub(crate) struct Selection {
 /// One place to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The name that the copy has when its destination is a directory: the last component as written or matched.
-    pub(crate) name: Vec<u8>,
+    /// The path as written or matched; its last component names the copy when the destination is a directory.
+    pub(crate) written: TreePath,
     /// The place itself, free of symlinks.
     pub(crate) path: TreePath,
     /// Whether it is a directory (whose contents are copied).
@@ -64,11 +64,25 @@ pub(crate) fn select<'a>(
     let mut selection = Selection::default();
     let mut hasher = ContentHasher::new();
     for source in sources {
-        let path = TreePath::clean(source.pattern.as_bytes())
-            .map_err(|error| (source, SelectError::Path { pattern: source.pattern.clone(), source: error }))?;
+        let path = TreePath::clean(source.pattern.as_bytes()).map_err(|error| {
+            (
+                source,
+                SelectError::Path {
+                    pattern: source.pattern.clone(),
+                    source: error,
+                },
+            )
+        })?;
         let matched = if glob::is_pattern(path.as_bytes()) {
-            expand(listing, &path)
-                .map_err(|error| (source, SelectError::Pattern { pattern: source.pattern.clone(), source: error }))?
+            expand(listing, &path).map_err(|error| {
+                (
+                    source,
+                    SelectError::Pattern {
+                        pattern: source.pattern.clone(),
+                        source: error,
+                    },
+                )
+            })?
         } else {
             vec![path]
         };
@@ -84,9 +98,12 @@ pub(crate) fn select<'a>(
 
 fn place(listing: &Listing, path: &TreePath) -> Result<Place, SelectError> {
     let found = listing.resolve(path, true)?;
-    let is_dir = found.is_root()
-        || listing.get(&found).is_some_and(|entry| entry.kind.is_dir());
-    Ok(Place { name: path.file_name().unwrap_or_default().to_vec(), path: found, is_dir })
+    let is_dir = found.is_root() || listing.get(&found).is_some_and(|entry| entry.kind.is_dir());
+    Ok(Place {
+        written: path.clone(),
+        path: found,
+        is_dir,
+    })
 }
 
 /// The paths that match `pattern`, in the listing's order.
@@ -97,7 +114,9 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
         let mut next = Vec::new();
         for parent in &level {
             // Components before the last may go through symlinks, as a shell's wildcard would.
-            let Ok(parent_found) = listing.resolve(parent, true) else { continue };
+            let Ok(parent_found) = listing.resolve(parent, true) else {
+                continue;
+            };
             for child in listing.children(&parent_found) {
                 let name = child.path.file_name().unwrap_or_default();
                 if glob::matches(component, name)? {
@@ -115,17 +134,24 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
 fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
     if !place.is_dir {
         hasher.update(b"file\0");
-        hasher.update(&(place.name.len() as u64).to_le_bytes());
-        hasher.update(&place.name);
+        let name = place.written.file_name().unwrap_or_default();
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name);
         if let Some(entry) = listing.get_linked(&place.path) {
-            let entry = Entry { path: TreePath::root(), ..entry.clone() };
+            let entry = Entry {
+                path: TreePath::root(),
+                ..entry.clone()
+            };
             hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
         }
         return;
     }
     hasher.update(b"directory\0");
     if let Some(entry) = listing.get(&place.path) {
-        let entry = Entry { path: TreePath::root(), ..entry.clone() };
+        let entry = Entry {
+            path: TreePath::root(),
+            ..entry.clone()
+        };
         hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
     }
     if place.path.is_root() {
@@ -141,19 +167,30 @@ fn relocate(listing: &Listing, directory: &TreePath) -> Listing {
     let mut first_names: HashMap<TreePath, TreePath> = HashMap::new();
     let mut entries = Vec::new();
     for entry in listing.below(directory) {
-        let Some(path) = entry.path.strip_prefix(directory) else { continue };
+        let Some(path) = entry.path.strip_prefix(directory) else {
+            continue;
+        };
         let kind = match &entry.kind {
-            EntryKind::HardLink { target } => match (target.strip_prefix(directory), first_names.get(target)) {
+            EntryKind::HardLink { target } => match (target.strip_prefix(directory), first_names.get(target))
+            {
                 (Some(inside), _) => EntryKind::HardLink { target: inside },
-                (None, Some(first)) => EntryKind::HardLink { target: first.clone() },
+                (None, Some(first)) => EntryKind::HardLink {
+                    target: first.clone(),
+                },
                 (None, None) => {
                     first_names.insert(target.clone(), path.clone());
-                    listing.get_linked(&entry.path).map_or_else(|| entry.kind.clone(), |file| file.kind.clone())
+                    listing
+                        .get_linked(&entry.path)
+                        .map_or_else(|| entry.kind.clone(), |file| file.kind.clone())
                 }
             },
             kind => kind.clone(),
         };
-        entries.push(Entry { path, kind, ..entry.clone() });
+        entries.push(Entry {
+            path,
+            kind,
+            ..entry.clone()
+        });
     }
     Listing::from_entries(entries)
 }

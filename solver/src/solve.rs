@@ -140,15 +140,20 @@ impl Solve<'_> {
             if self.cancel.is_raised() {
                 return Err(SolveError::Canceled);
             }
-            let Some(vertex) = self.graph.get(id) else { continue };
-            self.plan_vertex(id, vertex, &mut by_key).map_err(|cause| self.step_error(id, vertex, cause))?;
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            self.plan_vertex(id, vertex, &mut by_key)
+                .map_err(|cause| self.step_error(id, vertex, cause))?;
         }
         Ok(())
     }
 
     fn announce(&mut self, order: &[VertexId], reporter: &Reporter) {
         for &id in order {
-            let Some(vertex) = self.graph.get(id) else { continue };
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
             let inputs = self.graph.inputs(id);
             let task_inputs = inputs
                 .iter()
@@ -159,7 +164,13 @@ impl Solve<'_> {
                 _ => Some(reporter.announce(&vertex.name, task_inputs, vertex.span)),
             };
             let fresh = vertex.ignore_cache || inputs.iter().any(|input| self.is_fresh(*input));
-            let planned = Planned { task, definition: None, fresh, same_as: None, selections: Vec::new() };
+            let planned = Planned {
+                task,
+                definition: None,
+                fresh,
+                same_as: None,
+                selections: Vec::new(),
+            };
             self.planned.insert(id, planned);
         }
     }
@@ -171,8 +182,12 @@ impl Solve<'_> {
     /// Reads each local directory once, where some step of the build looks.
     fn read_contexts(&mut self, order: &[VertexId]) -> Result<(), SolveError> {
         for &id in order {
-            let Some(vertex) = self.graph.get(id) else { continue };
-            let Op::Source(Source::Local(source)) = &vertex.op else { continue };
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            let Op::Source(Source::Local(source)) = &vertex.op else {
+                continue;
+            };
             if self.contexts.contains_key(&source.name) {
                 continue;
             }
@@ -194,13 +209,18 @@ impl Solve<'_> {
     }
 
     fn read_context(&self, name: &str, patterns: &[TreePath]) -> Result<ContextView, StepFailure> {
-        let context =
-            self.request.contexts.get(name).ok_or(StepFailure::Graph("a local directory that nobody named"))?;
+        let context = self
+            .request
+            .contexts
+            .get(name)
+            .ok_or(StepFailure::Graph("a local directory that nobody named"))?;
         let memory = self.engine.store.hashes().open(&context.directory)?;
         let view = ContextView::read(context, patterns, &memory)?;
         // Losing the memory costs time in the next build, nothing else.
         if let Err(error) = memory.save() {
-            self.engine.note(format!("failed to save the file hashes of the build context: {error}"));
+            self.engine.note(format!(
+                "failed to save the file hashes of the build context: {error}"
+            ));
         }
         Ok(view)
     }
@@ -209,14 +229,20 @@ impl Solve<'_> {
     fn patterns_of(&self, order: &[VertexId], name: &str) -> Vec<TreePath> {
         let mut patterns = Vec::new();
         for &id in order {
-            let Some(Vertex { op: Op::File(op), .. }) = self.graph.get(id) else { continue };
+            let Some(Vertex { op: Op::File(op), .. }) = self.graph.get(id) else {
+                continue;
+            };
             let inputs = self.graph.inputs(id);
             for action in &op.actions {
                 let FileAction::Copy(copy) = action else { continue };
                 let from = inputs.get(copy.from).and_then(|input| self.graph.get(*input));
                 let local = matches!(from, Some(Vertex { op: Op::Source(Source::Local(source)), .. }) if source.name == name);
                 if local {
-                    patterns.extend(copy.sources.iter().filter_map(|source| TreePath::clean(&source.pattern).ok()));
+                    patterns.extend(
+                        copy.sources
+                            .iter()
+                            .filter_map(|source| TreePath::clean(&source.pattern).ok()),
+                    );
                 }
             }
         }
@@ -277,29 +303,48 @@ impl Solve<'_> {
             return Ok(());
         }
         by_key.insert(key, id);
-        if !self.is_fresh(id) && let Some(record) = self.engine.store.records().get(&key)? {
-            self.set_snapshot(id, Snapshot { layers: record.output });
+        if !self.is_fresh(id)
+            && let Some(record) = self.engine.store.records().get(&key)?
+        {
+            self.set_snapshot(
+                id,
+                Snapshot {
+                    layers: record.output,
+                },
+            );
             self.report(id, vertex, StepOutcome::Cached, began);
         }
         Ok(())
     }
 
     /// What the copies of `op` select from local directories, by the action's position.
-    fn local_selections(&self, op: &FileOp, inputs: &[VertexId]) -> Result<Vec<Option<Selection>>, StepFailure> {
+    fn local_selections(
+        &self,
+        op: &FileOp,
+        inputs: &[VertexId],
+    ) -> Result<Vec<Option<Selection>>, StepFailure> {
         let mut selections = Vec::with_capacity(op.actions.len());
         for action in &op.actions {
             let FileAction::Copy(copy) = action else {
                 selections.push(None);
                 continue;
             };
-            selections.push(match inputs.get(copy.from).and_then(|input| self.context_name(*input)) {
-                None => None,
-                Some(name) => {
-                    let view = self.contexts.get(name).ok_or(StepFailure::Graph("a local directory that was not read"))?;
-                    let selection = select::select(&view.listing, &copy.sources);
-                    Some(selection.map_err(|(source, error)| self.missing_source(error, source, Some(name)))?)
-                }
-            });
+            selections.push(
+                match inputs.get(copy.from).and_then(|input| self.context_name(*input)) {
+                    None => None,
+                    Some(name) => {
+                        let view = self
+                            .contexts
+                            .get(name)
+                            .ok_or(StepFailure::Graph("a local directory that was not read"))?;
+                        let selection = select::select(&view.listing, &copy.sources);
+                        Some(
+                            selection
+                                .map_err(|(source, error)| self.missing_source(error, source, Some(name)))?,
+                        )
+                    }
+                },
+            );
         }
         Ok(selections)
     }
@@ -319,14 +364,21 @@ impl Solve<'_> {
         context: Option<&str>,
     ) -> StepFailure {
         let SelectError::Resolve(ResolveError::NotFound { path }) = error else {
-            return StepFailure::Source { message: error.to_string(), span: source.span };
+            return StepFailure::Source {
+                message: error.to_string(),
+                span: source.span,
+            };
         };
         let local = context.and_then(|name| self.request.contexts.get(name));
         StepFailure::SourceNotFound {
             ignored_by: local.and_then(|local| {
-                path.ancestors().chain([path.clone()]).find_map(|path| local.policy.why_excluded(&path))
+                path.ancestors()
+                    .chain([path.clone()])
+                    .find_map(|path| local.policy.why_excluded(&path))
             }),
-            similar: local.map_or_else(Vec::new, |local| crate::context::similar_names(&local.directory, &path)),
+            similar: local.map_or_else(Vec::new, |local| {
+                crate::context::similar_names(&local.directory, &path)
+            }),
             place: crate::file::place_name(context.is_none()).to_owned(),
             path,
             span: source.span,
@@ -334,18 +386,34 @@ impl Solve<'_> {
     }
 
     /// How the inputs of `id` count in its definition key.
-    fn definition_identities(&self, id: VertexId, inputs: &[VertexId]) -> Result<Vec<InputIdentity>, StepFailure> {
+    fn definition_identities(
+        &self,
+        id: VertexId,
+        inputs: &[VertexId],
+    ) -> Result<Vec<InputIdentity>, StepFailure> {
         let mut identities = Vec::with_capacity(inputs.len());
         for input in inputs {
-            let planned = self.planned.get(input).ok_or(StepFailure::Graph("an input before its vertex"))?;
+            let planned = self
+                .planned
+                .get(input)
+                .ok_or(StepFailure::Graph("an input before its vertex"))?;
             match (&planned.definition, self.context_name(*input)) {
                 (Some((key, _)), _) => identities.push(InputIdentity::Key(*key)),
                 (None, Some(_)) => {}
                 (None, None) => return Err(StepFailure::Graph("an input without a key")),
             }
         }
-        let selections = self.planned.get(&id).into_iter().flat_map(|planned| &planned.selections);
-        identities.extend(selections.flatten().filter_map(|selection| selection.hash).map(InputIdentity::Files));
+        let selections = self
+            .planned
+            .get(&id)
+            .into_iter()
+            .flat_map(|planned| &planned.selections);
+        identities.extend(
+            selections
+                .flatten()
+                .filter_map(|selection| selection.hash)
+                .map(InputIdentity::Files),
+        );
         Ok(identities)
     }
 
@@ -384,8 +452,11 @@ impl Solve<'_> {
     /// Vertices whose result nobody needs count as cached: their work was saved.
     fn report_skipped(&self, order: &[VertexId], needed: &[VertexId]) {
         for &id in order {
-            let Some(vertex) = self.graph.get(id) else { continue };
-            let open = self.context_name(id).is_none() && self.snapshot(id).is_none() && !needed.contains(&id);
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            let open =
+                self.context_name(id).is_none() && self.snapshot(id).is_none() && !needed.contains(&id);
             if open {
                 self.report(id, vertex, StepOutcome::Skipped, Instant::now());
             }
@@ -459,15 +530,22 @@ impl Solve<'_> {
     }
 
     fn run_vertex(&self, id: VertexId) -> Result<(), StepFailure> {
-        let vertex = self.graph.get(id).ok_or(StepFailure::Graph("a vertex that does not exist"))?;
+        let vertex = self
+            .graph
+            .get(id)
+            .ok_or(StepFailure::Graph("a vertex that does not exist"))?;
         let began = Instant::now();
         if let Some(first) = self.planned.get(&id).and_then(|planned| planned.same_as) {
-            let snapshot = self.snapshot(first).ok_or(StepFailure::Graph("a shared result that is missing"))?;
+            let snapshot = self
+                .snapshot(first)
+                .ok_or(StepFailure::Graph("a shared result that is missing"))?;
             self.set_snapshot(id, snapshot);
             self.report(id, vertex, StepOutcome::Cached, began);
             return Ok(());
         }
-        let Some(mut task) = self.task(id) else { return Err(StepFailure::Graph("a step without a task")) };
+        let Some(mut task) = self.task(id) else {
+            return Err(StepFailure::Graph("a step without a task"));
+        };
         if let Op::Source(Source::Image(image)) = &vertex.op {
             task.start();
             self.engine.images.fetch_layers(image, &task, self.cancel)?;
@@ -478,8 +556,12 @@ impl Solve<'_> {
         let inputs = self.graph.inputs(id);
         let selections = self.all_selections(id, vertex, &inputs)?;
         let (content_key, content_parts) = self.content_key(vertex, &inputs, &selections)?;
-        if !vertex.ignore_cache && let Some(record) = self.engine.store.records().get(&content_key)? {
-            let output = Snapshot { layers: record.output };
+        if !vertex.ignore_cache
+            && let Some(record) = self.engine.store.records().get(&content_key)?
+        {
+            let output = Snapshot {
+                layers: record.output,
+            };
             self.remember(id, vertex, &output, record.duration_ms, None)?;
             self.set_snapshot(id, output);
             self.report(id, vertex, StepOutcome::CachedByContent, began);
@@ -488,7 +570,13 @@ impl Solve<'_> {
         task.start();
         let output = self.execute(vertex, &inputs, &selections, &task)?;
         let duration_ms = began.elapsed().as_millis() as u64;
-        self.remember(id, vertex, &output, duration_ms, Some((content_key, content_parts)))?;
+        self.remember(
+            id,
+            vertex,
+            &output,
+            duration_ms,
+            Some((content_key, content_parts)),
+        )?;
         self.set_snapshot(id, output);
         self.report(id, vertex, StepOutcome::Ran, began);
         Ok(())
@@ -501,8 +589,14 @@ impl Solve<'_> {
         vertex: &Vertex,
         inputs: &[VertexId],
     ) -> Result<Vec<Option<Selection>>, StepFailure> {
-        let Op::File(op) = &vertex.op else { return Ok(Vec::new()) };
-        let planned = self.planned.get(&id).map(|planned| planned.selections.clone()).unwrap_or_default();
+        let Op::File(op) = &vertex.op else {
+            return Ok(Vec::new());
+        };
+        let planned = self
+            .planned
+            .get(&id)
+            .map(|planned| planned.selections.clone())
+            .unwrap_or_default();
         let mut selections = Vec::with_capacity(op.actions.len());
         for (position, action) in op.actions.iter().enumerate() {
             let known = planned.get(position).cloned().flatten();
@@ -531,7 +625,13 @@ impl Solve<'_> {
         if !inputs.is_empty() {
             identities.push(InputIdentity::Root(self.input_snapshot(inputs, 0)?.content_key()));
         }
-        identities.extend(selections.iter().flatten().filter_map(|selection| selection.hash).map(InputIdentity::Files));
+        identities.extend(
+            selections
+                .iter()
+                .flatten()
+                .filter_map(|selection| selection.hash)
+                .map(InputIdentity::Files),
+        );
         // A domain of its own: a definition key is never mistaken for a content key.
         let (_, mut parts) = self.key(vertex, &identities);
         parts.push(KeyPart::new("kind", "content"));
@@ -546,7 +646,10 @@ impl Solve<'_> {
     }
 
     pub(crate) fn context_view(&self, inputs: &[VertexId], slot: usize) -> Option<&ContextView> {
-        inputs.get(slot).and_then(|input| self.context_name(*input)).and_then(|name| self.contexts.get(name))
+        inputs
+            .get(slot)
+            .and_then(|input| self.context_name(*input))
+            .and_then(|name| self.contexts.get(name))
     }
 
     /// Writes the records under which a result is found again.
@@ -558,10 +661,16 @@ impl Solve<'_> {
         duration_ms: u64,
         content: Option<(Key, Vec<KeyPart>)>,
     ) -> Result<(), StepFailure> {
-        let definition = self.planned.get(&id).and_then(|planned| planned.definition.clone());
+        let definition = self
+            .planned
+            .get(&id)
+            .and_then(|planned| planned.definition.clone());
         let created_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
         let content = content.map(|key| (RecordKind::Content, key));
-        for (kind, (key, parts)) in content.into_iter().chain(definition.map(|key| (RecordKind::Definition, key))) {
+        for (kind, (key, parts)) in content
+            .into_iter()
+            .chain(definition.map(|key| (RecordKind::Definition, key)))
+        {
             self.engine.store.records().put(&Record {
                 key,
                 kind,
@@ -580,7 +689,11 @@ impl Solve<'_> {
         let snapshot = self.snapshot(target).unwrap_or_default();
         let mut reports = self.reports.into_inner().unwrap_or_else(PoisonError::into_inner);
         let steps = order.iter().filter_map(|id| reports.remove(id)).collect();
-        Ok(Solution { snapshot, steps, diff_ids: self.diff_ids })
+        Ok(Solution {
+            snapshot,
+            steps,
+            diff_ids: self.diff_ids,
+        })
     }
 
     fn define(&mut self, id: VertexId, key: Key, parts: Vec<KeyPart>) {
@@ -594,32 +707,55 @@ impl Solve<'_> {
     }
 
     pub(crate) fn snapshot(&self, id: VertexId) -> Option<Snapshot> {
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     fn set_snapshot(&self, id: VertexId, snapshot: Snapshot) {
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).insert(id, snapshot);
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, snapshot);
     }
 
     /// Tells the events and the report what became of a vertex.
     fn report(&self, id: VertexId, vertex: &Vertex, outcome: StepOutcome, began: Instant) {
-        let Some(planned) = self.planned.get(&id) else { return };
+        let Some(planned) = self.planned.get(&id) else {
+            return;
+        };
         if let Some(task) = &planned.task {
             match outcome {
                 StepOutcome::Ran => task.done(),
                 StepOutcome::Cached | StepOutcome::CachedByContent | StepOutcome::Skipped => task.cached(),
             }
         }
-        let Some((key, _)) = planned.definition else { return };
+        let Some((key, _)) = planned.definition else {
+            return;
+        };
         let milliseconds = began.elapsed().as_millis() as u64;
-        let report = StepReport { name: vertex.name.clone(), outcome, key, milliseconds };
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(id, report);
+        let report = StepReport {
+            name: vertex.name.clone(),
+            outcome,
+            key,
+            milliseconds,
+        };
+        self.reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, report);
     }
 
     fn step_error(&self, id: VertexId, vertex: &Vertex, cause: StepFailure) -> SolveError {
         if let Some(task) = self.task(id) {
             task.failed(crate::diff_ids::chain(&cause));
         }
-        SolveError::Step(Box::new(StepError { name: vertex.name.clone(), span: vertex.span, cause }))
+        SolveError::Step(Box::new(StepError {
+            name: vertex.name.clone(),
+            span: vertex.span,
+            cause,
+        }))
     }
 }

@@ -22,30 +22,55 @@ struct Inner {
 
 impl fmt::Debug for Reporter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Reporter").field("next", &self.inner.next).finish_non_exhaustive()
+        formatter
+            .debug_struct("Reporter")
+            .field("next", &self.inner.next)
+            .finish_non_exhaustive()
     }
 }
 
 impl Reporter {
     /// A reporter whose clock starts now.
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
-        Self { inner: Arc::new(Inner { sink, started: Instant::now(), next: AtomicU64::new(1) }) }
+        Self {
+            inner: Arc::new(Inner {
+                sink,
+                started: Instant::now(),
+                next: AtomicU64::new(1),
+            }),
+        }
     }
 
     /// Announces a task.
     pub fn announce(&self, name: impl Into<String>, inputs: Vec<TaskId>, span: Option<SourceSpan>) -> Task {
         let id = TaskId(self.inner.next.fetch_add(1, Ordering::Relaxed));
-        self.send(EventKind::Announced { task: id, name: name.into(), inputs, span });
-        Task { reporter: self.clone(), id, began: Arc::default() }
+        self.send(EventKind::Announced {
+            task: id,
+            name: name.into(),
+            inputs,
+            span,
+        });
+        Task {
+            reporter: self.clone(),
+            id,
+            began: Arc::default(),
+        }
     }
 
     /// Reports a warning that belongs to no task.
     pub fn warn(&self, message: impl Into<String>, span: Option<SourceSpan>) {
-        self.send(EventKind::Warning { task: None, message: message.into(), span });
+        self.send(EventKind::Warning {
+            task: None,
+            message: message.into(),
+            span,
+        });
     }
 
     fn send(&self, kind: EventKind) {
-        self.inner.sink.event(Event { elapsed: self.inner.started.elapsed(), kind });
+        self.inner.sink.event(Event {
+            elapsed: self.inner.started.elapsed(),
+            kind,
+        });
     }
 }
 
@@ -82,23 +107,40 @@ impl Task {
 
     /// Output of the task's process.
     pub fn output(&self, stream: Stream, data: &[u8]) {
-        self.reporter.send(EventKind::Output { task: self.id, stream, data: data.to_vec() });
+        self.reporter.send(EventKind::Output {
+            task: self.id,
+            stream,
+            data: data.to_vec(),
+        });
     }
 
     /// How far a part of the task is.
     pub fn progress(&self, part: impl Into<String>, current: u64, total: Option<u64>, done: bool) {
-        self.reporter.send(EventKind::Progress { task: self.id, part: part.into(), current, total, done });
+        self.reporter.send(EventKind::Progress {
+            task: self.id,
+            part: part.into(),
+            current,
+            total,
+            done,
+        });
     }
 
     /// The task succeeded.
     pub fn done(&self) {
-        self.reporter.send(EventKind::Done { task: self.id, duration: self.duration() });
+        self.reporter.send(EventKind::Done {
+            task: self.id,
+            duration: self.duration(),
+        });
     }
 
     /// The task failed.
     pub fn failed(&self, message: impl Into<String>) {
         let duration = self.duration();
-        self.reporter.send(EventKind::Failed { task: self.id, duration, message: message.into() });
+        self.reporter.send(EventKind::Failed {
+            task: self.id,
+            duration,
+            message: message.into(),
+        });
     }
 
     /// The task was stopped because the build ends.
@@ -108,7 +150,11 @@ impl Task {
 
     /// Something that the user should know about this task.
     pub fn warn(&self, message: impl Into<String>, span: Option<SourceSpan>) {
-        self.reporter.send(EventKind::Warning { task: Some(self.id), message: message.into(), span });
+        self.reporter.send(EventKind::Warning {
+            task: Some(self.id),
+            message: message.into(),
+            span,
+        });
     }
 }
 
@@ -138,7 +184,9 @@ mod tests {
         clone.start();
         task.done();
         let events = kept.0.lock().unwrap();
-        let Some(EventKind::Done { duration, .. }) = events.last() else { panic!("{events:?}") };
+        let Some(EventKind::Done { duration, .. }) = events.last() else {
+            panic!("{events:?}")
+        };
         assert!(*duration < Duration::from_millis(100), "{duration:?}");
     }
 }

@@ -62,7 +62,11 @@ pub fn identity(root: &Root, spec: &str) -> Result<Identity, AccountError> {
         (Some(entry), _) => entry.uid,
         (None, Err(_)) if user == "root" => 0,
         (None, Err(_)) => {
-            return Err(AccountError::Unknown { kind: "user", name: user.to_owned(), file: "/etc/passwd" });
+            return Err(AccountError::Unknown {
+                kind: "user",
+                name: user.to_owned(),
+                file: "/etc/passwd",
+            });
         }
     };
     let groups = lines(root, "/etc/group")?;
@@ -79,9 +83,20 @@ pub fn identity(root: &Root, spec: &str) -> Result<Identity, AccountError> {
             .collect(),
         _ => Vec::new(),
     };
+    // The primary group is always among them, as with containerd: without it, a process could drop the group and
+    // so lose a denial that depends on it (CVE-2022-36109).
+    let mut supplementary: Vec<u32> = supplementary;
+    if !supplementary.contains(&gid) {
+        supplementary.insert(0, gid);
+    }
     let home = entry.map_or("/", |entry| entry.home).to_owned();
     let home = if home.is_empty() { "/".to_owned() } else { home };
-    Ok(Identity { uid, gid, groups: supplementary, home })
+    Ok(Identity {
+        uid,
+        gid,
+        groups: supplementary,
+        home,
+    })
 }
 
 /// The owner that `COPY --chown=spec` gives. A numeric user without a group owns the group of the same number.
@@ -105,19 +120,34 @@ fn group_id(groups: &[String], group: &str) -> Result<u32, AccountError> {
     if let Ok(gid) = group.parse() {
         return Ok(gid);
     }
-    let found = groups.iter().filter_map(|line| GroupEntry::parse(line)).find(|entry| entry.name == group);
+    let found = groups
+        .iter()
+        .filter_map(|line| GroupEntry::parse(line))
+        .find(|entry| entry.name == group);
     match found {
         Some(entry) => Ok(entry.gid),
         None if group == "root" => Ok(0),
-        None => Err(AccountError::Unknown { kind: "group", name: group.to_owned(), file: "/etc/group" }),
+        None => Err(AccountError::Unknown {
+            kind: "group",
+            name: group.to_owned(),
+            file: "/etc/group",
+        }),
     }
 }
 
 /// The lines of an account file of the image; a missing file has none.
 fn lines(root: &Root, file: &'static str) -> Result<Vec<String>, AccountError> {
     match root.read(file, MAX_ACCOUNT_FILE) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
+            .lines()
+            .map(str::to_owned)
+            .collect()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(Vec::new())
         }
         Err(source) => Err(AccountError::Read { file, source }),
@@ -137,7 +167,12 @@ impl<'a> PasswdEntry<'a> {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(Self { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+        Some(Self {
+            name,
+            uid,
+            gid,
+            home: fields.nth(1).unwrap_or_default(),
+        })
     }
 }
 
@@ -153,7 +188,12 @@ impl<'a> GroupEntry<'a> {
         let mut fields = line.split(':');
         let name = fields.next()?;
         let gid = fields.nth(1)?.parse().ok()?;
-        let members = fields.next().unwrap_or_default().split(',').filter(|member| !member.is_empty()).collect();
+        let members = fields
+            .next()
+            .unwrap_or_default()
+            .split(',')
+            .filter(|member| !member.is_empty())
+            .collect();
         Some(Self { name, gid, members })
     }
 }
