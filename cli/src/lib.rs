@@ -8,6 +8,8 @@ mod arguments;
 mod commands;
 mod config;
 mod exit;
+#[cfg(test)]
+mod expected;
 mod format;
 mod machine;
 mod progress;

@@ -238,7 +238,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
         }
         _ => {}
     }
-    if is_disk_full(cause) {
+    if is_disk_full(cause) || output_says_disk_full(cause) {
         hints.push(DISK_FULL.to_owned());
     }
     (chain(cause), hints)
@@ -271,6 +271,16 @@ fn reason(message: &str) -> String {
     format!("{before}{after}")
 }
 
+/// A process only tells in words that it could not write.
+fn output_says_disk_full(cause: &StepFailure) -> bool {
+    let StepFailure::Process { last_output, .. } = cause else {
+        return false;
+    };
+    last_output
+        .iter()
+        .any(|line| line.contains("No space left on device"))
+}
+
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -300,4 +310,242 @@ pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str)
     }
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::path::PathBuf;
+
+    use kiln_frontend::BuildError;
+    use kiln_parser::{Diagnostic, Span};
+    use kiln_solver::graph::SourceSpan;
+    use kiln_solver::image::PullError;
+    use kiln_solver::{SolveError, StepError, StepFailure};
+    use kiln_tree::TreePath;
+
+    use super::{DISK_FULL, Failure, chain};
+    use crate::exit;
+    use crate::style::Style;
+
+    const DOCKERFILE: &[u8] =
+        b"FROM busybox AS build\nWORKDIR /src\nCOPY main.c nosuch.c .\nRUN cc main.c && \\\n    ./a.out\n";
+
+    fn place(text: &str) -> Span {
+        let start = String::from_utf8_lossy(DOCKERFILE).find(text).unwrap();
+        Span {
+            start,
+            end: start + text.len(),
+        }
+    }
+
+    fn step(at: &str, cause: StepFailure) -> Failure {
+        let span = place(at);
+        let span = Some(SourceSpan {
+            start: span.start,
+            end: span.end,
+        });
+        let step = StepError {
+            name: format!("[build 3/4] {at}"),
+            span,
+            cause,
+        };
+        Failure::build(
+            &BuildError::Solve(SolveError::Step(Box::new(step))),
+            DOCKERFILE,
+            "Dockerfile",
+        )
+    }
+
+    fn dockerfile(diagnostics: Vec<Diagnostic>) -> Failure {
+        Failure::build(
+            &BuildError::Dockerfile(diagnostics),
+            DOCKERFILE,
+            "docker/Dockerfile",
+        )
+    }
+
+    fn full() -> std::io::Error {
+        std::io::Error::from_raw_os_error(28)
+    }
+
+    fn process(last_output: &[&str], log: Option<&str>) -> StepFailure {
+        StepFailure::Process {
+            command: "/bin/sh -c cc main.c &&     ./a.out".to_owned(),
+            status: "exit code: 2".to_owned(),
+            code: 2,
+            last_output: last_output.iter().map(|&line| line.to_owned()).collect(),
+            log: log.map(PathBuf::from),
+        }
+    }
+
+    fn not_found(ignored_by: Option<&str>, similar: &[&str]) -> StepFailure {
+        let span = place("nosuch.c");
+        StepFailure::SourceNotFound {
+            path: TreePath::new(b"nosuch.c").unwrap(),
+            place: "the build context".to_owned(),
+            ignored_by: ignored_by.map(str::to_owned),
+            similar: similar.iter().map(|&name| name.to_owned()).collect(),
+            span: Some(SourceSpan {
+                start: span.start,
+                end: span.end,
+            }),
+        }
+    }
+
+    fn failures() -> Vec<(&'static str, Failure)> {
+        let copy = "COPY main.c nosuch.c .";
+        let run = "RUN cc main.c && \\\n    ./a.out";
+        vec![
+            (
+                "failing RUN",
+                step(
+                    run,
+                    process(
+                        &["main.c:1: \u{1b}[31merror\u{1b}[0m", "\tx"],
+                        Some("/r/builds/1.log/4"),
+                    ),
+                ),
+            ),
+            ("failing RUN without output", step(run, process(&[], None))),
+            (
+                "failing RUN on a full disk",
+                step(run, process(&["cc: a.out: No space left on device"], None)),
+            ),
+            ("missing source", step(copy, not_found(None, &[]))),
+            (
+                "missing source with a similar one",
+                step(copy, not_found(None, &["nosuch.cc"])),
+            ),
+            (
+                "hidden source",
+                step(copy, not_found(Some(".dockerignore:2 (*.c)"), &[])),
+            ),
+            (
+                "full disk",
+                step(
+                    copy,
+                    StepFailure::Io {
+                        path: PathBuf::from("/r/layers/x"),
+                        source: full(),
+                    },
+                ),
+            ),
+            (
+                "lost image",
+                step(
+                    "FROM busybox AS build",
+                    StepFailure::Pull(PullError::NotLocal("busybox:latest".to_owned())),
+                ),
+            ),
+            (
+                "one error in the Dockerfile",
+                dockerfile(vec![
+                    Diagnostic::error(place("WORKDIR"), "unknown instruction: WORKDIRR")
+                        .hint("did you mean WORKDIR?"),
+                ]),
+            ),
+            (
+                "two errors in the Dockerfile",
+                dockerfile(vec![
+                    Diagnostic::error(place("busybox"), "invalid image").related(place("build"), "the stage"),
+                    Diagnostic::error(place("./a.out"), "odd").hint("even"),
+                ]),
+            ),
+            (
+                "an error without a place",
+                dockerfile(vec![
+                    Diagnostic::error(Span::default(), "target stage \"bulid\" could not be found")
+                        .hint("did you mean build?"),
+                ]),
+            ),
+            (
+                "canceled",
+                Failure::build(&BuildError::Solve(SolveError::Canceled), DOCKERFILE, "Dockerfile"),
+            ),
+            (
+                "a file that cannot be read",
+                Failure::io("read", "/x", ErrorKind::PermissionDenied.into()),
+            ),
+            (
+                "a file that cannot be written",
+                Failure::io("write", "/x", full()),
+            ),
+            (
+                "wrong arguments",
+                Failure::usage("--network x: expected default, host or none"),
+            ),
+        ]
+    }
+
+    #[test]
+    fn failures_look_as_expected() {
+        let mut text = String::new();
+        for (name, failure) in failures() {
+            text.push_str(&format!(
+                "=== {name} (exit code {})\n{}",
+                failure.code(),
+                failure.render(Style::PLAIN)
+            ));
+        }
+        crate::expected::check("errors.txt", &text);
+    }
+
+    #[test]
+    fn colour_adds_nothing_but_colour() {
+        for (name, failure) in failures() {
+            let coloured = failure.render(Style::COLOURED);
+            assert!(coloured.contains("\u{1b}[31mERROR:\u{1b}[0m "), "{name}");
+            assert_eq!(
+                console::strip_ansi_codes(&coloured),
+                failure.render(Style::PLAIN),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_recognized_wherever_it_shows() {
+        for (name, failure) in failures() {
+            let text = failure.render(Style::PLAIN);
+            assert_eq!(
+                text.contains("No space left"),
+                text.contains(DISK_FULL),
+                "{name}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Layer {
+            text: &'static str,
+            source: Option<Box<Layer>>,
+        }
+        let layer = |text, source: Option<Layer>| Layer {
+            text,
+            source: source.map(Box::new),
+        };
+        let refused = layer("io: Connection refused (os error 111)", None);
+        assert_eq!(
+            chain(&layer("GET x: connection refused", Some(refused))),
+            "GET x: connection refused"
+        );
+        let missing = layer("No such file or directory (os error 2)", None);
+        assert_eq!(
+            chain(&layer("open x", Some(layer("open x", Some(missing))))),
+            "open x: No such file or directory"
+        );
+    }
+
+    #[test]
+    fn a_canceled_pull_is_no_failure_of_the_registry() {
+        assert_eq!(Failure::from(PullError::Canceled).code(), exit::INTERRUPTED);
+        assert_eq!(
+            Failure::from(PullError::NotLocal("x".to_owned())).code(),
+            exit::FAILURE
+        );
+    }
 }
