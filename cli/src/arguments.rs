@@ -89,7 +89,7 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) root: Option<PathBuf>,
-    /// Configuration file [default: /etc/kiln/config.toml, then ~/.config/kiln/config.toml]
+    /// Configuration file [default: ~/.config/kiln/config.toml or /etc/kiln/config.toml]
     #[arg(
         long,
         value_name = "FILE",
@@ -738,7 +738,7 @@ mod tests {
             let name = command.get_bin_name().unwrap_or("kiln").to_owned();
             text.push_str(&format!(
                 "$ {name} --help\n{}\n\n",
-                command.render_long_help().to_string().trim_end()
+                command.render_help().to_string().trim_end()
             ));
             for inner in command
                 .get_subcommands_mut()

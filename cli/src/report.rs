@@ -202,7 +202,7 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     if let StepFailure::Process { last_output, .. } = &step.cause
         && !last_output.is_empty()
     {
-        let _ = writeln!(details, "------\n > {}:", step.name);
+        let _ = writeln!(details, "------\n > {}:", visible(step.name.as_bytes()));
         for line in last_output {
             let _ = writeln!(details, "{}", visible(line.as_bytes()));
         }
@@ -222,20 +222,15 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
     let mut hints = Vec::new();
     match cause {
         StepFailure::Process { log: Some(log), .. } => {
-            hints.push(format!("the full log is {}", log.display()))
+            hints.push(format!("the full log is {}", log.display()));
         }
         StepFailure::SourceNotFound {
             ignored_by, similar, ..
-        } => {
-            hints.extend(
-                ignored_by
-                    .as_ref()
-                    .map(|rule| format!("it is excluded by {rule}")),
-            );
-            if !similar.is_empty() {
-                hints.push(format!("there is {}", similar.join(", ")));
-            }
-        }
+        } => match ignored_by {
+            Some(rule) => hints.push(format!("it is excluded by {rule}")),
+            None if !similar.is_empty() => hints.push(format!("there is {}", similar.join(", "))),
+            None => {}
+        },
         _ => {}
     }
     if is_disk_full(cause) || output_says_disk_full(cause) {
@@ -419,7 +414,7 @@ mod tests {
             ),
             (
                 "hidden source",
-                step(copy, not_found(Some(".dockerignore:2 (*.c)"), &[])),
+                step(copy, not_found(Some(".dockerignore:2 (*.c)"), &["nosuch.c"])),
             ),
             (
                 "full disk",
