@@ -29,6 +29,13 @@ pub(crate) struct Kiln {
     pub(crate) command: Command,
 }
 
+/// A command and its subcommands with all their arguments changed.
+fn deep(command: clap::Command, change: &impl Fn(clap::Arg) -> clap::Arg) -> clap::Command {
+    command
+        .mut_args(change)
+        .mut_subcommands(|command| deep(command, change))
+}
+
 /// The command line with its booleans as Docker takes them: `--rm`, and also `--rm=true` and `--rm=false`.
 ///
 /// Texts are made of the plain definition, in which such a flag looks like the flag that it is.
@@ -46,11 +53,6 @@ fn lenient() -> clap::Command {
             argument
         }
     };
-    fn deep(command: clap::Command, change: &impl Fn(clap::Arg) -> clap::Arg) -> clap::Command {
-        command
-            .mut_args(change)
-            .mut_subcommands(|command| deep(command, change))
-    }
     deep(Kiln::command(), &boolean)
 }
 
@@ -176,7 +178,7 @@ pub(crate) struct Build {
     pub(crate) file: Option<PathBuf>,
     /// Value of an ARG; without a value it is taken from the environment (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
-    pub(crate) build_args: Vec<String>,
+    pub(crate) variables: Vec<String>,
     /// Label of the image (repeatable)
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub(crate) labels: Vec<String>,
@@ -626,7 +628,7 @@ mod tests {
         );
         assert_eq!(build.tags, ["a:1", "a:2", "a:3"]);
         assert_eq!(build.file.unwrap().as_os_str(), "-");
-        assert_eq!(build.build_args, ["A=1=2", "B"]);
+        assert_eq!(build.variables, ["A=1=2", "B"]);
         assert_eq!(build.no_cache_filter, ["a", "b"]);
         assert_eq!(build.progress, Progress::Quiet);
         assert_eq!((build.jobs, build.network.as_str()), (3, "none"));
@@ -736,10 +738,8 @@ mod tests {
     fn the_reference_is_complete() {
         fn describe(command: &mut clap::Command, text: &mut String) {
             let name = command.get_bin_name().unwrap_or("kiln").to_owned();
-            text.push_str(&format!(
-                "$ {name} --help\n{}\n\n",
-                command.render_help().to_string().trim_end()
-            ));
+            let help = command.render_help().to_string();
+            text.extend(["$ ", &name, " --help\n", help.trim_end(), "\n\n"]);
             for inner in command
                 .get_subcommands_mut()
                 .filter(|inner| inner.get_name() != "help")

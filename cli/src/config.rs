@@ -252,24 +252,29 @@ mod tests {
 
     #[test]
     fn the_environment_decides_about_folders() {
-        let table: [(bool, &[(&str, &str)], &str); 5] = [
-            (true, &[("HOME", "/root")], "/var/lib/kiln"),
-            (true, &[("XDG_DATA_HOME", "/d")], "/var/lib/kiln"),
-            (false, &[("HOME", "/home/u")], "/home/u/.local/share/kiln"),
-            (false, &[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")], "/d/kiln"),
-            (
-                false,
-                &[("HOME", "/home/u"), ("XDG_DATA_HOME", "")],
-                "/home/u/.local/share/kiln",
-            ),
-        ];
-        for (is_root, variables, expected) in table {
-            assert_eq!(
-                environment(is_root, variables).default_root(),
-                Path::new(expected),
-                "{variables:?}"
-            );
-        }
+        let default_root =
+            |is_root, variables: &[(&str, &str)]| environment(is_root, variables).default_root();
+        let home = ("HOME", "/home/u");
+        assert_eq!(
+            default_root(true, &[("HOME", "/root")]),
+            Path::new("/var/lib/kiln")
+        );
+        assert_eq!(
+            default_root(true, &[("XDG_DATA_HOME", "/d")]),
+            Path::new("/var/lib/kiln")
+        );
+        assert_eq!(
+            default_root(false, &[home]),
+            Path::new("/home/u/.local/share/kiln")
+        );
+        assert_eq!(
+            default_root(false, &[home, ("XDG_DATA_HOME", "/d")]),
+            Path::new("/d/kiln")
+        );
+        assert_eq!(
+            default_root(false, &[home, ("XDG_DATA_HOME", "")]),
+            Path::new("/home/u/.local/share/kiln")
+        );
         let docker = |variables: &[(&str, &str)]| environment(false, variables).docker_config();
         assert_eq!(docker(&[("HOME", "/h")]), Path::new("/h/.docker/config.json"));
         assert_eq!(

@@ -18,7 +18,7 @@ pub(crate) const ENGINE: u8 = 125;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Prints what clap says; help and version are no failure. `run` answers wrong arguments with 125 like Docker.
-pub(crate) fn usage(error: clap::Error, typed: &[OsString]) -> ExitCode {
+pub(crate) fn usage(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         // Nothing can be done about a closed terminal.
         let _ = error.print();
@@ -34,12 +34,10 @@ pub(crate) fn usage(error: clap::Error, typed: &[OsString]) -> ExitCode {
         Some(ContextValue::String(flag)) => flag.as_str(),
         _ => "",
     };
-    match command.and_then(|command| unsupported::flag(&command, flag)) {
-        Some(message) => report::failure(&Failure::usage(message).with_code(code)),
-        None => {
-            // Nothing can be done about a closed terminal.
-            let _ = error.print();
-            ExitCode::from(code)
-        }
+    if let Some(message) = command.and_then(|command| unsupported::flag(&command, flag)) {
+        return report::failure(&Failure::usage(message).with_code(code));
     }
+    // Nothing can be done about a closed terminal.
+    let _ = error.print();
+    ExitCode::from(code)
 }

@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
     let arguments = match arguments::Kiln::read(&typed) {
         Ok(arguments) => arguments,
-        Err(error) => return exit::usage(error, &typed),
+        Err(error) => return exit::usage(&error, &typed),
     };
     match commands::dispatch(arguments) {
         Ok(code) => code,

@@ -45,6 +45,7 @@ impl Failure {
     }
 
     /// A failed file operation.
+    #[expect(clippy::needless_pass_by_value, reason = "that is how `map_err` has it")]
     pub(crate) fn io(action: &str, path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
         let full = source.kind() == std::io::ErrorKind::StorageFull;
         let path = path.as_ref().display();
@@ -309,6 +310,7 @@ pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str)
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::io::ErrorKind;
     use std::path::PathBuf;
 
@@ -477,11 +479,12 @@ mod tests {
     fn failures_look_as_expected() {
         let mut text = String::new();
         for (name, failure) in failures() {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "=== {name} (exit code {})\n{}",
                 failure.code(),
                 failure.render(Style::PLAIN)
-            ));
+            );
         }
         crate::expected::check("errors.txt", &text);
     }

@@ -23,9 +23,9 @@ use crate::signal::Interrupts;
 const MAX_DOCKERFILE: u64 = 64 << 20;
 
 /// Runs `kiln build`.
-pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failure> {
+pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
-    let request = request(machine, &arguments)?;
+    let request = request(machine, arguments)?;
     let engine = machine.engine()?;
     if let Some(path) = &arguments.iidfile {
         remove_stale(path)?;
@@ -103,7 +103,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
     let mut options = LowerOptions::new(Platform::host());
     options.target_platform = target_platform;
     options.platform_requested = platform_requested;
-    options.build_args = build_args(machine, &arguments.build_args);
+    options.build_args = build_args(machine, &arguments.variables);
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
     options.no_cache_filter.clone_from(&arguments.no_cache_filter);

@@ -7,6 +7,7 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod list;
 mod ps;
 mod pull;
 mod rm;
@@ -32,8 +33,8 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
     }
     let machine = Machine::new(&kiln.global)?;
     match kiln.command {
-        Command::Build(arguments) => build::run(&machine, *arguments),
-        Command::Run(arguments) => run::run(&machine, *arguments),
+        Command::Build(arguments) => build::run(&machine, &arguments),
+        Command::Run(arguments) => run::run(&machine, &arguments),
         Command::Ps(arguments) => ps::run(&machine, &arguments),
         Command::Rm(arguments) => rm::run(&machine, &arguments),
         Command::Images(arguments) => images::run(&machine, &arguments),

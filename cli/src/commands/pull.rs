@@ -63,12 +63,13 @@ pub(super) fn pull(
     let reporter = Reporter::new(view.sink());
     let mut task = reporter.announce(format!("pull {reference}"), Vec::new(), None);
     task.start();
-    let result = images
-        .resolve(reference, platform, requested, policy)
-        .and_then(|resolved| {
-            images.fetch_layers(&resolved.source, &task, &cancel)?;
-            images.keep(&resolved, reference)
-        });
+    let result = match images.resolve(reference, platform, requested, policy) {
+        Ok(resolved) => match images.fetch_layers(&resolved.source, &task, &cancel) {
+            Ok(()) => images.keep(&resolved, reference),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
     match &result {
         Ok(()) => task.done(),
         Err(PullError::Canceled) => task.canceled(),

@@ -15,8 +15,8 @@ use crate::report::Failure;
 use crate::terminal;
 
 /// Runs `kiln run`: the exit code is the process's own.
-pub(crate) fn run(machine: &Machine, arguments: Run) -> Result<ExitCode, Failure> {
-    start(machine, &arguments).map_err(|failure| {
+pub(crate) fn run(machine: &Machine, arguments: &Run) -> Result<ExitCode, Failure> {
+    start(machine, arguments).map_err(|failure| {
         if failure.code() == exit::FAILURE || failure.code() == exit::USAGE {
             failure.with_code(exit::ENGINE)
         } else {

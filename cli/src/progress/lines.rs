@@ -27,7 +27,7 @@ impl LineBuffer {
         let mut lines = Vec::new();
         for &byte in data {
             match byte {
-                b'\n' => lines.extend(self.end()),
+                b'\n' => lines.push(self.end()),
                 b'\r' => self.returned = true,
                 byte => {
                     if std::mem::take(&mut self.returned) {
@@ -35,7 +35,7 @@ impl LineBuffer {
                     }
                     self.partial.push(byte);
                     if self.partial.len() >= LONGEST {
-                        lines.extend(self.end());
+                        lines.push(self.end());
                     }
                 }
             }
@@ -56,11 +56,11 @@ impl LineBuffer {
         rest
     }
 
-    fn end(&mut self) -> Option<String> {
+    fn end(&mut self) -> String {
         let line = visible(&self.partial);
         self.partial.clear();
         self.returned = false;
-        Some(line)
+        line
     }
 }
 

@@ -27,8 +27,8 @@ struct State {
     bar: ProgressBar,
     began: Instant,
     over: bool,
-    /// Last, so that the keys are echoed again when everything is drawn.
-    _echo: Option<QuietKeys>,
+    /// Until the end.
+    quiet_keys: Option<QuietKeys>,
 }
 
 impl Live {
@@ -45,7 +45,7 @@ impl Live {
             bar,
             began: Instant::now(),
             over: false,
-            _echo: QuietKeys::new(),
+            quiet_keys: QuietKeys::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
@@ -124,7 +124,7 @@ impl State {
         self.scroll(size);
         self.bar.println(self.screen.summary(self.began.elapsed(), size));
         self.bar.finish_and_clear();
-        self._echo = None;
+        drop(self.quiet_keys.take());
     }
 }
 

@@ -263,7 +263,7 @@ mod tests {
         let Some(completed) = vertex.get("completed").map(elapsed) else {
             return (elapsed(&vertex["started"]), EventKind::Started { task });
         };
-        let duration = completed - elapsed(&vertex["started"]);
+        let duration = completed.saturating_sub(elapsed(&vertex["started"]));
         let kind = match vertex.get("error").and_then(Value::as_str) {
             Some("context canceled") => EventKind::Canceled { task },
             Some(message) => EventKind::Failed {
