@@ -40,7 +40,19 @@ fn deep(command: clap::Command, change: &impl Fn(clap::Arg) -> clap::Arg) -> cla
 ///
 /// Texts are made of the plain definition, in which such a flag looks like the flag that it is.
 fn lenient() -> clap::Command {
-    let boolean = |argument: clap::Arg| {
+    let change = |argument: clap::Arg| {
+        // An empty variable counts as none, as everywhere.
+        let is_empty = |argument: &clap::Arg| {
+            argument
+                .get_env()
+                .and_then(std::env::var_os)
+                .is_some_and(|value| value.is_empty())
+        };
+        let argument = if is_empty(&argument) {
+            argument.env(None)
+        } else {
+            argument
+        };
         if matches!(argument.get_action(), ArgAction::SetTrue) {
             argument
                 .action(ArgAction::Set)
@@ -53,7 +65,7 @@ fn lenient() -> clap::Command {
             argument
         }
     };
-    deep(Kiln::command(), &boolean)
+    deep(Kiln::command(), &change)
 }
 
 impl Kiln {

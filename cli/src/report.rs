@@ -256,6 +256,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// A message without what only programmers read: the number of a system error, the class of an HTTP error.
 fn reason(message: &str) -> String {
+    let message = message.trim_end();
     let message = message
         .strip_prefix("io: ")
         .or(message.strip_prefix("other: "))
