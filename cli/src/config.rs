@@ -178,20 +178,124 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use std::path::{Path, PathBuf};
 
-    #[test]
-    fn reads_the_documented_file() {
-        let text = "root = \"/srv/kiln\"\nca-bundle = \"host\"\n\n[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n\n\
-                    [registry.\"registry.example:5000\"]\ninsecure = true\n";
-        let config: Config = toml::from_str(text).expect("the example parses");
-        assert_eq!(config.ca_bundle.as_deref(), Some("host"));
-        assert_eq!(config.mirrors()["docker.io"][0].url, "http://127.0.0.1:5000");
-        assert!(config.insecure().contains("registry.example:5000"));
+    use super::{Config, ConfigFileError, Environment};
+    use crate::report::Failure;
+
+    fn environment(is_root: bool, variables: &[(&str, &str)]) -> Environment {
+        let variables = variables
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Environment { variables, is_root }
+    }
+
+    /// A folder of this test's own.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("kiln-config-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(folder.join("kiln")).unwrap();
+        folder
     }
 
     #[test]
-    fn an_unknown_key_is_an_error() {
-        assert!(toml::from_str::<Config>("rot = \"/x\"").is_err());
+    fn reads_the_documented_file() {
+        let document = include_str!("../../docs/cli.md");
+        let (_, rest) = document
+            .split_once("```toml\n")
+            .expect("the document shows a configuration");
+        let (text, _) = rest.split_once("```").expect("the example ends");
+        let config: Config = toml::from_str(text).expect("the example parses");
+        assert_eq!(config.root.as_deref(), Some(Path::new("/srv/kiln")));
+        assert_eq!(config.ca_bundle.as_deref(), Some("host"));
+        assert_eq!(config.mirrors()["docker.io"][0].url, "http://127.0.0.1:5000");
+        assert!(config.insecure().contains("registry.example:5000"));
+        assert!(!config.insecure().contains("docker.io"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_place() {
+        let folder = folder("unknown");
+        let path = folder.join("config.toml");
+        std::fs::write(&path, "root = \"/x\"\n\n[registry.\"docker.io\"]\nmirorrs = []\n").unwrap();
+        let error = Config::load(Some(&path), &environment(true, &[])).unwrap_err();
+        assert!(matches!(error, ConfigFileError::Parse { .. }));
+        let text = format!("{:?}", Failure::from(error));
+        assert!(
+            text.contains("config.toml") && text.contains("line 4") && text.contains("mirorrs"),
+            "{text}"
+        );
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_usual_files_are_found_and_need_not_exist() {
+        let folder = folder("usual");
+        let own = folder.to_str().unwrap();
+        let user = environment(false, &[("XDG_CONFIG_HOME", own)]);
+        assert_eq!(user.config_files()[0], folder.join("kiln/config.toml"));
+        std::fs::write(folder.join("kiln/config.toml"), "root = \"/mine\"").unwrap();
+        assert_eq!(
+            Config::load(None, &user).unwrap().root.as_deref(),
+            Some(Path::new("/mine"))
+        );
+        let missing = folder.join("nosuch");
+        assert!(matches!(
+            Config::load(Some(&missing), &user),
+            Err(ConfigFileError::Read { .. })
+        ));
+        std::fs::remove_dir_all(folder).unwrap();
+        let root = environment(true, &[("HOME", "/root")]);
+        let files = ["/etc/kiln/config.toml", "/root/.config/kiln/config.toml"].map(PathBuf::from);
+        assert_eq!(root.config_files(), files);
+    }
+
+    #[test]
+    fn the_environment_decides_about_folders() {
+        let default_root =
+            |is_root, variables: &[(&str, &str)]| environment(is_root, variables).default_root();
+        let home = ("HOME", "/home/u");
+        assert_eq!(
+            default_root(true, &[("HOME", "/root")]),
+            Path::new("/var/lib/kiln")
+        );
+        assert_eq!(
+            default_root(true, &[("XDG_DATA_HOME", "/d")]),
+            Path::new("/var/lib/kiln")
+        );
+        assert_eq!(
+            default_root(false, &[home]),
+            Path::new("/home/u/.local/share/kiln")
+        );
+        assert_eq!(
+            default_root(false, &[home, ("XDG_DATA_HOME", "/d")]),
+            Path::new("/d/kiln")
+        );
+        assert_eq!(
+            default_root(false, &[home, ("XDG_DATA_HOME", "")]),
+            Path::new("/home/u/.local/share/kiln")
+        );
+        let docker = |variables: &[(&str, &str)]| environment(false, variables).docker_config();
+        assert_eq!(docker(&[("HOME", "/h")]), Path::new("/h/.docker/config.json"));
+        assert_eq!(
+            docker(&[("HOME", "/h"), ("DOCKER_CONFIG", "/c")]),
+            Path::new("/c/config.json")
+        );
+    }
+
+    #[test]
+    fn proxies_are_read_in_both_cases() {
+        let both = environment(
+            false,
+            &[
+                ("http_proxy", "a"),
+                ("HTTP_PROXY", "b"),
+                ("HTTPS_PROXY", "c"),
+                ("no_proxy", ""),
+            ],
+        );
+        assert_eq!(both.proxy("http_proxy").as_deref(), Some("a"));
+        assert_eq!(both.proxy("https_proxy").as_deref(), Some("c"));
+        assert_eq!(both.proxy("no_proxy"), None);
     }
 }

@@ -1,6 +1,12 @@
 //! Exit codes: part of the interface that scripts rely on.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue};
+
+use crate::report::{self, Failure};
+use crate::{arguments, unsupported};
 
 /// The build or the command failed.
 pub(crate) const FAILURE: u8 = 1;
@@ -12,18 +18,26 @@ pub(crate) const ENGINE: u8 = 125;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Prints what clap says; help and version are no failure. `run` answers wrong arguments with 125 like Docker.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing can be done about a closed terminal.
-    let _ = error.print();
+pub(crate) fn usage(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
+        // Nothing can be done about a closed terminal.
+        let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let is_run = std::env::args_os()
-        .skip(1)
-        .find(|argument| !argument.to_string_lossy().starts_with('-'));
-    ExitCode::from(if is_run.is_some_and(|command| command == "run") {
+    let command = arguments::command_name(typed);
+    let code = if command.as_deref() == Some("run") {
         ENGINE
     } else {
         USAGE
-    })
+    };
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => flag.as_str(),
+        _ => "",
+    };
+    if let Some(message) = command.and_then(|command| unsupported::flag(&command, flag)) {
+        return report::failure(&Failure::usage(message).with_code(code));
+    }
+    // Nothing can be done about a closed terminal.
+    let _ = error.print();
+    ExitCode::from(code)
 }

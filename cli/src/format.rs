@@ -4,11 +4,12 @@ use kiln_image::Digest;
 
 /// A size with three significant digits, in powers of 1000: `1.23MB`.
 pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = bytes as f64;
     let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
+    // What would be rounded to 1000 is one of the next unit.
+    while value >= if unit == 0 { 1000.0 } else { 999.5 } && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;
     }
@@ -23,7 +24,7 @@ pub(crate) fn size(bytes: u64) -> String {
     if text.contains('.') {
         text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
     }
-    format!("{text}{}", UNITS.get(unit).copied().unwrap_or("PB"))
+    format!("{text}{}", UNITS.get(unit).copied().unwrap_or("EB"))
 }
 
 /// How long ago something was, as Docker says it: `2 hours ago`. The input is RFC 3339.
@@ -76,7 +77,7 @@ pub(crate) fn ellipsis(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ellipsis, size, span};
+    use super::{ago, ellipsis, size, span};
 
     #[test]
     fn sizes_have_three_digits() {
@@ -84,10 +85,14 @@ mod tests {
             (0, "0B"),
             (999, "999B"),
             (1_000, "1kB"),
+            (5_950, "5.95kB"),
+            (999_499, "999kB"),
+            (999_999, "1MB"),
             (1_234_567, "1.23MB"),
             (77_800_000, "77.8MB"),
             (142_000_000, "142MB"),
             (2_000_000_000, "2GB"),
+            (u64::MAX, "18.4EB"),
         ];
         for (bytes, text) in table {
             assert_eq!(size(bytes), text);
@@ -111,6 +116,15 @@ mod tests {
         for (seconds, text) in table {
             assert_eq!(span(seconds), text);
         }
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now: jiff::Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(ago(Some("2026-01-01T21:00:00Z"), now), "3 hours ago");
+        assert_eq!(ago(Some("2026-01-03T00:00:00Z"), now), "Less than a second ago");
+        assert_eq!(ago(Some("yesterday"), now), "N/A");
+        assert_eq!(ago(None, now), "N/A");
     }
 
     #[test]

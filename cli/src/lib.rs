@@ -8,23 +8,27 @@ mod arguments;
 mod commands;
 mod config;
 mod exit;
+#[cfg(test)]
+mod expected;
 mod format;
 mod machine;
 mod progress;
 mod report;
 mod signal;
+mod style;
 mod table;
 mod terminal;
+mod unsupported;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 /// Runs the command that the process's arguments ask for.
 pub fn main() -> ExitCode {
-    let arguments = match arguments::Kiln::try_parse() {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match arguments::Kiln::read(&typed) {
         Ok(arguments) => arguments,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return exit::usage(&error, &typed),
     };
     match commands::dispatch(arguments) {
         Ok(code) => code,

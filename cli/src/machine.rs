@@ -139,3 +139,26 @@ pub(crate) fn tidy(store: &Arc<Store>) {
         maintenance.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{HOST_BUNDLES, ca_bundle};
+
+    #[test]
+    fn a_bundle_is_a_file_or_the_hosts() {
+        assert_eq!(ca_bundle(None).unwrap(), None);
+        let this = ca_bundle(Some("Cargo.toml")).unwrap().unwrap();
+        assert!(this.is_absolute() && this.ends_with("Cargo.toml"), "{this:?}");
+        for wrong in ["/nosuch/bundle.pem", "/"] {
+            let message = format!("{:?}", ca_bundle(Some(wrong)).unwrap_err());
+            assert!(message.contains(wrong), "{message}");
+        }
+        let host = ca_bundle(Some("host"));
+        match HOST_BUNDLES.iter().find(|path| Path::new(path).is_file()) {
+            Some(path) => assert_eq!(host.unwrap().as_deref(), Some(Path::new(path))),
+            None => assert!(format!("{host:?}").contains("ca-certificates")),
+        }
+    }
+}

@@ -7,9 +7,13 @@ use std::process::ExitCode;
 
 use kiln_frontend::BuildError;
 use kiln_parser::{Diagnostic, LineIndex, Span};
+use kiln_solver::image::PullError;
 use kiln_solver::{SolveError, StepError, StepFailure};
 
 use crate::exit;
+use crate::progress::visible;
+use crate::signal;
+use crate::style::{Label, Style};
 
 /// A failed command, ready to be shown.
 #[derive(Debug)]
@@ -41,9 +45,11 @@ impl Failure {
     }
 
     /// A failed file operation.
+    #[expect(clippy::needless_pass_by_value, reason = "that is how `map_err` has it")]
     pub(crate) fn io(action: &str, path: impl AsRef<std::path::Path>, source: std::io::Error) -> Self {
         let full = source.kind() == std::io::ErrorKind::StorageFull;
-        let failure = Self::message(format!("cannot {action} {}: {source}", path.as_ref().display()));
+        let path = path.as_ref().display();
+        let failure = Self::message(format!("cannot {action} {path}: {}", reason(&source.to_string())));
         if full { failure.hint(DISK_FULL) } else { failure }
     }
 
@@ -55,6 +61,21 @@ impl Failure {
         } else {
             failure
         }
+    }
+
+    /// The user ended it.
+    pub(crate) fn canceled() -> Self {
+        Self::message("canceled").with_code(signal::exit_code())
+    }
+
+    /// The text that is shown.
+    fn render(&self, style: Style) -> String {
+        let mut text = style.excerpt(&self.details);
+        let _ = writeln!(text, "{} {}", style.paint(Label::Error, "ERROR:"), self.message);
+        for hint in &self.hints {
+            let _ = writeln!(text, "{} {hint}", style.paint(Label::Hint, "hint:"));
+        }
+        text
     }
 
     /// Adds what to do about it.
@@ -79,7 +100,7 @@ impl Failure {
         match error {
             BuildError::Dockerfile(diagnostics) => dockerfile(diagnostics, source, name),
             BuildError::Solve(SolveError::Step(step)) => step_failure(step, source, name),
-            BuildError::Solve(SolveError::Canceled) => Self::message("canceled").with_code(exit::INTERRUPTED),
+            BuildError::Solve(SolveError::Canceled) => Self::canceled(),
             other => Self::error(other),
         }
     }
@@ -100,7 +121,6 @@ macro_rules! failure_from {
 failure_from!(
     kiln_cache::Error,
     kiln_executor::Error,
-    kiln_solver::image::PullError,
     kiln_solver::ImportError,
     kiln_solver::SaveError,
     kiln_container::Error,
@@ -108,13 +128,22 @@ failure_from!(
     crate::config::ConfigFileError,
 );
 
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Canceled => Self::canceled(),
+            PullError::Registry(error) => match error.hint() {
+                Some(hint) => Self::error(&error).hint(hint),
+                None => Self::error(&error),
+            },
+            error => Self::error(&error),
+        }
+    }
+}
+
 /// Prints a failure and gives its exit code.
 pub(crate) fn failure(failure: &Failure) -> ExitCode {
-    let mut text = failure.details.clone();
-    let _ = writeln!(text, "ERROR: {}", failure.message);
-    for hint in &failure.hints {
-        let _ = writeln!(text, "hint: {hint}");
-    }
+    let text = failure.render(Style::of_stderr());
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(failure.code)
@@ -122,36 +151,43 @@ pub(crate) fn failure(failure: &Failure) -> ExitCode {
 
 /// A warning, on standard error.
 pub(crate) fn warning(message: &str) {
+    let label = Style::of_stderr().paint(Label::Warning, "WARN:");
     // Nothing can be done about a closed standard error.
-    let _ = writeln!(std::io::stderr(), "WARN: {message}");
+    let _ = writeln!(std::io::stderr(), "{label} {message}");
 }
 
 fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure {
-    let mut details = String::new();
-    for diagnostic in diagnostics {
-        if diagnostic.span != Span::default() {
-            details.push_str(&kiln_parser::render(diagnostic, source, name));
-        }
+    if let [only] = diagnostics {
+        return single(only, source, name);
     }
     let first = diagnostics
         .first()
         .map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
-    let more = match diagnostics.len() {
-        0 | 1 => String::new(),
-        count => format!(" (and {} more)", count - 1),
-    };
-    let mut failure = Failure::message(format!("failed to solve: {first}{more}"));
-    failure.details = details;
-    if let [
-        Diagnostic {
-            hint: Some(hint),
-            span,
-            ..
-        },
-    ] = diagnostics
-        && *span == Span::default()
-    {
-        failure = failure.hint(hint);
+    let more = diagnostics.len().saturating_sub(1);
+    let mut failure = Failure::message(format!("failed to solve: {first} (and {more} more)"));
+    for diagnostic in diagnostics {
+        failure
+            .details
+            .push_str(&kiln_parser::render(diagnostic, source, name));
+    }
+    failure
+}
+
+/// The place comes first, message and hint last, where the eye is.
+fn single(diagnostic: &Diagnostic, source: &[u8], name: &str) -> Failure {
+    let mut failure = Failure::message(format!("failed to solve: {}", diagnostic.message));
+    failure.hints.extend(diagnostic.hint.clone());
+    let is_placed = diagnostic.span != Span::default();
+    if is_placed {
+        let silent = Diagnostic {
+            hint: None,
+            ..diagnostic.clone()
+        };
+        let rendered = kiln_parser::render(&silent, source, name);
+        // Its first line is the message.
+        failure
+            .details
+            .push_str(rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt));
     }
     failure
 }
@@ -167,27 +203,19 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     if let StepFailure::Process { last_output, .. } = &step.cause
         && !last_output.is_empty()
     {
-        let _ = writeln!(details, "------\n > {}:", step.name);
+        let _ = writeln!(details, "------\n > {}:", visible(step.name.as_bytes()));
         for line in last_output {
-            let _ = writeln!(details, "{line}");
+            let _ = writeln!(details, "{}", visible(line.as_bytes()));
         }
         let _ = writeln!(details, "------");
     }
-    if let Some(span) = place {
-        let span = Span {
-            start: span.start,
-            end: span.end,
-        };
-        let diagnostic = Diagnostic::error(span, message.clone());
-        details.push_str(&kiln_parser::render(&diagnostic, source, name));
-    }
-    let mut failure = Failure::message(format!("failed to solve: {message}"));
-    if !details.is_empty() {
-        failure.details = details;
-    }
-    for hint in hints {
-        failure = failure.hint(hint);
-    }
+    let span = place.map_or_else(Span::default, |span| Span {
+        start: span.start,
+        end: span.end,
+    });
+    let mut failure = single(&Diagnostic::error(span, message), source, name);
+    failure.details.insert_str(0, &details);
+    failure.hints = hints;
     failure
 }
 
@@ -195,23 +223,18 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
     let mut hints = Vec::new();
     match cause {
         StepFailure::Process { log: Some(log), .. } => {
-            hints.push(format!("the full log is {}", log.display()))
+            hints.push(format!("the full log is {}", log.display()));
         }
         StepFailure::SourceNotFound {
             ignored_by, similar, ..
-        } => {
-            hints.extend(
-                ignored_by
-                    .as_ref()
-                    .map(|rule| format!("it is excluded by {rule}")),
-            );
-            if !similar.is_empty() {
-                hints.push(format!("there is {}", similar.join(", ")));
-            }
-        }
+        } => match ignored_by {
+            Some(rule) => hints.push(format!("it is excluded by {rule}")),
+            None if !similar.is_empty() => hints.push(format!("there is {}", similar.join(", "))),
+            None => {}
+        },
         _ => {}
     }
-    if is_disk_full(cause) {
+    if is_disk_full(cause) || output_says_disk_full(cause) {
         hints.push(DISK_FULL.to_owned());
     }
     (chain(cause), hints)
@@ -219,16 +242,40 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
 
 /// An error with its causes, in one line, without saying anything twice.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = reason(&error.to_string());
     let mut next = error.source();
     while let Some(source) = next {
-        let source_text = source.to_string();
-        if !text.contains(&source_text) {
+        let source_text = reason(&source.to_string());
+        if !text.to_lowercase().contains(&source_text.to_lowercase()) {
             let _ = write!(text, ": {source_text}");
         }
         next = source.source();
     }
     text
+}
+
+/// A message without what only programmers read: the number of a system error, the class of an HTTP error.
+fn reason(message: &str) -> String {
+    let message = message.trim_end();
+    let message = message
+        .strip_prefix("io: ")
+        .or(message.strip_prefix("other: "))
+        .unwrap_or(message);
+    let Some((before, rest)) = message.split_once(" (os error ") else {
+        return message.to_owned();
+    };
+    let after = rest.split_once(')').map_or("", |(_, after)| after);
+    format!("{before}{after}")
+}
+
+/// A process only tells in words that it could not write.
+fn output_says_disk_full(cause: &StepFailure) -> bool {
+    let StepFailure::Process { last_output, .. } = cause else {
+        return false;
+    };
+    last_output
+        .iter()
+        .any(|line| line.contains("No space left on device"))
 }
 
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
@@ -260,4 +307,244 @@ pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str)
     }
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::io::ErrorKind;
+    use std::path::PathBuf;
+
+    use kiln_frontend::BuildError;
+    use kiln_parser::{Diagnostic, Span};
+    use kiln_solver::graph::SourceSpan;
+    use kiln_solver::image::PullError;
+    use kiln_solver::{SolveError, StepError, StepFailure};
+    use kiln_tree::TreePath;
+
+    use super::{DISK_FULL, Failure, chain};
+    use crate::exit;
+    use crate::style::Style;
+
+    const DOCKERFILE: &[u8] =
+        b"FROM busybox AS build\nWORKDIR /src\nCOPY main.c nosuch.c .\nRUN cc main.c && \\\n    ./a.out\n";
+
+    fn place(text: &str) -> Span {
+        let start = String::from_utf8_lossy(DOCKERFILE).find(text).unwrap();
+        Span {
+            start,
+            end: start + text.len(),
+        }
+    }
+
+    fn step(at: &str, cause: StepFailure) -> Failure {
+        let span = place(at);
+        let span = Some(SourceSpan {
+            start: span.start,
+            end: span.end,
+        });
+        let step = StepError {
+            name: format!("[build 3/4] {at}"),
+            span,
+            cause,
+        };
+        Failure::build(
+            &BuildError::Solve(SolveError::Step(Box::new(step))),
+            DOCKERFILE,
+            "Dockerfile",
+        )
+    }
+
+    fn dockerfile(diagnostics: Vec<Diagnostic>) -> Failure {
+        Failure::build(
+            &BuildError::Dockerfile(diagnostics),
+            DOCKERFILE,
+            "docker/Dockerfile",
+        )
+    }
+
+    fn full() -> std::io::Error {
+        std::io::Error::from_raw_os_error(28)
+    }
+
+    fn process(last_output: &[&str], log: Option<&str>) -> StepFailure {
+        StepFailure::Process {
+            command: "/bin/sh -c cc main.c &&     ./a.out".to_owned(),
+            status: "exit code: 2".to_owned(),
+            code: 2,
+            last_output: last_output.iter().map(|&line| line.to_owned()).collect(),
+            log: log.map(PathBuf::from),
+        }
+    }
+
+    fn not_found(ignored_by: Option<&str>, similar: &[&str]) -> StepFailure {
+        let span = place("nosuch.c");
+        StepFailure::SourceNotFound {
+            path: TreePath::new(b"nosuch.c").unwrap(),
+            place: "the build context".to_owned(),
+            ignored_by: ignored_by.map(str::to_owned),
+            similar: similar.iter().map(|&name| name.to_owned()).collect(),
+            span: Some(SourceSpan {
+                start: span.start,
+                end: span.end,
+            }),
+        }
+    }
+
+    fn failures() -> Vec<(&'static str, Failure)> {
+        let copy = "COPY main.c nosuch.c .";
+        let run = "RUN cc main.c && \\\n    ./a.out";
+        vec![
+            (
+                "failing RUN",
+                step(
+                    run,
+                    process(
+                        &["main.c:1: \u{1b}[31merror\u{1b}[0m", "\tx"],
+                        Some("/r/builds/1.log/4"),
+                    ),
+                ),
+            ),
+            ("failing RUN without output", step(run, process(&[], None))),
+            (
+                "failing RUN on a full disk",
+                step(run, process(&["cc: a.out: No space left on device"], None)),
+            ),
+            ("missing source", step(copy, not_found(None, &[]))),
+            (
+                "missing source with a similar one",
+                step(copy, not_found(None, &["nosuch.cc"])),
+            ),
+            (
+                "hidden source",
+                step(copy, not_found(Some(".dockerignore:2 (*.c)"), &["nosuch.c"])),
+            ),
+            (
+                "full disk",
+                step(
+                    copy,
+                    StepFailure::Io {
+                        path: PathBuf::from("/r/layers/x"),
+                        source: full(),
+                    },
+                ),
+            ),
+            (
+                "lost image",
+                step(
+                    "FROM busybox AS build",
+                    StepFailure::Pull(PullError::NotLocal("busybox:latest".to_owned())),
+                ),
+            ),
+            (
+                "one error in the Dockerfile",
+                dockerfile(vec![
+                    Diagnostic::error(place("WORKDIR"), "unknown instruction: WORKDIRR")
+                        .hint("did you mean WORKDIR?"),
+                ]),
+            ),
+            (
+                "two errors in the Dockerfile",
+                dockerfile(vec![
+                    Diagnostic::error(place("busybox"), "invalid image").related(place("build"), "the stage"),
+                    Diagnostic::error(place("./a.out"), "odd").hint("even"),
+                ]),
+            ),
+            (
+                "an error without a place",
+                dockerfile(vec![
+                    Diagnostic::error(Span::default(), "target stage \"bulid\" could not be found")
+                        .hint("did you mean build?"),
+                ]),
+            ),
+            (
+                "canceled",
+                Failure::build(&BuildError::Solve(SolveError::Canceled), DOCKERFILE, "Dockerfile"),
+            ),
+            (
+                "a file that cannot be read",
+                Failure::io("read", "/x", ErrorKind::PermissionDenied.into()),
+            ),
+            (
+                "a file that cannot be written",
+                Failure::io("write", "/x", full()),
+            ),
+            (
+                "wrong arguments",
+                Failure::usage("--network x: expected default, host or none"),
+            ),
+        ]
+    }
+
+    #[test]
+    fn failures_look_as_expected() {
+        let mut text = String::new();
+        for (name, failure) in failures() {
+            let _ = write!(
+                text,
+                "=== {name} (exit code {})\n{}",
+                failure.code(),
+                failure.render(Style::PLAIN)
+            );
+        }
+        crate::expected::check("errors.txt", &text);
+    }
+
+    #[test]
+    fn colour_adds_nothing_but_colour() {
+        for (name, failure) in failures() {
+            let coloured = failure.render(Style::COLOURED);
+            assert!(coloured.contains("\u{1b}[31mERROR:\u{1b}[0m "), "{name}");
+            assert_eq!(
+                console::strip_ansi_codes(&coloured),
+                failure.render(Style::PLAIN),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_recognized_wherever_it_shows() {
+        for (name, failure) in failures() {
+            let text = failure.render(Style::PLAIN);
+            assert_eq!(
+                text.contains("No space left"),
+                text.contains(DISK_FULL),
+                "{name}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Layer {
+            text: &'static str,
+            source: Option<Box<Layer>>,
+        }
+        let layer = |text, source: Option<Layer>| Layer {
+            text,
+            source: source.map(Box::new),
+        };
+        let refused = layer("io: Connection refused (os error 111)", None);
+        assert_eq!(
+            chain(&layer("GET x: connection refused", Some(refused))),
+            "GET x: connection refused"
+        );
+        let missing = layer("No such file or directory (os error 2)", None);
+        assert_eq!(
+            chain(&layer("open x", Some(layer("open x", Some(missing))))),
+            "open x: No such file or directory"
+        );
+    }
+
+    #[test]
+    fn a_canceled_pull_is_no_failure_of_the_registry() {
+        assert_eq!(Failure::from(PullError::Canceled).code(), exit::INTERRUPTED);
+        assert_eq!(
+            Failure::from(PullError::NotLocal("x".to_owned())).code(),
+            exit::FAILURE
+        );
+    }
 }

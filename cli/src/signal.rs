@@ -1,33 +1,68 @@
 //! Ctrl-C and friends during a build or a download.
 
-use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use kiln_solver::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit;
+use crate::progress::View;
 use crate::report::Failure;
 
-/// The first signal cancels cleanly: processes are killed, temporary files go. The second one ends the program
-/// at once; what is left over then is swept by the next command.
-pub(crate) fn cancel_on_interrupt(cancel: &Cancel) -> Result<(), Failure> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| Failure::io("handle", "signals", error))?;
-    let cancel = cancel.clone();
-    let thread = std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for _signal in signals.forever() {
-                if cancel.is_raised() {
-                    signal_hook::low_level::exit(i32::from(exit::INTERRUPTED));
+/// The exit code that the first signal asks for: 128 + its number. Zero when none came.
+static EXIT_CODE: AtomicU8 = AtomicU8::new(0);
+
+/// Whether a signal asked this command to end.
+pub(crate) fn came() -> bool {
+    EXIT_CODE.load(Ordering::Relaxed) != 0
+}
+
+/// The exit code of a canceled command.
+pub(crate) fn exit_code() -> u8 {
+    match EXIT_CODE.load(Ordering::Relaxed) {
+        0 => exit::INTERRUPTED,
+        code => code,
+    }
+}
+
+/// While this lives, the first signal cancels cleanly: processes are killed, temporary files go. The second one
+/// ends the program at once; what is left over then is swept by the next command.
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    handle: signal_hook::iterator::Handle,
+}
+
+impl Interrupts {
+    /// Signals raise `cancel`; `view` tells that.
+    pub(crate) fn cancel(cancel: &Cancel, view: &View) -> Result<Self, Failure> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(|error| Failure::io("handle", "signals", error))?;
+        let handle = signals.handle();
+        let (cancel, view) = (cancel.clone(), view.clone());
+        let thread = std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    if came() {
+                        view.finish();
+                        signal_hook::low_level::exit(i32::from(exit_code()));
+                    }
+                    EXIT_CODE.store(
+                        u8::try_from(128 + signal).unwrap_or(exit::INTERRUPTED),
+                        Ordering::Relaxed,
+                    );
+                    view.notice("canceling; once more to quit at once");
+                    cancel.raise();
                 }
-                // Nothing can be done about a closed terminal.
-                let _ = writeln!(std::io::stderr(), "canceling; once more to quit at once");
-                cancel.raise();
-            }
-        });
-    thread
-        .map(drop)
-        .map_err(|error| Failure::io("start", "a thread", error))
+            });
+        thread.map_err(|error| Failure::io("start", "a thread", error))?;
+        Ok(Self { handle })
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
 }

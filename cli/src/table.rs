@@ -1,5 +1,7 @@
 //! Tables as Docker prints them: columns as wide as their widest cell, three spaces between.
 
+use console::measure_text_width;
+
 /// Rows of cells, the first one the heading.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -26,7 +28,7 @@ impl Table {
             self.rows
                 .iter()
                 .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
+                .map(|cell| measure_text_width(cell))
                 .max()
                 .unwrap_or(0)
         };
@@ -37,7 +39,7 @@ impl Table {
             for (column, cell) in row.iter().enumerate() {
                 text.push_str(cell);
                 if column < last {
-                    let used = cell.chars().count();
+                    let used = measure_text_width(cell);
                     let padding = widths.get(column).map_or(0, |width| width - used) + 3;
                     text.extend(std::iter::repeat_n(' ', padding));
                 }
@@ -54,8 +56,19 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new(&["REPOSITORY", "TAG"]);
-        table.row(vec!["a".to_owned(), "latest".to_owned()]);
-        assert_eq!(table.render(), "REPOSITORY   TAG\na            latest\n");
+        let mut table = Table::new(&["REPOSITORY", "TAG", "SIZE"]);
+        table.row(["a", "latest", "1B"].map(str::to_owned).to_vec());
+        table.row(["語", "", "2B"].map(str::to_owned).to_vec());
+        let expected = "\
+REPOSITORY   TAG      SIZE
+a            latest   1B
+語                    2B
+";
+        assert_eq!(table.render(), expected);
+    }
+
+    #[test]
+    fn a_table_without_rows_is_its_heading() {
+        assert_eq!(Table::new(&["A", "B"]).render(), "A   B\n");
     }
 }

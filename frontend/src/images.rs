@@ -182,20 +182,31 @@ fn diagnostic(request: &ImageRequest, error: &ResolveError, stages: &[&str]) -> 
             format!("access to image {reference} denied: {cause}"),
         )
         .hint("log in to the registry, or check that the name is right"),
-        ResolveErrorKind::Unreachable | ResolveErrorKind::Other => Diagnostic::error(
+        ResolveErrorKind::Unreachable => Diagnostic::error(
+            request.span,
+            format!("failed to resolve image {reference}: {cause}"),
+        )
+        .hint(format!(
+            "check the network and the proxy settings, or set a mirror for {}; images of the store need no registry",
+            reference.registry
+        )),
+        ResolveErrorKind::Other => Diagnostic::error(
             request.span,
             format!("failed to resolve image {reference}: {cause}"),
         ),
     }
 }
 
-/// An error and what lies behind it, in one line.
+/// An error and what lies behind it, in one line. A cause that only says again what is said already, with a
+/// system error's number or an HTTP library's prefix, is left out.
 fn chain(error: &ResolveError) -> String {
     let mut text = error.source.to_string();
     let mut cause = error.source.source();
     while let Some(error) = cause {
         let message = error.to_string();
-        if !text.contains(&message) {
+        let reason = message.strip_prefix("io: ").unwrap_or(&message);
+        let reason = reason.split(" (os error ").next().unwrap_or(reason);
+        if !text.to_lowercase().contains(&reason.to_lowercase()) {
             text = format!("{text}: {message}");
         }
         cause = error.source();
@@ -314,7 +325,9 @@ mod tests {
             (
                 ResolveErrorKind::Unreachable,
                 "failed to resolve image docker.io/library/bsue:latest: it broke",
-                None,
+                Some(
+                    "check the network and the proxy settings, or set a mirror for docker.io; images of the store need no registry",
+                ),
             ),
         ] {
             let diagnostic = diagnostic(&request("bsue"), &ResolveError::new(kind, "it broke"), &["base"]);

@@ -200,7 +200,11 @@ impl Error {
     /// What the user can do about it, when something is known to help.
     pub fn hint(&self) -> Option<String> {
         let failure = self.failure();
-        let host = &failure.host;
+        // Users and configuration files know Docker Hub by another name than its server's.
+        let host = match failure.host.as_str() {
+            "registry-1.docker.io" => "docker.io",
+            host => host,
+        };
         Some(match (failure.kind, &failure.auth) {
             (_, AuthState::HelperFailed { helper, .. }) => {
                 format!("make docker-credential-{helper} work, or log in to {host} without it")

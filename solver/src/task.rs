@@ -1,9 +1,9 @@
 //! Reporting of one build's tasks: numbering, clock and the event sink in one handle.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventKind, EventSink, Stream, TaskId};
 use crate::graph::SourceSpan;
@@ -58,7 +58,7 @@ impl Reporter {
         Task {
             reporter: self.clone(),
             id,
-            began: Instant::now(),
+            began: Arc::default(),
         }
     }
 
@@ -84,10 +84,15 @@ impl Reporter {
 pub struct Task {
     reporter: Reporter,
     id: TaskId,
-    began: Instant,
+    /// Shared by the clones: whoever ends the task tells the time since somebody started it.
+    began: Arc<OnceLock<Instant>>,
 }
 
 impl Task {
+    fn duration(&self) -> Duration {
+        self.began.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
     /// The task's number.
     pub fn id(&self) -> TaskId {
         self.id
@@ -95,7 +100,8 @@ impl Task {
 
     /// Work begins: the task's time counts from here.
     pub fn start(&mut self) {
-        self.began = Instant::now();
+        // A task starts once.
+        let _ = self.began.set(Instant::now());
         self.reporter.send(EventKind::Started { task: self.id });
     }
 
@@ -128,13 +134,13 @@ impl Task {
     pub fn done(&self) {
         self.reporter.send(EventKind::Done {
             task: self.id,
-            duration: self.began.elapsed(),
+            duration: self.duration(),
         });
     }
 
     /// The task failed.
     pub fn failed(&self, message: impl Into<String>) {
-        let duration = self.began.elapsed();
+        let duration = self.duration();
         self.reporter.send(EventKind::Failed {
             task: self.id,
             duration,
@@ -154,5 +160,38 @@ impl Task {
             message: message.into(),
             span,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::Reporter;
+    use crate::event::{Event, EventKind, EventSink};
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<EventKind>>);
+
+    impl EventSink for Kept {
+        fn event(&self, event: Event) {
+            self.0.lock().unwrap().push(event.kind);
+        }
+    }
+
+    #[test]
+    fn time_counts_from_the_start_whichever_clone_ends_the_task() {
+        let kept = Arc::new(Kept::default());
+        let task = Reporter::new(Arc::clone(&kept) as _).announce("x", Vec::new(), None);
+        std::thread::sleep(Duration::from_millis(100));
+        let mut clone = task.clone();
+        clone.start();
+        task.done();
+        let events = kept.0.lock().unwrap();
+        let Some(EventKind::Done { duration, .. }) = events.last() else {
+            panic!("{events:?}")
+        };
+        assert!(*duration < Duration::from_millis(100), "{duration:?}");
     }
 }

@@ -17,17 +17,20 @@ use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, tidy};
 use crate::progress::View;
 use crate::report::{self, Failure};
+use crate::signal::Interrupts;
 
 /// A Dockerfile larger than this is a mistake, such as `-f` on an archive.
 const MAX_DOCKERFILE: u64 = 64 << 20;
 
 /// Runs `kiln build`.
-pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failure> {
+pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
-    let request = request(machine, &arguments)?;
+    let request = request(machine, arguments)?;
     let engine = machine.engine()?;
+    if let Some(path) = &arguments.iidfile {
+        remove_stale(path)?;
+    }
     let cancel = Cancel::new();
-    crate::signal::cancel_on_interrupt(&cancel)?;
     let view = View::new(
         if quiet {
             Progress::Quiet
@@ -36,14 +39,19 @@ pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failu
         },
         "Building",
     );
+    let interrupts = Interrupts::cancel(&cancel, &view)?;
     let reporter = Reporter::new(view.sink());
     let result = build(&engine, &request, &BuildId::new(), &reporter, &cancel);
     view.finish();
+    drop(interrupts);
     for note in engine.take_notes() {
         report::warning(&note);
     }
-    let built =
-        result.map_err(|error| Failure::build(&error, &request.dockerfile, &request.dockerfile_name))?;
+    let built = result.map_err(|error| match error {
+        // Whatever a canceled build stumbled over is not what the user wants to know.
+        _ if crate::signal::came() => Failure::canceled(),
+        error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
+    })?;
     if !quiet {
         report::build_warnings(&built.warnings, &request.dockerfile, &request.dockerfile_name);
     }
@@ -74,6 +82,14 @@ pub(crate) fn run(machine: &Machine, arguments: Build) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
+/// An old id must not be taken for that of a build that fails.
+fn remove_stale(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Turns what was typed into what it means.
 fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure> {
     let context = context(&arguments.context)?;
@@ -87,7 +103,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
     let mut options = LowerOptions::new(Platform::host());
     options.target_platform = target_platform;
     options.platform_requested = platform_requested;
-    options.build_args = build_args(machine, &arguments.build_args);
+    options.build_args = build_args(machine, &arguments.variables);
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
     options.no_cache_filter.clone_from(&arguments.no_cache_filter);

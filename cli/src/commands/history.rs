@@ -4,18 +4,21 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::list::List;
 use crate::arguments::History;
 use crate::format;
 use crate::machine::Machine;
+use crate::progress::visible;
 use crate::report::Failure;
-use crate::table::Table;
 
 /// As wide as Docker's column.
 const COMMAND_WIDTH: usize = 45;
 
+/// The id of steps that have no image of their own.
+const MISSING: &str = "<missing>";
+
 /// Runs `kiln history`.
 pub(crate) fn run(machine: &Machine, arguments: &History) -> Result<ExitCode, Failure> {
-    let as_json = super::is_json(arguments.format.as_deref(), "table")?;
     let store = machine.store()?;
     let record = store.images().require(&arguments.image)?;
     let config = super::inspect::config(&store, &record)?;
@@ -31,38 +34,35 @@ pub(crate) fn run(machine: &Machine, arguments: &History) -> Result<ExitCode, Fa
         rows.push((entry, size));
     }
     rows.reverse();
-    let mut table = Table::new(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
-    let mut text = String::new();
+    let heading = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
+    let mut list = List::new(arguments.quiet, arguments.format.as_deref(), &heading)?;
     for (position, (entry, size)) in rows.iter().enumerate() {
         let id = if position == 0 {
             format::id(&record.id, arguments.no_trunc)
         } else {
-            "<missing>".to_owned()
+            MISSING.to_owned()
         };
         let command = entry.created_by.clone().unwrap_or_default();
         let comment = entry.comment.clone().unwrap_or_default();
-        if arguments.quiet {
-            text.push_str(&format!("{id}\n"));
-        } else if as_json {
-            let value = json!({
+        let json = || {
+            json!({
                 "ID": id, "CreatedAt": entry.created, "CreatedBy": command, "Size": format::size(*size),
                 "Bytes": size, "Comment": comment,
-            });
-            text.push_str(&format!("{value}\n"));
-        } else {
+            })
+        };
+        let cells = || {
+            // A heredoc has several lines, a cell has one.
+            let command = visible(command.as_bytes());
             let shown = if arguments.no_trunc {
                 command
             } else {
                 format::ellipsis(&command, COMMAND_WIDTH)
             };
             let created = format::ago(entry.created.as_deref(), now);
-            table.row(vec![id, created, shown, format::size(*size), comment]);
-        }
+            vec![id.clone(), created, shown, format::size(*size), comment.clone()]
+        };
+        list.add(&id, json, cells);
     }
-    super::print(&if arguments.quiet || as_json {
-        text
-    } else {
-        table.render()
-    })?;
+    super::print(&list.render())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use kiln_cache::ImageRecord;
 use kiln_image::Reference;
+use serde_json::json;
 
+use super::list::List;
 use crate::arguments::Images;
 use crate::format;
 use crate::machine::Machine;
 use crate::report::Failure;
-use crate::table::Table;
 
 /// What Docker prints where there is nothing to print.
 const NONE: &str = "<none>";
@@ -24,7 +25,6 @@ struct Row<'a> {
 
 /// Runs `kiln images`.
 pub(crate) fn run(machine: &Machine, arguments: &Images) -> Result<ExitCode, Failure> {
-    let json = super::is_json(arguments.format.as_deref(), "table")?;
     let store = machine.store()?;
     let mut records = store.images().list()?;
     // Newest first, as Docker lists them.
@@ -39,21 +39,38 @@ pub(crate) fn run(machine: &Machine, arguments: &Images) -> Result<ExitCode, Fai
         let (repository, tag) = filter(name)?;
         rows.retain(|row| row.repository == repository && tag.as_ref().is_none_or(|tag| row.tag == *tag));
     }
-    let text = if arguments.quiet {
-        let mut ids: Vec<String> = rows
-            .iter()
-            .map(|row| format::id(&row.record.id, arguments.no_trunc))
-            .collect();
-        ids.dedup();
-        ids.iter().map(|id| format!("{id}\n")).collect()
-    } else if json {
-        rows.iter()
-            .map(|row| format!("{}\n", as_json(row, arguments.no_trunc)))
-            .collect()
-    } else {
-        table(&rows, arguments)
-    };
-    super::print(&text)?;
+    let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+    if arguments.digests {
+        heading.insert(2, "DIGEST");
+    }
+    let mut list = List::new(arguments.quiet, arguments.format.as_deref(), &heading)?;
+    let now = jiff::Timestamp::now();
+    for row in &rows {
+        let id = format::id(&row.record.id, arguments.no_trunc);
+        let created = format::ago(row.record.created.as_deref(), now);
+        let size = format::size(row.record.size);
+        let json = || {
+            json!({
+                "Repository": row.repository, "Tag": row.tag, "Digest": row.digest, "ID": id,
+                "CreatedAt": row.record.created, "CreatedSince": created, "Size": size, "Bytes": row.record.size,
+            })
+        };
+        let cells = || {
+            let mut cells = vec![
+                row.repository.clone(),
+                row.tag.clone(),
+                id.clone(),
+                created.clone(),
+                size.clone(),
+            ];
+            if arguments.digests {
+                cells.insert(2, row.digest.clone());
+            }
+            cells
+        };
+        list.add(&id, json, cells);
+    }
+    super::print(&list.render())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,38 +117,4 @@ fn filter(name: &str) -> Result<(String, Option<String>), Failure> {
     let reference =
         Reference::parse_untagged(name).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
     Ok((reference.familiar_name(), reference.tag))
-}
-
-fn table(rows: &[Row<'_>], arguments: &Images) -> String {
-    let now = jiff::Timestamp::now();
-    let mut heading = vec!["REPOSITORY", "TAG"];
-    if arguments.digests {
-        heading.push("DIGEST");
-    }
-    heading.extend(["IMAGE ID", "CREATED", "SIZE"]);
-    let mut table = Table::new(&heading);
-    for row in rows {
-        let mut cells = vec![row.repository.clone(), row.tag.clone()];
-        if arguments.digests {
-            cells.push(row.digest.clone());
-        }
-        cells.push(format::id(&row.record.id, arguments.no_trunc));
-        cells.push(format::ago(row.record.created.as_deref(), now));
-        cells.push(format::size(row.record.size));
-        table.row(cells);
-    }
-    table.render()
-}
-
-fn as_json(row: &Row<'_>, whole: bool) -> serde_json::Value {
-    serde_json::json!({
-        "Repository": row.repository,
-        "Tag": row.tag,
-        "Digest": row.digest,
-        "ID": format::id(&row.record.id, whole),
-        "CreatedAt": row.record.created,
-        "CreatedSince": format::ago(row.record.created.as_deref(), jiff::Timestamp::now()),
-        "Size": format::size(row.record.size),
-        "Bytes": row.record.size,
-    })
 }

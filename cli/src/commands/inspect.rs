@@ -1,23 +1,29 @@
-//! `kiln inspect`: images as JSON, with the fields of `docker image inspect`.
+//! `kiln inspect`: containers and images as JSON, with the fields of `docker inspect`.
 
 use std::process::ExitCode;
 
 use kiln_cache::{ImageRecord, Store};
+use kiln_container::{Container, Containers, Status};
 use kiln_image::ImageConfig;
 use serde_json::{Value, json};
 
-use crate::arguments::Inspect;
+use crate::arguments::{Inspect, Kind};
 use crate::exit;
 use crate::machine::Machine;
 use crate::report::{self, Failure};
 
+/// What Docker writes for a time that has not come.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
 /// Runs `kiln inspect`: prints what was found even when something was not.
 pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Failure> {
+    let in_one_line = super::is_json(arguments.format.as_deref(), "json")?;
     let store = machine.store()?;
+    let containers = Containers::new(&store);
     let mut found = Vec::new();
     let mut failed = false;
-    for image in &arguments.images {
-        match inspect(&store, image) {
+    for name in &arguments.names {
+        match inspect(&store, &containers, name, arguments.kind) {
             Ok(value) => found.push(value),
             Err(failure) => {
                 report::failure(&failure);
@@ -25,7 +31,11 @@ pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Fa
             }
         }
     }
-    super::print_json(&found)?;
+    if in_one_line {
+        super::print(&format!("{}\n", Value::from(found)))?;
+    } else {
+        super::print_json(&found)?;
+    }
     Ok(if failed {
         ExitCode::from(exit::FAILURE)
     } else {
@@ -33,9 +43,25 @@ pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Fa
     })
 }
 
-fn inspect(store: &Store, image: &str) -> Result<Value, Failure> {
-    let record = store.images().require(image)?;
-    let config = config(store, &record)?;
+/// A container of this name comes before an image, as in Docker.
+fn inspect(store: &Store, containers: &Containers, name: &str, kind: Option<Kind>) -> Result<Value, Failure> {
+    if kind != Some(Kind::Image) {
+        match containers.find(name) {
+            Ok(found) => return container(store, &found),
+            Err(kiln_container::Error::NotFound(_)) if kind.is_none() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match store.images().get(name) {
+        Ok(Some(record)) => image(store, &record),
+        Ok(None) if kind.is_none() => Err(Failure::message(format!("no such container or image: {name}"))),
+        Ok(None) => Err(Failure::message(format!("no such image: {name}"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn image(store: &Store, record: &ImageRecord) -> Result<Value, Failure> {
+    let config = config(store, record)?;
     let familiar = |names: &[String]| -> Vec<String> {
         let short = |name: &String| {
             name.parse::<kiln_image::Reference>()
@@ -60,6 +86,69 @@ fn inspect(store: &Store, image: &str) -> Result<Value, Failure> {
         "Os": config.os,
         "Size": record.size,
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
+    }))
+}
+
+fn container(store: &Store, container: &Container) -> Result<Value, Failure> {
+    let state = container.state();
+    let options = &state.options;
+    let id = options
+        .image
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    // The image may be gone; the container is told of without it then.
+    let image = match store.images().get(&id)? {
+        Some(record) => config(store, &record)?.config,
+        None => kiln_image::Config::default(),
+    };
+    let time = |time: &Option<String>| time.clone().unwrap_or_else(|| NEVER.to_owned());
+    let (path, arguments) = state
+        .command
+        .split_first()
+        .map_or(("", &[] as &[String]), |(path, rest)| (path, rest));
+    let running = state.status == Status::Running;
+    let pid = state.process.filter(|_| running).map_or(0, |process| process.pid);
+    let mounts = options.volumes.iter().map(|volume| {
+        json!({
+            "Type": "bind",
+            "Source": volume.source,
+            "Destination": volume.target,
+            "Mode": if volume.read_only { "ro" } else { "" },
+            "RW": !volume.read_only,
+        })
+    });
+    Ok(json!({
+        "Id": state.id,
+        "Created": state.created,
+        "Path": path,
+        "Args": arguments,
+        "State": {
+            "Status": state.status,
+            "Running": running,
+            "Pid": pid,
+            "ExitCode": state.exit_code.unwrap_or_default(),
+            "StartedAt": time(&state.started),
+            "FinishedAt": time(&state.finished),
+        },
+        "Image": options.image,
+        "Name": format!("/{}", state.name),
+        "HostConfig": { "NetworkMode": if options.host_network { "host" } else { "none" } },
+        "Mounts": mounts.collect::<Vec<_>>(),
+        "Config": {
+            "Hostname": options.hostname.clone().unwrap_or_else(|| state.id.chars().take(12).collect()),
+            "User": options.user.as_ref().unwrap_or(&image.user),
+            "Tty": options.terminal,
+            "OpenStdin": options.interactive,
+            "Env": image.env.iter().chain(&options.env).collect::<Vec<_>>(),
+            "Cmd": if options.command.is_empty() { &image.cmd } else { &options.command },
+            "Image": options.image_name,
+            "WorkingDir": options.workdir.as_ref().unwrap_or(&image.working_dir),
+            "Entrypoint": options.entrypoint.as_ref().map_or_else(|| image.entrypoint.clone(), |entrypoint| {
+                vec![entrypoint.clone()]
+            }),
+            "Labels": image.labels,
+        },
     }))
 }
 

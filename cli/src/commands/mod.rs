@@ -7,6 +7,7 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod list;
 mod ps;
 mod pull;
 mod rm;
@@ -32,8 +33,8 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
     }
     let machine = Machine::new(&kiln.global)?;
     match kiln.command {
-        Command::Build(arguments) => build::run(&machine, *arguments),
-        Command::Run(arguments) => run::run(&machine, *arguments),
+        Command::Build(arguments) => build::run(&machine, &arguments),
+        Command::Run(arguments) => run::run(&machine, &arguments),
         Command::Ps(arguments) => ps::run(&machine, &arguments),
         Command::Rm(arguments) => rm::run(&machine, &arguments),
         Command::Images(arguments) => images::run(&machine, &arguments),
@@ -66,8 +67,13 @@ fn is_json(format: Option<&str>, other: &str) -> Result<bool, Failure> {
         None => Ok(false),
         Some("json") => Ok(true),
         Some(text) if text == other => Ok(false),
+        Some(text) if text.contains("{{") || text.starts_with("table ") => Err(Failure::usage(format!(
+            "--format {text:?}: Go templates are not supported yet"
+        ))
+        .hint("use --format json, and jq to pick from it")),
+        Some(text) if other == "json" => Err(Failure::usage(format!("--format {text:?}: expected json"))),
         Some(text) => Err(Failure::usage(format!(
-            "--format {text}: expected {other} or json"
+            "--format {text:?}: expected {other} or json"
         ))),
     }
 }

@@ -5,69 +5,69 @@ use std::process::ExitCode;
 use kiln_container::{ContainerState, Containers, Status};
 use serde_json::json;
 
+use super::list::List;
 use crate::arguments::Ps;
 use crate::format;
 use crate::machine::Machine;
+use crate::progress::visible;
 use crate::report::Failure;
-use crate::table::Table;
 
 /// As wide as Docker's column.
 const COMMAND_WIDTH: usize = 20;
 
+/// Digits of a short id.
+const SHORT_ID: usize = 12;
+
 /// Runs `kiln ps`.
 pub(crate) fn run(machine: &Machine, arguments: &Ps) -> Result<ExitCode, Failure> {
-    let as_json = super::is_json(arguments.format.as_deref(), "table")?;
+    let heading = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"];
+    let mut list = List::new(arguments.quiet, arguments.format.as_deref(), &heading)?;
     let containers = Containers::new(&machine.store()?).list()?;
-    let shown = containers
-        .iter()
-        .map(kiln_container::Container::state)
-        .filter(|state| arguments.all || state.status == Status::Running);
-    let mut table = Table::new(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"]);
-    let mut text = String::new();
-    for state in shown {
+    let now = jiff::Timestamp::now();
+    for state in containers.iter().map(kiln_container::Container::state) {
+        if !arguments.all && state.status != Status::Running {
+            continue;
+        }
         let id: String = if arguments.no_trunc {
             state.id.clone()
         } else {
-            state.id.chars().take(12).collect()
+            state.id.chars().take(SHORT_ID).collect()
         };
-        let command = state.command.join(" ");
+        let command = visible(state.command.join(" ").as_bytes());
         let command = if arguments.no_trunc {
             command
         } else {
             format::ellipsis(&command, COMMAND_WIDTH)
         };
-        let created = format::ago(Some(&state.created), jiff::Timestamp::now());
-        let status = status(state);
-        if arguments.quiet {
-            text.push_str(&format!("{id}\n"));
-        } else if as_json {
-            let value = json!({
-                "ID": id, "Image": state.options.image_name, "Command": command, "CreatedAt": state.created,
+        let image = &state.options.image_name;
+        let status = status(state, now);
+        let json = || {
+            json!({
+                "ID": id, "Image": image, "Command": command, "CreatedAt": state.created,
                 "Status": status, "State": state.status, "ExitCode": state.exit_code, "Names": state.name,
-            });
-            text.push_str(&format!("{value}\n"));
-        } else {
+            })
+        };
+        let cells = || {
+            let created = format::ago(Some(&state.created), now);
             let command = format!("\"{command}\"");
-            table.row(vec![
-                id,
-                state.options.image_name.clone(),
+            vec![
+                id.clone(),
+                image.clone(),
                 command,
                 created,
-                status,
+                status.clone(),
                 state.name.clone(),
-            ]);
-        }
+            ]
+        };
+        list.add(&id, json, cells);
     }
-    super::print(&if arguments.quiet || as_json {
-        text
-    } else {
-        table.render()
-    })?;
+    super::print(&list.render())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn status(state: &ContainerState) -> String {
-    let since = |time: Option<&String>| format::ago(time.map(String::as_str), jiff::Timestamp::now());
+/// What Docker says about a container's state.
+fn status(state: &ContainerState, now: jiff::Timestamp) -> String {
+    let since = |time: Option<&String>| format::ago(time.map(String::as_str), now);
     match state.status {
         Status::Created => "Created".to_owned(),
         Status::Running => format!("Up {}", since(state.started.as_ref()).trim_end_matches(" ago")),

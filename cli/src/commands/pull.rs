@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kiln_image::{Platform, Reference};
-use kiln_solver::image::PullPolicy;
+use kiln_solver::image::{PullError, PullPolicy};
 use kiln_solver::task::Reporter;
 use kiln_solver::{Cancel, Engine};
 
@@ -11,13 +11,12 @@ use crate::arguments::{Progress, Pull};
 use crate::machine::Machine;
 use crate::progress::View;
 use crate::report::Failure;
+use crate::signal::Interrupts;
 
 /// Runs `kiln pull`.
 pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failure> {
     let (platform, requested) = super::platform(arguments.platform.as_deref())?;
     let engine = machine.engine()?;
-    let cancel = Cancel::new();
-    crate::signal::cancel_on_interrupt(&cancel)?;
     let progress = if arguments.quiet {
         Progress::Quiet
     } else {
@@ -33,7 +32,6 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
             (&platform, requested),
             PullPolicy::Always,
             progress,
-            &cancel,
         )?;
         super::print(&format!("{reference}\n"))?;
     }
@@ -48,7 +46,6 @@ pub(super) fn pull(
     (platform, requested): (&Platform, bool),
     policy: PullPolicy,
     progress: Progress,
-    cancel: &Cancel,
 ) -> Result<(), Failure> {
     let images = engine.images();
     let is_here = |resolved: &kiln_solver::image::Resolved| {
@@ -60,19 +57,23 @@ pub(super) fn pull(
             return Ok(());
         }
     }
+    let cancel = Cancel::new();
     let view = View::new(progress, "Pulling");
+    let _interrupts = Interrupts::cancel(&cancel, &view)?;
     let reporter = Reporter::new(view.sink());
     let mut task = reporter.announce(format!("pull {reference}"), Vec::new(), None);
     task.start();
-    let result = images
-        .resolve(reference, platform, requested, policy)
-        .and_then(|resolved| {
-            images.fetch_layers(&resolved.source, &task, cancel)?;
-            images.keep(&resolved, reference)
-        });
+    let result = match images.resolve(reference, platform, requested, policy) {
+        Ok(resolved) => match images.fetch_layers(&resolved.source, &task, &cancel) {
+            Ok(()) => images.keep(&resolved, reference),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
     match &result {
         Ok(()) => task.done(),
-        Err(error) => task.failed(error.to_string()),
+        Err(PullError::Canceled) => task.canceled(),
+        Err(error) => task.failed(crate::report::chain(error)),
     }
     view.finish();
     Ok(result?)

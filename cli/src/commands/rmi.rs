@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+use kiln_cache::ImageRecord;
+use kiln_container::{Container, ContainerState, Containers, Status};
+use kiln_image::Reference;
+
 use crate::arguments::Rmi;
 use crate::exit;
 use crate::machine::Machine;
@@ -10,8 +14,16 @@ use crate::report::{self, Failure};
 /// Runs `kiln rmi`: goes on after an image that cannot be removed, and fails at the end.
 pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failure> {
     let store = machine.store()?;
+    let containers = Containers::new(&store).list()?;
     let mut failed = false;
     for image in &arguments.images {
+        if let Some(record) = store.images().get(image)?
+            && let Some(reason) = in_use(&record, image, &containers, arguments.force)
+        {
+            report::failure(&Failure::message(reason));
+            failed = true;
+            continue;
+        }
         match store.images().remove(image, arguments.force) {
             Ok(removed) => {
                 let untagged = removed
@@ -33,6 +45,40 @@ pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failur
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Why the image must stay: a container needs its layers. As long as it keeps another name it stays anyway.
+fn in_use(record: &ImageRecord, given: &str, containers: &[Container], force: bool) -> Option<String> {
+    let is_name = given
+        .parse::<Reference>()
+        .is_ok_and(|name| record.names.contains(&name.to_string()));
+    if is_name && record.names.len() > 1 {
+        return None;
+    }
+    let uses = |state: &&ContainerState| state.options.image.as_ref() == Some(&record.id);
+    let mut users = containers.iter().map(Container::state).filter(uses);
+    let user = users
+        .clone()
+        .find(|state| state.status == Status::Running)
+        .or_else(|| users.next())?;
+    let is_running = user.status == Status::Running;
+    if force && !is_running {
+        return None;
+    }
+    let how = if is_running {
+        "running container"
+    } else {
+        "container"
+    };
+    let remedy = if is_running {
+        "remove it first"
+    } else {
+        "remove it first, or force"
+    };
+    Some(format!(
+        "cannot remove image {given}: {how} {} uses it; {remedy}",
+        user.name
+    ))
 }
 
 fn familiar(name: &str) -> String {

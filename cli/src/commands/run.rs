@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use kiln_container::{Container, Containers, RunOptions, Volume};
 use kiln_executor::{ExitStatus, Running, Stdio, Stream};
 use kiln_image::{ImageConfig, Reference};
+use kiln_solver::Engine;
 use kiln_solver::image::PullPolicy;
-use kiln_solver::{Cancel, Engine};
 
 use crate::arguments::{Progress, PullWhen, Run};
 use crate::exit;
@@ -15,8 +15,8 @@ use crate::report::Failure;
 use crate::terminal;
 
 /// Runs `kiln run`: the exit code is the process's own.
-pub(crate) fn run(machine: &Machine, arguments: Run) -> Result<ExitCode, Failure> {
-    start(machine, &arguments).map_err(|failure| {
+pub(crate) fn run(machine: &Machine, arguments: &Run) -> Result<ExitCode, Failure> {
+    start(machine, arguments).map_err(|failure| {
         if failure.code() == exit::FAILURE || failure.code() == exit::USAGE {
             failure.with_code(exit::ENGINE)
         } else {
@@ -79,16 +79,12 @@ fn image_of(
             .parse()
             .map_err(|error| Failure::usage(format!("invalid image name {image:?}: {error}")))?;
         let (platform, requested) = super::platform(arguments.platform.as_deref())?;
-        let cancel = Cancel::new();
-        crate::signal::cancel_on_interrupt(&cancel)?;
-        super::pull::pull(
-            engine,
-            &reference,
-            (&platform, requested),
-            policy,
-            Progress::Auto,
-            &cancel,
-        )?;
+        let progress = if arguments.quiet {
+            Progress::Quiet
+        } else {
+            Progress::Auto
+        };
+        super::pull::pull(engine, &reference, (&platform, requested), policy, progress)?;
         record = store.images().get(image)?;
     }
     let record = record.ok_or_else(|| Failure::message(format!("no such image: {image}")))?;

@@ -2,73 +2,125 @@
 //!
 //! Each view is a reader of [`kiln_solver::event::Event`]; all write to standard error.
 
+mod lines;
+mod live;
 mod plain;
 mod rawjson;
+#[cfg(test)]
+mod testing;
 mod tty;
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use kiln_solver::event::{EventSink, Silent};
+use kiln_solver::event::{Event, EventSink, Silent};
 
-pub(crate) use plain::Plain;
-pub(crate) use rawjson::RawJson;
-pub(crate) use tty::Tty;
+pub(crate) use lines::visible;
 
+use self::live::Live;
+use self::plain::Plain;
+use self::rawjson::RawJson;
 use crate::arguments::Progress;
 
-/// A view that is to be ended before anything else is printed.
+/// How often the plain view looks for lines that have waited long enough.
+const PLAIN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A view that is to be ended before anything else is printed. Clones are the same view.
+#[derive(Clone)]
 pub(crate) struct View {
-    sink: Arc<dyn EventSink>,
-    finish: Box<dyn FnOnce()>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Live(Arc<Live>),
+    Plain(Arc<Shared<Plain>>),
+    RawJson(Arc<Shared<RawJson>>),
+    Quiet,
+}
+
+/// A view that writes each event as it comes.
+struct Shared<V>(Mutex<V>);
+
+impl<V> Shared<V> {
+    fn with(&self, work: impl FnOnce(&mut V)) {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl EventSink for Shared<Plain> {
+    fn event(&self, event: Event) {
+        self.with(|plain| plain.event(event));
+    }
+}
+
+impl EventSink for Shared<RawJson> {
+    fn event(&self, event: Event) {
+        self.with(|raw| raw.event(event));
+    }
 }
 
 impl View {
-    /// The view that `progress` asks for.
+    /// The view that `progress` asks for. A live one needs a terminal that can move its cursor.
     pub(crate) fn new(progress: Progress, title: &str) -> Self {
-        let progress = match progress {
-            Progress::Auto if std::io::stderr().is_terminal() => Progress::Tty,
-            Progress::Auto => Progress::Plain,
-            explicit => explicit,
+        let capable = std::io::stderr().is_terminal() && !crate::style::is_dumb();
+        let kind = match progress {
+            Progress::Auto | Progress::Tty if capable => Kind::Live(Arc::new(Live::new(title))),
+            Progress::Auto | Progress::Tty | Progress::Plain => {
+                let plain = Arc::new(Shared(Mutex::new(Plain::new(Box::new(std::io::stderr())))));
+                keep_ticking(Arc::downgrade(&plain));
+                Kind::Plain(plain)
+            }
+            Progress::Rawjson => Kind::RawJson(Arc::new(Shared(Mutex::new(RawJson::new(Box::new(
+                std::io::stderr(),
+            )))))),
+            Progress::Quiet => Kind::Quiet,
         };
-        match progress {
-            Progress::Auto | Progress::Plain => {
-                let plain = Arc::new(Plain::new(Box::new(std::io::stderr())));
-                let last = Arc::clone(&plain);
-                Self {
-                    sink: plain,
-                    finish: Box::new(move || last.finish()),
-                }
-            }
-            Progress::Tty => {
-                let tty = Arc::new(Tty::new(title));
-                let last = Arc::clone(&tty);
-                Self {
-                    sink: tty,
-                    finish: Box::new(move || last.finish()),
-                }
-            }
-            Progress::Rawjson => {
-                let raw = Arc::new(RawJson::new(Box::new(std::io::stderr())));
-                Self {
-                    sink: raw,
-                    finish: Box::new(|| {}),
-                }
-            }
-            Progress::Quiet => Self {
-                sink: Arc::new(Silent),
-                finish: Box::new(|| {}),
-            },
-        }
+        Self { kind }
     }
 
     /// Where the events go.
     pub(crate) fn sink(&self) -> Arc<dyn EventSink> {
-        Arc::clone(&self.sink)
+        match &self.kind {
+            Kind::Live(live) => Arc::clone(live) as _,
+            Kind::Plain(plain) => Arc::clone(plain) as _,
+            Kind::RawJson(raw) => Arc::clone(raw) as _,
+            Kind::Quiet => Arc::new(Silent),
+        }
+    }
+
+    /// Shows a message to a person, without disturbing what is shown besides.
+    pub(crate) fn notice(&self, text: &str) {
+        match &self.kind {
+            Kind::Live(live) => live.notice(text),
+            Kind::Plain(plain) => plain.with(|plain| plain.notice(text)),
+            Kind::RawJson(_) | Kind::Quiet => {}
+        }
     }
 
     /// Shows what is left and takes the live part off the terminal.
-    pub(crate) fn finish(self) {
-        (self.finish)();
+    pub(crate) fn finish(&self) {
+        match &self.kind {
+            Kind::Live(live) => live.finish(),
+            Kind::Plain(plain) => plain.with(Plain::finish),
+            Kind::RawJson(_) | Kind::Quiet => {}
+        }
     }
+}
+
+/// Lets lines that wait for their turn be shown also when nothing else happens. Ends with the view.
+fn keep_ticking(plain: Weak<Shared<Plain>>) {
+    let began = Instant::now();
+    let ticking = std::thread::Builder::new()
+        .name("progress".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(PLAIN_INTERVAL);
+                let Some(plain) = plain.upgrade() else { break };
+                plain.with(|plain| plain.tick(began.elapsed()));
+            }
+        });
+    // Without the thread such lines come with the next event, or at the end.
+    drop(ticking);
 }

@@ -1,25 +1,37 @@
 //! The plain view: BuildKit's `#N …` lines, which scripts search for `CACHED`, `DONE` and `ERROR`.
+//!
+//! Steps that run at the same time take turns: as long as one goes on writing, lines of the others wait a
+//! little, so that the text is not cut into single lines. What ends is shown at once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kiln_solver::event::{Event, EventKind, EventSink, TaskId};
+use kiln_solver::event::{Event, EventKind, TaskId};
 
+use super::lines::{LineBuffer, stream_index, visible};
 use crate::format;
+
+/// The progress of one part is shown this often.
+const PART_INTERVAL: Duration = Duration::from_secs(5);
+/// A task that has written nothing for so long loses its turn.
+const QUIET: Duration = Duration::from_millis(500);
+/// A task's lines wait no longer than this for another task's.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// No more lines than this wait.
+const MAX_WAITING: usize = 1_000;
 
 /// Writes one line after the other.
 pub(crate) struct Plain {
-    state: Mutex<State>,
-}
-
-struct State {
     out: Box<dyn Write + Send>,
-    tasks: HashMap<TaskId, TaskState>,
+    tasks: BTreeMap<TaskId, TaskState>,
     next_number: usize,
-    last: Option<TaskId>,
+    current: Option<TaskId>,
+    /// When the current task wrote last.
+    active: Duration,
+    /// Whether something has been written, so that a blank line is needed before the next heading.
+    begun: bool,
 }
 
 struct TaskState {
@@ -27,74 +39,68 @@ struct TaskState {
     /// Given when the task is first shown.
     number: Option<usize>,
     started: Duration,
-    partial: Vec<u8>,
-    /// How far a part was when it was last shown.
-    shown: HashMap<String, Duration>,
+    /// Of each stream.
+    output: [LineBuffer; 2],
+    /// Lines that have not been shown yet, and since when they wait.
+    waiting: Vec<String>,
+    since: Option<Duration>,
+    parts: BTreeMap<String, Part>,
 }
 
-/// The progress of one part is shown this often.
-const PART_INTERVAL: Duration = Duration::from_secs(5);
+struct Part {
+    began: Duration,
+    /// When it was last shown.
+    shown: Duration,
+}
 
 impl Plain {
     /// A view that writes to `out`.
     pub(crate) fn new(out: Box<dyn Write + Send>) -> Self {
-        let state = State {
-            out,
-            tasks: HashMap::new(),
-            next_number: 1,
-            last: None,
-        };
         Self {
-            state: Mutex::new(state),
+            out,
+            tasks: BTreeMap::new(),
+            next_number: 1,
+            current: None,
+            active: Duration::ZERO,
+            begun: false,
         }
     }
 
-    /// Writes what is left: lines that no newline ended.
-    pub(crate) fn finish(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let open: Vec<TaskId> = state
-            .tasks
-            .iter()
-            .filter(|(_, task)| !task.partial.is_empty())
-            .map(|(id, _)| *id)
-            .collect();
-        for task in open {
-            state.flush(task, Duration::ZERO);
-        }
-    }
-}
-
-impl EventSink for Plain {
-    fn event(&self, event: Event) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .event(event);
-    }
-}
-
-impl State {
-    fn event(&mut self, event: Event) {
+    /// Takes one event.
+    pub(crate) fn event(&mut self, event: Event) {
         let elapsed = event.elapsed;
         match event.kind {
             EventKind::Announced { task, name, .. } => {
                 let state = TaskState {
-                    name,
+                    name: visible(name.as_bytes()),
                     number: None,
                     started: elapsed,
-                    partial: Vec::new(),
-                    shown: HashMap::new(),
+                    output: Default::default(),
+                    waiting: Vec::new(),
+                    since: None,
+                    parts: BTreeMap::new(),
                 };
                 self.tasks.insert(task, state);
             }
             EventKind::Started { task } => {
                 if let Some(state) = self.tasks.get_mut(&task) {
                     state.started = elapsed;
+                    self.say(task, elapsed, Vec::new());
                 }
-                self.line(task, "");
             }
-            EventKind::Cached { task } => self.end(task, "CACHED"),
-            EventKind::Output { task, data, .. } => self.output(task, elapsed, &data),
+            EventKind::Cached { task } => self.end(task, elapsed, "CACHED"),
+            EventKind::Output { task, stream, data } => {
+                let Some(state) = self.tasks.get_mut(&task) else {
+                    return;
+                };
+                let seconds = state.seconds(elapsed);
+                let lines = state.output[stream_index(stream)]
+                    .push(&data)
+                    .into_iter()
+                    .map(|line| output_line(seconds, &line))
+                    .collect();
+                self.say(task, elapsed, lines);
+            }
             EventKind::Progress {
                 task,
                 part,
@@ -102,81 +108,170 @@ impl State {
                 total,
                 done,
             } => {
-                self.part(task, elapsed, part, current, total, done);
+                let Some(state) = self.tasks.get_mut(&task) else {
+                    return;
+                };
+                if let Some(line) = state.part(elapsed, part, current, total, done) {
+                    self.say(task, elapsed, vec![line]);
+                }
             }
             EventKind::Done { task, duration } => {
-                self.flush(task, elapsed);
-                self.end(task, &format!("DONE {:.1}s", duration.as_secs_f64()));
+                self.end(task, elapsed, &format!("DONE {:.1}s", duration.as_secs_f64()));
             }
             EventKind::Failed { task, message, .. } => {
-                self.flush(task, elapsed);
-                self.end(task, &format!("ERROR: {message}"));
+                self.end(task, elapsed, &format!("ERROR: {}", visible(message.as_bytes())));
             }
-            EventKind::Canceled { task } => {
-                self.flush(task, elapsed);
-                self.end(task, "CANCELED");
-            }
+            EventKind::Canceled { task } => self.end(task, elapsed, "CANCELED"),
             EventKind::Warning {
                 task: Some(task),
                 message,
                 ..
-            } => self.line(task, &format!("WARN: {message}")),
+            } => {
+                self.say(task, elapsed, vec![format!("WARN: {message}")]);
+            }
             EventKind::Warning {
                 task: None, message, ..
             } => self.write(&format!("WARN: {message}\n")),
         }
     }
 
-    fn output(&mut self, task: TaskId, elapsed: Duration, data: &[u8]) {
-        let mut lines = Vec::new();
-        let Some(state) = self.tasks.get_mut(&task) else {
-            return;
-        };
-        let seconds = elapsed.saturating_sub(state.started).as_secs_f64();
-        for byte in data {
-            if *byte == b'\n' {
-                let line = std::mem::take(&mut state.partial);
-                lines.push(format!("{seconds:.3} {}", clean(&line)));
-            } else {
-                state.partial.push(*byte);
+    /// Shows what has waited long enough.
+    pub(crate) fn tick(&mut self, elapsed: Duration) {
+        if let Some((task, since)) = self.longest_waiting()
+            && self.may_speak(task, Some(since), elapsed)
+        {
+            self.show(task, elapsed);
+        }
+    }
+
+    /// Shows everything that is left, also lines that no newline ended.
+    pub(crate) fn finish(&mut self) {
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for task in tasks {
+            let Some(state) = self.tasks.get_mut(&task) else {
+                continue;
+            };
+            if state.flush(self.active) {
+                self.show(task, self.active);
             }
         }
-        for line in lines {
-            self.line(task, &line);
-        }
     }
 
-    fn flush(&mut self, task: TaskId, elapsed: Duration) {
+    /// A message between the tasks' lines.
+    pub(crate) fn notice(&mut self, text: &str) {
+        self.write(&format!("{text}\n"));
+    }
+
+    fn longest_waiting(&self) -> Option<(TaskId, Duration)> {
+        let waiting = self
+            .tasks
+            .iter()
+            .filter_map(|(task, state)| Some((*task, state.since?)));
+        waiting.min_by_key(|(_, since)| *since)
+    }
+
+    /// Lines of a task, for now or for its turn.
+    fn say(&mut self, task: TaskId, elapsed: Duration, lines: Vec<String>) {
         let Some(state) = self.tasks.get_mut(&task) else {
             return;
         };
-        if state.partial.is_empty() {
+        if lines.is_empty() && state.number.is_some() {
             return;
         }
-        let line = std::mem::take(&mut state.partial);
-        let seconds = elapsed.saturating_sub(state.started).as_secs_f64();
-        self.line(task, &format!("{seconds:.3} {}", clean(&line)));
+        state.waiting.extend(lines);
+        let since = *state.since.get_or_insert(elapsed);
+        let many = state.waiting.len() > MAX_WAITING;
+        if many || self.may_speak(task, Some(since), elapsed) {
+            self.show(task, elapsed);
+        }
     }
 
+    fn may_speak(&self, task: TaskId, since: Option<Duration>, elapsed: Duration) -> bool {
+        self.current.is_none_or(|current| current == task)
+            || elapsed.saturating_sub(self.active) >= QUIET
+            || since.is_some_and(|since| elapsed.saturating_sub(since) >= PATIENCE)
+    }
+
+    fn end(&mut self, task: TaskId, elapsed: Duration, how: &str) {
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
+        state.flush(elapsed);
+        state.waiting.push(how.to_owned());
+        self.show(task, elapsed);
+        self.tasks.remove(&task);
+        self.current = None;
+        self.tick(elapsed);
+    }
+
+    /// Gives a task its turn and writes what it has to say.
+    fn show(&mut self, task: TaskId, elapsed: Duration) {
+        let mut text = String::new();
+        if self.current != Some(task) {
+            if let Some(number) = self.current.and_then(|current| self.tasks.get(&current)?.number) {
+                let _ = writeln!(text, "#{number} ...");
+            }
+            if std::mem::replace(&mut self.begun, true) {
+                text.push('\n');
+            }
+        }
+        let Some(state) = self.tasks.get_mut(&task) else {
+            return;
+        };
+        let number = *state.number.get_or_insert_with(|| {
+            self.next_number += 1;
+            self.next_number - 1
+        });
+        if self.current != Some(task) {
+            let _ = writeln!(text, "#{number} {}", state.name);
+        }
+        for line in state.waiting.drain(..) {
+            let _ = writeln!(text, "#{number} {line}");
+        }
+        state.since = None;
+        self.current = Some(task);
+        self.active = elapsed;
+        self.write(&text);
+    }
+
+    fn write(&mut self, text: &str) {
+        // A closed pipe ends the view, not the build.
+        let _ = self.out.write_all(text.as_bytes());
+    }
+}
+
+fn output_line(seconds: f64, line: &str) -> String {
+    format!("{seconds:.3} {line}").trim_end().to_owned()
+}
+
+impl TaskState {
+    fn seconds(&self, elapsed: Duration) -> f64 {
+        elapsed.saturating_sub(self.started).as_secs_f64()
+    }
+
+    /// An unended line is a line now. Whether anything waits.
+    fn flush(&mut self, elapsed: Duration) -> bool {
+        let seconds = self.seconds(elapsed);
+        let rest = self.output.iter_mut().filter_map(LineBuffer::rest);
+        self.waiting.extend(rest.map(|line| output_line(seconds, &line)));
+        !self.waiting.is_empty()
+    }
+
+    /// The line about a part, when one is due.
     fn part(
         &mut self,
-        task: TaskId,
         elapsed: Duration,
         part: String,
         current: u64,
         total: Option<u64>,
         done: bool,
-    ) {
-        let Some(state) = self.tasks.get_mut(&task) else {
-            return;
-        };
-        let due = state
-            .shown
-            .get(&part)
-            .is_none_or(|shown| elapsed.saturating_sub(*shown) >= PART_INTERVAL);
+    ) -> Option<String> {
+        let known = self.parts.get(&part).map(|known| (known.began, known.shown));
+        let due = known.is_none_or(|(_, shown)| elapsed.saturating_sub(shown) >= PART_INTERVAL);
         if !done && !due {
-            return;
+            return None;
         }
+        let began = known.map_or(elapsed, |(began, _)| began);
         let mut line = part.clone();
         match total {
             Some(total) if total > 0 && !done => {
@@ -187,155 +282,159 @@ impl State {
             }
             _ => {}
         }
-        let seconds = elapsed.saturating_sub(state.started).as_secs_f64();
-        let _ = write!(line, " {seconds:.1}s");
+        let seconds = elapsed.saturating_sub(began).as_secs_f64();
+        if seconds >= 0.05 {
+            let _ = write!(line, " {seconds:.1}s");
+        }
         if done {
             line.push_str(" done");
+            self.parts.remove(&part);
+        } else {
+            self.parts.insert(
+                part,
+                Part {
+                    began,
+                    shown: elapsed,
+                },
+            );
         }
-        state.shown.insert(part, elapsed);
-        self.line(task, &line);
+        Some(line)
     }
-
-    fn end(&mut self, task: TaskId, how: &str) {
-        self.line(task, how);
-        self.write("\n");
-        self.last = None;
-    }
-
-    /// Writes a line of a task, after its name when another task was last.
-    fn line(&mut self, task: TaskId, text: &str) {
-        let Some(state) = self.tasks.get_mut(&task) else {
-            return;
-        };
-        let mut lines = String::new();
-        let first_time = state.number.is_none();
-        let number = *state.number.get_or_insert(self.next_number);
-        if first_time {
-            self.next_number += 1;
-        }
-        if self.last != Some(task) {
-            if self.last.is_some() {
-                lines.push('\n');
-            }
-            let heading = if first_time { state.name.as_str() } else { "..." };
-            let _ = writeln!(lines, "#{number} {heading}");
-            self.last = Some(task);
-        }
-        if !text.is_empty() {
-            let _ = writeln!(lines, "#{number} {text}");
-        }
-        self.write(&lines);
-    }
-
-    fn write(&mut self, text: &str) {
-        // A closed pipe ends the view, not the build.
-        let _ = self.out.write_all(text.as_bytes());
-    }
-}
-
-/// A line of output as text; a carriage return starts the line over, as on a terminal.
-fn clean(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches('\r');
-    text.rsplit('\r').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use kiln_solver::event::{Event, EventKind, EventSink, Stream, TaskId};
+    use kiln_solver::event::{Event, EventKind, TaskId};
 
     use super::Plain;
+    use crate::progress::testing::{Buffer, announced, done, failed, output, started};
 
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn shown(kinds: Vec<EventKind>) -> String {
+    /// What is shown of events at these milliseconds.
+    fn shown(events: Vec<(u64, EventKind)>) -> String {
         let buffer = Buffer::default();
-        let plain = Plain::new(Box::new(buffer.clone()));
-        for (tick, kind) in kinds.into_iter().enumerate() {
+        let mut plain = Plain::new(Box::new(buffer.clone()));
+        for (millis, kind) in events {
             plain.event(Event {
-                elapsed: Duration::from_millis(tick as u64 * 100),
+                elapsed: Duration::from_millis(millis),
                 kind,
             });
         }
         plain.finish();
-        let bytes = buffer.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
-    }
-
-    fn announced(task: u64, name: &str) -> EventKind {
-        EventKind::Announced {
-            task: TaskId(task),
-            name: name.to_owned(),
-            inputs: Vec::new(),
-            span: None,
-        }
-    }
-
-    fn output(task: u64, text: &str) -> EventKind {
-        EventKind::Output {
-            task: TaskId(task),
-            stream: Stream::Stdout,
-            data: text.as_bytes().to_vec(),
-        }
+        buffer.text()
     }
 
     #[test]
     fn numbers_follow_the_order_of_appearance() {
         let text = shown(vec![
-            announced(1, "[1/3] FROM busybox"),
-            announced(2, "[2/3] RUN a"),
-            announced(3, "[3/3] RUN b"),
-            EventKind::Cached { task: TaskId(1) },
-            EventKind::Started { task: TaskId(3) },
-            output(3, "one\ntwo"),
-            EventKind::Started { task: TaskId(2) },
-            EventKind::Failed {
-                task: TaskId(2),
-                duration: Duration::ZERO,
-                message: "exit code: 1".to_owned(),
-            },
-            EventKind::Done {
-                task: TaskId(3),
-                duration: Duration::from_millis(1_260),
-            },
+            (0, announced(1, "[1/3] FROM busybox")),
+            (0, announced(2, "[2/3] RUN a")),
+            (0, announced(3, "[3/3] RUN b")),
+            (0, EventKind::Cached { task: TaskId(1) }),
+            (0, started(3)),
+            (100, output(3, "one\ntwo")),
+            (200, started(2)),
+            (300, failed(2, "exit code: 1")),
+            (400, done(3, 400)),
         ]);
-        let expected = "#1 [1/3] FROM busybox\n#1 CACHED\n\n#2 [3/3] RUN b\n#2 0.100 one\n\n#3 [2/3] RUN a\n\
-                        #3 ERROR: exit code: 1\n\n#2 ...\n#2 0.400 two\n#2 DONE 1.3s\n\n";
+        let expected = "#1 [1/3] FROM busybox\n#1 CACHED\n\n#2 [3/3] RUN b\n#2 0.100 one\n#2 ...\n\n#3 [2/3] RUN a\n\
+                        #3 ERROR: exit code: 1\n\n#2 [3/3] RUN b\n#2 0.400 two\n#2 DONE 0.4s\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn parallel_steps_take_turns() {
+        let mut events = vec![
+            (0, announced(1, "a")),
+            (0, announced(2, "b")),
+            (0, started(1)),
+            (0, started(2)),
+        ];
+        for millis in (0..3_000).step_by(100) {
+            events.push((millis, output(1, "x\n")));
+            events.push((millis, output(2, "y\n")));
+        }
+        events.push((3_000, done(1, 3_000)));
+        events.push((3_000, done(2, 3_000)));
+        let text = shown(events);
+        assert_eq!(text.matches(" x\n").count(), 30, "{text}");
+        assert_eq!(text.matches(" y\n").count(), 30, "{text}");
+        assert!(text.matches(" ...\n").count() <= 3, "{text}");
+        assert!(
+            text.contains("#1 DONE 3.0s\n") && text.ends_with("#2 DONE 3.0s\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_line_waits_for_a_moment_only() {
+        let buffer = Buffer::default();
+        let mut plain = Plain::new(Box::new(buffer.clone()));
+        let at = Duration::from_millis;
+        for kind in [
+            announced(1, "a"),
+            announced(2, "b"),
+            started(1),
+            output(1, "x\n"),
+            started(2),
+            output(2, "y\n"),
+        ] {
+            plain.event(Event {
+                elapsed: Duration::ZERO,
+                kind,
+            });
+        }
+        plain.tick(at(100));
+        assert!(!buffer.text().contains('y'), "{}", buffer.text());
+        plain.tick(at(600));
+        assert!(
+            buffer.text().ends_with("#1 ...\n\n#2 b\n#2 0.000 y\n"),
+            "{}",
+            buffer.text()
+        );
     }
 
     #[test]
     fn a_line_without_newline_is_not_lost() {
         let text = shown(vec![
-            announced(1, "x"),
-            EventKind::Started { task: TaskId(1) },
-            output(1, "partial"),
+            (0, announced(1, "x")),
+            (0, started(1)),
+            (0, output(1, "partial")),
         ]);
         assert!(text.ends_with("partial\n"), "{text}");
     }
 
     #[test]
-    fn a_carriage_return_starts_over() {
+    fn parts_are_told_when_they_begin_and_end_and_now_and_then() {
+        let part = |current, total, done| EventKind::Progress {
+            task: TaskId(1),
+            part: "sha256:ab".to_owned(),
+            current,
+            total,
+            done,
+        };
         let text = shown(vec![
-            announced(1, "x"),
-            EventKind::Started { task: TaskId(1) },
-            output(1, "10%\r20%\r\n"),
+            (0, announced(1, "FROM x")),
+            (0, started(1)),
+            (0, part(0, Some(2_000_000), false)),
+            (1_000, part(10, Some(2_000_000), false)),
+            (6_000, part(1_000_000, Some(2_000_000), false)),
+            (7_000, part(2_000_000, Some(2_000_000), true)),
+            (
+                7_000,
+                EventKind::Progress {
+                    task: TaskId(1),
+                    part: "naming".to_owned(),
+                    current: 0,
+                    total: None,
+                    done: true,
+                },
+            ),
+            (7_000, done(1, 7_000)),
         ]);
-        assert!(text.contains("#1 0.100 20%\n"), "{text}");
+        let expected = "#1 FROM x\n#1 sha256:ab 0B / 2MB\n#1 sha256:ab 1MB / 2MB 6.0s\n#1 sha256:ab: 2MB 7.0s done\n\
+                        #1 naming done\n#1 DONE 7.0s\n";
+        assert_eq!(text, expected);
     }
 }

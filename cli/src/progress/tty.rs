@@ -1,133 +1,120 @@
 //! The live view: what has ended scrolls up, what runs stays at the bottom with its last lines of output.
+//!
+//! [`Screen`] is what there is to show; it knows no terminal, so that tests can look at each frame.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kiln_solver::event::{Event, EventKind, EventSink, TaskId};
+use console::measure_text_width;
+use kiln_solver::event::{Event, EventKind, TaskId};
 
+use super::lines::{LineBuffer, stream_index, visible};
 use crate::format;
+use crate::style::{Label, Style};
 
-/// Lines of output shown under a running step.
-const TAIL: usize = 4;
-/// More running steps than this are summed up in one line.
-const MAX_SHOWN: usize = 8;
+/// Lines of output shown under a running step, when there is room.
+const TAIL: usize = 6;
+/// Digits shown of a digest in the name of a part.
+const DIGEST_DIGITS: usize = 12;
+/// Right of the text: blanks, time and unit.
+const TIME_WIDTH: usize = 8;
 
-/// Draws on the terminal.
-pub(crate) struct Tty {
-    state: Arc<Mutex<State>>,
-    ticker: Mutex<Option<std::thread::JoinHandle<()>>>,
+/// The width and height of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
 }
 
-struct State {
+/// The state of a build as the live view shows it.
+pub(crate) struct Screen {
     title: String,
-    screen: MultiProgress,
-    header: ProgressBar,
+    style: Style,
     tasks: BTreeMap<TaskId, TaskState>,
-    began: Instant,
-    over: bool,
+    ended: usize,
+    /// Lines to print above the live part.
+    scrolled: Vec<Scrolled>,
+}
+
+/// A line that leaves the live part for good.
+struct Scrolled {
+    text: String,
+    /// A step's time; other lines have none and may be as long as they like.
+    time: Option<Duration>,
+    label: Label,
 }
 
 struct TaskState {
     name: String,
     phase: Phase,
-    bar: Option<ProgressBar>,
-    tail: Vec<String>,
-    partial: Vec<u8>,
-    parts: BTreeMap<String, (u64, Option<u64>)>,
+    tail: VecDeque<String>,
+    /// Of each stream.
+    output: [LineBuffer; 2],
+    parts: BTreeMap<String, Part>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    Running(Instant),
+    Running { since: Duration },
     Ended,
 }
 
-impl Tty {
-    /// A view headed by `title`, redrawn ten times a second.
-    pub(crate) fn new(title: &str) -> Self {
-        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let header = screen.add(line());
-        let state = State {
-            title: title.to_owned(),
-            screen,
-            header,
-            tasks: BTreeMap::new(),
-            began: Instant::now(),
-            over: false,
-        };
-        let state = Arc::new(Mutex::new(state));
-        let shared = Arc::clone(&state);
-        let ticker = std::thread::Builder::new()
-            .name("progress".to_owned())
-            .spawn(move || {
-                loop {
-                    std::thread::sleep(Duration::from_millis(100));
-                    let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    if state.over {
-                        break;
-                    }
-                    state.draw();
-                }
-            });
+#[derive(Clone, Copy)]
+struct Part {
+    began: Duration,
+    current: u64,
+    total: Option<u64>,
+    done: bool,
+}
+
+impl Screen {
+    /// An empty screen, headed by `title`.
+    pub(crate) fn new(title: &str, style: Style) -> Self {
         Self {
-            state,
-            ticker: Mutex::new(ticker.ok()),
+            title: title.to_owned(),
+            style,
+            tasks: BTreeMap::new(),
+            ended: 0,
+            scrolled: Vec::new(),
         }
     }
 
-    /// Draws the last state and leaves the terminal.
-    pub(crate) fn finish(&self) {
-        {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.over = true;
-            state.draw();
-            let summary = state.summary();
-            state.header.finish_and_clear();
-            state.print(&summary);
-        }
-        let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ticker) = ticker {
-            // A panic in drawing has been reported by then and harms nothing.
-            let _ = ticker.join();
-        }
-    }
-}
-
-impl EventSink for Tty {
-    fn event(&self, event: Event) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .event(event.kind);
-    }
-}
-
-impl State {
-    fn event(&mut self, event: EventKind) {
-        match event {
+    /// Takes one event.
+    pub(crate) fn event(&mut self, event: Event) {
+        let elapsed = event.elapsed;
+        match event.kind {
             EventKind::Announced { task, name, .. } => {
                 let state = TaskState {
-                    name,
+                    name: visible(name.as_bytes()),
                     phase: Phase::Waiting,
-                    bar: None,
-                    tail: Vec::new(),
-                    partial: Vec::new(),
+                    tail: VecDeque::new(),
+                    output: Default::default(),
                     parts: BTreeMap::new(),
                 };
                 self.tasks.insert(task, state);
             }
             EventKind::Started { task } => {
                 if let Some(state) = self.tasks.get_mut(&task) {
-                    state.phase = Phase::Running(Instant::now());
+                    state.phase = Phase::Running { since: elapsed };
                 }
             }
-            EventKind::Cached { task } => self.end(task, |name| format!(" => CACHED {name}")),
-            EventKind::Output { task, data, .. } => {
+            EventKind::Cached { task } => self.end(task, "CACHED ", Duration::ZERO, Label::Done),
+            EventKind::Done { task, duration } => self.end(task, "", duration, Label::Done),
+            EventKind::Failed { task, duration, .. } => self.end(task, "ERROR ", duration, Label::Error),
+            EventKind::Canceled { task } => {
+                let began = self.tasks.get(&task).map(|state| match state.phase {
+                    Phase::Running { since } => elapsed.saturating_sub(since),
+                    Phase::Waiting | Phase::Ended => Duration::ZERO,
+                });
+                self.end(task, "CANCELED ", began.unwrap_or_default(), Label::Warning);
+            }
+            EventKind::Output { task, stream, data } => {
                 if let Some(state) = self.tasks.get_mut(&task) {
-                    state.output(&data);
+                    state.tail.extend(state.output[stream_index(stream)].push(&data));
+                    let surplus = state.tail.len().saturating_sub(TAIL);
+                    state.tail.drain(..surplus);
                 }
             }
             EventKind::Progress {
@@ -138,136 +125,335 @@ impl State {
                 done,
             } => {
                 if let Some(state) = self.tasks.get_mut(&task) {
-                    if done {
-                        state.parts.remove(&part);
-                    } else {
-                        state.parts.insert(part, (current, total));
-                    }
+                    let began = state.parts.get(&part).map_or(elapsed, |known| known.began);
+                    state.parts.insert(
+                        part,
+                        Part {
+                            began,
+                            current,
+                            total,
+                            done,
+                        },
+                    );
                 }
             }
-            EventKind::Done { task, duration } => {
-                self.end(task, |name| format!(" => {name}  {:.1}s", duration.as_secs_f64()));
-            }
-            EventKind::Failed { task, message, .. } => {
-                self.end(task, |name| format!(" => ERROR {name}\n    {message}"));
-            }
-            EventKind::Canceled { task } => self.end(task, |name| format!(" => CANCELED {name}")),
-            EventKind::Warning { message, .. } => self.print(&format!(" WARN: {message}")),
+            EventKind::Warning { message, .. } => self.notice(&format!("WARN: {message}")),
         }
     }
 
+    /// A message above the live part.
+    pub(crate) fn notice(&mut self, text: &str) {
+        let text = format!(" {}", visible(text.as_bytes()));
+        self.scrolled.push(Scrolled {
+            text,
+            time: None,
+            label: Label::Warning,
+        });
+    }
+
     /// Moves a task from the live part to the scrolled one.
-    fn end(&mut self, task: TaskId, text: impl FnOnce(&str) -> String) {
+    fn end(&mut self, task: TaskId, how: &str, time: Duration, label: Label) {
         let Some(state) = self.tasks.get_mut(&task) else {
             return;
         };
         state.phase = Phase::Ended;
-        if let Some(bar) = state.bar.take() {
-            bar.finish_and_clear();
-            self.screen.remove(&bar);
-        }
-        let text = text(&state.name);
-        self.print(&text);
+        state.tail.clear();
+        self.ended += 1;
+        let text = format!(" => {how}{}", state.name);
+        self.scrolled.push(Scrolled {
+            text,
+            time: Some(time),
+            label,
+        });
     }
 
-    fn print(&self, text: &str) {
-        for line in text.lines() {
-            // A closed terminal ends the view, not the build.
-            let _ = self.screen.println(line);
-        }
+    /// The lines that go above the live part now.
+    pub(crate) fn scrolled(&mut self, size: Size) -> Vec<String> {
+        let lines = std::mem::take(&mut self.scrolled);
+        let painted = |line: Scrolled| {
+            let text = match line.time {
+                Some(time) => timed(&line.text, time, size.width),
+                None => line.text,
+            };
+            self.style.paint(line.label, &text)
+        };
+        lines.into_iter().map(painted).collect()
     }
 
-    fn summary(&self) -> String {
-        let ended = self
+    /// The last line of all.
+    pub(crate) fn summary(&self, now: Duration, size: Size) -> String {
+        cut(&self.header(now), size.width)
+    }
+
+    /// The live part: a heading, and each running task with as much detail as there is room for.
+    pub(crate) fn frame(&self, now: Duration, size: Size) -> Vec<String> {
+        let mut lines = vec![cut(&self.header(now), size.width)];
+        let running: Vec<(&TaskState, Duration)> = self
             .tasks
             .values()
-            .filter(|task| task.phase == Phase::Ended)
-            .count();
-        let seconds = self.began.elapsed().as_secs_f64();
-        format!("[+] {} {seconds:.1}s ({ended}/{})", self.title, self.tasks.len())
-    }
-
-    fn draw(&mut self) {
-        self.header.set_message(self.summary());
-        let mut running: Vec<&mut TaskState> = self
-            .tasks
-            .values_mut()
-            .filter(|task| matches!(task.phase, Phase::Running(_)))
+            .filter_map(|task| match task.phase {
+                Phase::Running { since } => Some((task, now.saturating_sub(since))),
+                Phase::Waiting | Phase::Ended => None,
+            })
             .collect();
-        let hidden = running.len().saturating_sub(MAX_SHOWN);
-        let tail = if running.len() > 3 { 1 } else { TAIL };
-        for task in running.iter_mut().take(MAX_SHOWN) {
-            let bar = task.bar.get_or_insert_with(|| self.screen.add(line())).clone();
-            bar.set_message(fit(&task.text(tail)));
-        }
-        if hidden > 0 {
-            self.header
-                .set_message(format!("{} and {hidden} more running", self.summary()));
-        }
-        self.header.tick();
-    }
-}
-
-impl TaskState {
-    fn output(&mut self, data: &[u8]) {
-        for byte in data {
-            match byte {
-                b'\n' => {
-                    let line = std::mem::take(&mut self.partial);
-                    self.push(&line);
-                }
-                b'\r' => self.partial.clear(),
-                // Long lines are cut by the terminal's width anyway.
-                byte if self.partial.len() < 1024 => self.partial.push(*byte),
-                _ => {}
-            }
-        }
-    }
-
-    fn push(&mut self, line: &[u8]) {
-        let text = console::strip_ansi_codes(&String::from_utf8_lossy(line)).into_owned();
-        self.tail.push(text.replace('\t', "    "));
-        if self.tail.len() > TAIL {
-            self.tail.remove(0);
-        }
-    }
-
-    fn text(&self, tail: usize) -> String {
-        let seconds = match self.phase {
-            Phase::Running(since) => since.elapsed().as_secs_f64(),
-            Phase::Waiting | Phase::Ended => 0.0,
+        // One line for the heading, one that stays free for the cursor.
+        let room = size.height.saturating_sub(2).max(1);
+        let shown = if running.len() > room {
+            room.saturating_sub(1)
+        } else {
+            running.len()
         };
-        let mut text = format!(" => {}  {seconds:.1}s", self.name);
-        for (part, (current, total)) in self.parts.iter().take(TAIL) {
-            let short: String = part.chars().take(40).collect();
-            let total = total
-                .map(|total| format!(" / {}", format::size(total)))
-                .unwrap_or_default();
-            text.push_str(&format!("\n => => {short} {}{total}", format::size(*current)));
+        let mut spare = room.saturating_sub(running.len());
+        for (position, (task, time)) in running.iter().take(shown).enumerate() {
+            lines.push(timed(&format!(" => {}", task.name), *time, size.width));
+            let share = spare / (shown - position);
+            let details = task.details(now, share.min(TAIL), size.width);
+            spare -= details.len();
+            lines.extend(details.iter().map(|line| self.style.paint(Label::Faint, line)));
         }
-        for line in self.tail.iter().rev().take(tail).rev() {
-            text.push_str("\n => => # ");
-            text.push_str(line);
+        if shown < running.len() {
+            lines.push(cut(
+                &format!(" => and {} more", running.len() - shown),
+                size.width,
+            ));
+        }
+        lines
+    }
+
+    fn header(&self, now: Duration) -> String {
+        let mut text = format!(
+            "[+] {} {:.1}s ({}/{})",
+            self.title,
+            now.as_secs_f64(),
+            self.ended,
+            self.tasks.len()
+        );
+        // What is under way, of downloads only: what they are of is known before.
+        let running = self
+            .tasks
+            .values()
+            .filter(|task| matches!(task.phase, Phase::Running { .. }));
+        let parts = running.flat_map(|task| task.parts.values());
+        let (current, total) = parts
+            .filter_map(|part| part.total.map(|total| (part.current.min(total), total)))
+            .fold((0, 0), |(sum, all), (current, total): (u64, u64)| {
+                (sum + current, all + total)
+            });
+        if current < total {
+            let _ = write!(text, " {} / {}", format::size(current), format::size(total));
         }
         text
     }
 }
 
-/// Cuts each line at the terminal's width: a wrapped line would make the redrawing go astray.
-fn fit(text: &str) -> String {
-    let width = usize::from(console::Term::stderr().size().1).max(20);
-    let lines: Vec<_> = text
-        .lines()
-        .map(|line| console::truncate_str(line, width - 1, "…"))
-        .collect();
-    lines.join("\n")
+impl TaskState {
+    /// Parts and last lines of output, at most `most` together.
+    fn details(&self, now: Duration, most: usize, width: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        let open: Vec<(&String, &Part)> = self.parts.iter().filter(|(_, part)| !part.done).collect();
+        let shown = if open.len() > most {
+            most.saturating_sub(1)
+        } else {
+            open.len()
+        };
+        for (name, part) in open.iter().take(shown) {
+            let total = part
+                .total
+                .map(|total| format!(" / {}", format::size(total)))
+                .unwrap_or_default();
+            let text = format!(" => => {} {}{total}", short(name), format::size(part.current));
+            lines.push(timed(&text, now.saturating_sub(part.began), width));
+        }
+        if shown < open.len() && most > 0 {
+            lines.push(cut(&format!(" => => and {} more", open.len() - shown), width));
+        }
+        let room = most.saturating_sub(lines.len());
+        let partial: Vec<String> = self.output.iter().filter_map(LineBuffer::partial).collect();
+        let tail: Vec<&String> = self.tail.iter().chain(&partial).collect();
+        let last = tail.iter().skip(tail.len().saturating_sub(room));
+        lines.extend(last.map(|line| cut(&format!(" => => # {line}"), width)));
+        lines
+    }
 }
 
-fn line() -> ProgressBar {
-    let bar = ProgressBar::no_length();
-    // The template is a constant: it is malformed for all or for none, and a test draws it.
-    if let Ok(style) = ProgressStyle::with_template("{msg}") {
-        bar.set_style(style);
+/// The name of a part with its digests cut short.
+fn short(part: &str) -> String {
+    let word = |word: &str| match word.split_once("sha256:") {
+        Some((before, digits)) => {
+            let digits: String = digits.chars().take(DIGEST_DIGITS).collect();
+            format!("{before}sha256:{digits}")
+        }
+        None => word.to_owned(),
+    };
+    visible(part.as_bytes())
+        .split(' ')
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A line with a time at the right edge.
+fn timed(text: &str, time: Duration, width: usize) -> String {
+    let time = format!("{:.1}s", time.as_secs_f64());
+    let width = width.max(1) - 1;
+    if width < 2 * TIME_WIDTH {
+        return cut(text, width + 1);
     }
-    bar
+    let room = width - time.len().max(TIME_WIDTH - 2) - 1;
+    let text = console::truncate_str(text, room, "…");
+    let blanks = width.saturating_sub(measure_text_width(&text) + time.len());
+    format!("{text}{}{time}", " ".repeat(blanks))
+}
+
+/// A line no wider than the terminal: a wrapped one would make the redrawing go astray. The last column stays
+/// free, since terminals differ about what a character there does to the cursor.
+fn cut(text: &str, width: usize) -> String {
+    console::truncate_str(text, width.max(2) - 1, "…").into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use console::measure_text_width;
+    use kiln_solver::event::{Event, EventKind, TaskId};
+    use proptest::prelude::*;
+
+    use super::{Screen, Size};
+    use crate::progress::testing::{announced, done, failed, output, started};
+    use crate::style::Style;
+
+    const SIZE: Size = Size {
+        width: 60,
+        height: 20,
+    };
+
+    fn screen(events: Vec<(u64, EventKind)>) -> Screen {
+        let mut screen = Screen::new("Building", Style::PLAIN);
+        for (millis, kind) in events {
+            screen.event(Event {
+                elapsed: Duration::from_millis(millis),
+                kind,
+            });
+        }
+        screen
+    }
+
+    fn part(task: u64, part: &str, current: u64, total: Option<u64>, done: bool) -> EventKind {
+        EventKind::Progress {
+            task: TaskId(task),
+            part: part.to_owned(),
+            current,
+            total,
+            done,
+        }
+    }
+
+    #[test]
+    fn a_build_in_the_middle() {
+        let digest = "0123456789abcdef".repeat(4);
+        let mut screen = screen(vec![
+            (0, announced(1, "[base 1/2] FROM debian")),
+            (0, announced(2, "[base 2/2] RUN make")),
+            (0, announced(3, "[other 1/2] FROM python")),
+            (0, announced(4, "[other 2/2] COPY . .")),
+            (0, EventKind::Cached { task: TaskId(1) }),
+            (0, started(2)),
+            (0, started(3)),
+            (
+                500,
+                output(2, "cc a.c\ncc \u{1b}[31mb.c\u{1b}[0m\n[ 10%]\r[ 20%]"),
+            ),
+            (
+                500,
+                part(3, &format!("sha256:{digest}"), 1_000_000, Some(4_000_000), false),
+            ),
+            (500, part(3, "sha256:done", 2_000_000, Some(2_000_000), true)),
+        ]);
+        let scrolled = screen.scrolled(SIZE);
+        assert_eq!(
+            scrolled,
+            [" => CACHED [base 1/2] FROM debian                      0.0s"]
+        );
+        assert!(screen.scrolled(SIZE).is_empty());
+        let frame = screen.frame(Duration::from_millis(1_500), SIZE).join("\n");
+        let expected = "\
+[+] Building 1.5s (1/4) 3MB / 6MB
+ => [base 2/2] RUN make                                1.5s
+ => => # cc a.c
+ => => # cc b.c
+ => => # [ 20%]
+ => [other 1/2] FROM python                            1.5s
+ => => sha256:0123456789ab 1MB / 4MB                   1.0s";
+        assert_eq!(frame, expected);
+    }
+
+    #[test]
+    fn the_end_of_a_step_is_one_line() {
+        let mut screen = screen(vec![
+            (0, announced(1, "RUN <<EOF\nline\nEOF")),
+            (0, announced(2, "RUN b")),
+            (0, announced(3, "RUN c")),
+            (0, started(1)),
+            (0, started(3)),
+            (1_000, done(1, 1_000)),
+            (1_000, failed(2, "exit code: 1\nmore")),
+            (2_000, EventKind::Canceled { task: TaskId(3) }),
+        ]);
+        let expected = [
+            " => RUN <<EOF line EOF                                 1.0s",
+            " => ERROR RUN b                                        0.0s",
+            " => CANCELED RUN c                                     2.0s",
+        ];
+        assert_eq!(screen.scrolled(SIZE), expected);
+        assert_eq!(
+            screen.frame(Duration::from_secs(2), SIZE),
+            ["[+] Building 2.0s (3/3)"]
+        );
+        assert_eq!(
+            screen.summary(Duration::from_secs(2), SIZE),
+            "[+] Building 2.0s (3/3)"
+        );
+    }
+
+    #[test]
+    fn steps_without_room_are_counted() {
+        let mut events: Vec<(u64, EventKind)> = Vec::new();
+        for task in 0..9 {
+            events.push((0, announced(task, &format!("RUN {task}"))));
+            events.push((0, started(task)));
+        }
+        let size = Size { width: 30, height: 6 };
+        let frame = screen(events).frame(Duration::ZERO, size);
+        assert_eq!(frame.len(), 5, "{frame:?}");
+        assert_eq!(frame[4], " => and 6 more");
+    }
+
+    proptest! {
+        /// Whatever a process writes and however small the terminal is, each line fits and the frame, too.
+        #[test]
+        fn every_frame_fits(
+            width in 1_usize..100,
+            height in 1_usize..30,
+            texts in prop::collection::vec("(\\PC|[\u{0}-\u{1f}\u{1b}語🎉]){0,120}", 1..12),
+        ) {
+            let mut events = Vec::new();
+            for (task, text) in texts.iter().enumerate() {
+                let task = task as u64;
+                events.push((0, announced(task, text)));
+                events.push((0, started(task)));
+                events.push((0, output(task, text)));
+                events.push((0, part(task, text, 5, Some(10), false)));
+            }
+            events.push((0, done(0, 99_999)));
+            let mut screen = screen(events);
+            let size = Size { width, height };
+            let frame = screen.frame(Duration::from_secs(100_000), size);
+            prop_assert!(frame.len() < height.max(3), "{frame:?}");
+            for line in frame.into_iter().chain(screen.scrolled(size)) {
+                prop_assert!(measure_text_width(&line) < width.max(2), "{width}: {line:?}");
+                prop_assert!(!line.chars().any(char::is_control), "{line:?}");
+            }
+        }
+    }
 }
