@@ -8,6 +8,7 @@ use kiln_tree::Root;
 use kiln_tree::copy::Prehashed;
 use kiln_tree::walk;
 
+use crate::direct;
 use crate::error::StepFailure;
 use crate::file::{self, CopyInput, CopyTree};
 use crate::graph::{FileAction, FileOp, Op, Vertex, VertexId};
@@ -56,12 +57,30 @@ impl Solve<'_> {
                 _ => None,
             });
         }
-        let root = self.roots.writable(base, draft)?;
+        let root = match self.open_directly(op, &opened, base, draft)? {
+            Some(upper) => upper,
+            None => self.roots.writable(base, draft)?,
+        };
         let applied = file::apply(op, &root, &opened, &self.stop)?;
         for warning in applied.refused.warnings() {
             task.warn(warning, None);
         }
         Ok(applied.written)
+    }
+
+    /// The upperdir itself, where an overlay over `base` would add nothing but cost.
+    fn open_directly(
+        &self,
+        op: &FileOp,
+        inputs: &[Option<CopyInput>],
+        base: &Snapshot,
+        draft: &LayerDraft,
+    ) -> Result<Option<Root>, StepFailure> {
+        let Some(destination) = direct::candidate(op, inputs) else { return Ok(None) };
+        match direct::clear_way(&*self.roots.listing(base)?, &destination) {
+            Some(way) => Ok(Some(direct::open(&self.roots.readable(base)?, &way, draft)?)),
+            None => Ok(None),
+        }
     }
 
     fn open_input(

@@ -14,6 +14,7 @@
 mod cancel;
 mod context;
 mod diff_ids;
+mod direct;
 mod engine;
 mod error;
 pub mod event;
