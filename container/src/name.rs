@@ -16,6 +16,9 @@ const NOUNS: [&str; 32] = [
     "quartz", "sand", "slate", "smith", "spark", "stone", "tile", "urn", "vase",
 ];
 
+/// How long an id is.
+pub(crate) const ID_LENGTH: usize = 64;
+
 /// A container's id: 64 hexadecimal digits, as Docker's.
 pub(crate) fn random_id() -> String {
     let mut bytes = [0; 32];

@@ -70,14 +70,62 @@ impl HostProcess {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Kills it; one that is gone is no error.
+    /// Kills it; one that is gone is no error. Never kills another process that has its number by now.
     pub(crate) fn kill(self) -> std::io::Result<()> {
-        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else {
+        use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+        let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(());
         };
-        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+        let killed = match pidfd_open(pid, PidfdFlags::empty()) {
+            // The handle stays with the process that it was opened for; whether that is the right one is looked up
+            // now.
+            Ok(handle) if self.is_alive() => pidfd_send_signal(handle, Signal::KILL),
+            // Linux before 5.3.
+            Err(rustix::io::Errno::NOSYS) if self.is_alive() => kill_process(pid, Signal::KILL),
+            _ => return Ok(()),
+        };
+        match killed {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::HostProcess;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = HostProcess::of(std::process::id().cast_signed()).expect("this process");
+        assert!(own.is_alive());
+        assert!(
+            !HostProcess {
+                start_time: own.start_time + 1,
+                ..own
+            }
+            .is_alive(),
+            "the number was used again"
+        );
+        assert_eq!(HostProcess::of(i32::MAX), None);
+        assert_eq!(HostProcess::of(-1), None);
+    }
+
+    #[test]
+    fn only_the_right_process_is_killed() {
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().expect("a process");
+        let process = HostProcess::of(child.id().cast_signed()).expect("the process");
+        let other = HostProcess {
+            start_time: process.start_time.wrapping_add(1),
+            ..process
+        };
+        other.kill().expect("nothing to kill");
+        assert!(process.is_alive() && child.try_wait().expect("a wait").is_none());
+        process.kill().expect("killed");
+        assert!(!child.wait().expect("a wait").success());
+        process.kill().expect("one that is gone is no error");
+        assert!(!process.is_alive());
     }
 }

@@ -27,6 +27,9 @@ pub enum VolumeError {
         /// The path.
         path: String,
     },
+    /// Its place is the root of the container.
+    #[error("volume {0:?}: the root of the container cannot be replaced")]
+    Root(String),
     /// An option is not known.
     #[error("volume {value:?}: unknown option {option:?}")]
     Option {
@@ -53,6 +56,9 @@ impl Volume {
                     path: path.to_owned(),
                 });
             }
+        }
+        if std::path::Path::new(target) == std::path::Path::new("/") {
+            return Err(VolumeError::Root(value.to_owned()));
         }
         let mut read_only = false;
         for option in options.unwrap_or("rw").split(',') {
@@ -98,6 +104,7 @@ mod tests {
             Volume::parse("/a:/b:xx"),
             Err(VolumeError::Option { .. })
         ));
+        assert!(matches!(Volume::parse("/a://"), Err(VolumeError::Root(_))));
         assert!(matches!(Volume::parse("/a"), Err(VolumeError::Form(_))));
         assert!(matches!(Volume::parse("/a:/b:ro:x"), Err(VolumeError::Form(_))));
     }

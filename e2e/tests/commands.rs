@@ -610,7 +610,7 @@ fn export_is_taken() -> TestResult {
         .arg(&layout))?
     .success()?;
     if let Some(skopeo) = machine::program("skopeo") {
-        let source = format!("oci:{}:export:test", layout.display());
+        let source = format!("oci:{}:test", layout.display());
         let shown = run(machine::command(&skopeo, &layout).args(["inspect", &source]))?.success()?;
         let value: Value = serde_json::from_str(&shown.stdout)?;
         let layers = value["Layers"].as_array().map(Vec::len);
@@ -624,7 +624,7 @@ fn export_is_taken() -> TestResult {
     }
     if let Some(umoci) = machine::program("umoci") {
         let bundle = project.scratch("bundle");
-        let image = format!("{}:export:test", layout.display());
+        let image = format!("{}:test", layout.display());
         let mut command = machine::command(&umoci, &layout);
         command.arg("unpack");
         if !machine::is_root() {
@@ -639,8 +639,13 @@ fn export_is_taken() -> TestResult {
             Some(crun) if machine::is_root() => {
                 relax(&bundle.join("config.json"))?;
                 let state = project.scratch("crun");
-                let mut command = machine::command(&crun, &layout);
+                // Debian's crun runs only where cgroup v2 is all there is, so it gets a view of its own in which that
+                // is so; nothing of it is seen outside.
+                let script = "mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null; exec \"$@\"";
+                let mut command = machine::command("unshare", &layout);
+                command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
                 command
+                    .arg(&crun)
                     .arg("--root")
                     .arg(&state)
                     .args(["--cgroup-manager", "disabled", "run", "--bundle"]);

@@ -279,7 +279,7 @@ fn control_groups() -> Feature {
         }
     };
     feature(
-        "control groups",
+        "cgroups",
         outcome,
         "resource limits",
         "none: limits are refused",

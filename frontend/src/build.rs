@@ -14,13 +14,14 @@ use kiln_solver::graph::SourceSpan;
 use kiln_solver::image::{PullError, PullPolicy};
 use kiln_solver::task::Reporter;
 use kiln_solver::{
-    Cancel, ContextPolicy, Engine, LocalContext, SolveError, SolveRequest, StepFailure, StepReport,
+    Cancel, ContextPolicy, Engine, LocalContext, SolveError, SolveRequest, StepFailure, StepReport, chain,
 };
 use kiln_tree::TreePath;
 use kiln_tree::walk::{Decision, WalkPolicy};
 
 use crate::lower::{Lowered, UnusedBuildArg, lower};
 use crate::options::LowerOptions;
+use crate::record;
 use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
@@ -81,13 +82,29 @@ pub enum BuildError {
     Export(#[source] StepFailure),
 }
 
-/// Builds an image. `id` names the build in the store: its logs are kept under it.
+/// Builds an image. `id` names the build in the store: its logs are kept under it, and in the end, good or bad, a
+/// [`BuildRecord`](crate::BuildRecord).
 pub fn build(
     engine: &Engine,
     request: &BuildRequest,
     id: &BuildId,
     reporter: &Reporter,
     cancel: &Cancel,
+) -> Result<Built, BuildError> {
+    let mut steps = Vec::new();
+    let result = build_image(engine, request, id, reporter, cancel, &mut steps);
+    record::keep(engine, request, id, reporter, steps, &result);
+    result
+}
+
+/// Builds an image; `steps` tells in any case what became of each step.
+fn build_image(
+    engine: &Engine,
+    request: &BuildRequest,
+    id: &BuildId,
+    reporter: &Reporter,
+    cancel: &Cancel,
+    steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
     let context = context(request, reporter)?;
@@ -103,7 +120,9 @@ pub fn build(
         contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
         network: request.options.network,
     };
-    let solution = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel)?;
+    let solved = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel);
+    steps.clone_from(&solved.steps);
+    let solution = solved.result?;
     let Lowered {
         config,
         warnings,
@@ -115,8 +134,8 @@ pub fn build(
     let exported = engine
         .export(&solution, config, &request.names)
         .map_err(|error| {
-            task.failed(error.to_string());
-            BuildError::Export(error)
+            task.failed(chain(&error));
+            canceled_or(cancel, BuildError::Export(error))
         })?;
     task.progress(format!("writing image {}", exported.id), 0, None, true);
     for name in &request.names {
@@ -127,10 +146,19 @@ pub fn build(
     Ok(Built {
         id: exported.id,
         config: exported.config,
-        steps: solution.steps,
+        steps: solved.steps,
         warnings,
         unused_build_args,
     })
+}
+
+/// The user stopped a build while its image was written: that is no failure of the export.
+fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
+    if cancel.is_raised() {
+        BuildError::Solve(SolveError::Canceled)
+    } else {
+        error
+    }
 }
 
 fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildError> {

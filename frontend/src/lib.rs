@@ -35,6 +35,7 @@ mod lower;
 mod onbuild;
 mod options;
 mod path;
+mod record;
 mod resolve;
 mod scope;
 mod settle;
@@ -47,6 +48,7 @@ pub use build::{BuildError, BuildRequest, Built, build};
 pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::LowerOptions;
+pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 
 #[cfg(test)]

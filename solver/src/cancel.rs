@@ -112,4 +112,38 @@ mod tests {
         drop(kept);
         assert_eq!(count.load(Ordering::Relaxed), 101);
     }
+
+    /// Whoever registers while another thread raises the flag is told, once, on one of the two ways.
+    #[test]
+    fn registering_and_raising_at_once_loses_nothing() {
+        for _ in 0..200 {
+            let cancel = Cancel::new();
+            let count = Arc::new(AtomicUsize::new(0));
+            let guards: Vec<_> = std::thread::scope(|scope| {
+                scope.spawn(|| cancel.raise());
+                (0..4)
+                    .map(|_| {
+                        let count = Arc::clone(&count);
+                        cancel.on_raise(move || {
+                            count.fetch_add(1, Ordering::Relaxed);
+                        })
+                    })
+                    .collect()
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 4);
+            drop(guards);
+        }
+    }
+
+    #[test]
+    fn an_action_may_raise_another_flag_and_register() {
+        let (outer, inner) = (Cancel::new(), Cancel::new());
+        let (raised, registering) = (inner.clone(), outer.clone());
+        let _link = outer.on_raise(move || {
+            raised.raise();
+            drop(registering.on_raise(|| {}));
+        });
+        outer.raise();
+        assert!(inner.is_raised());
+    }
 }

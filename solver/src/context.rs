@@ -3,16 +3,18 @@
 //! One walk a build looks only where some step's sources can be: the union of all copy sources of a context,
 //! less what its ignore file excludes. Everything later works from the [`Listing`] of that walk.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_tree::walk::{self, Decision, HashMemory, PlainOptions, WalkPolicy};
+use kiln_tree::walk::{self, HashMemory, PlainOptions, WalkPolicy};
 use kiln_tree::{EntryKind, Listing, Root, TreePath};
 
-use crate::glob;
+use crate::narrow::{Narrowed, Wanted};
+
+/// As many walks as a chain of symlinks may need.
+const MAX_ROUNDS: u32 = 40;
 
 /// Which paths of a local directory belong to the context, and why not when they do not.
 pub trait ContextPolicy: WalkPolicy + Send + fmt::Debug {
@@ -61,40 +63,48 @@ pub enum ContextError {
     },
 }
 
+impl LocalContext {
+    /// Opens the directory.
+    pub(crate) fn open(&self) -> Result<Root, ContextError> {
+        Root::open(&self.directory).map_err(|source| ContextError::Open {
+            directory: self.directory.clone(),
+            source,
+        })
+    }
+}
+
 impl ContextView {
-    /// Walks `context` where `patterns` (copy sources) can select something.
+    /// Walks `context`, opened as `root`, where `patterns` (copy sources) can select something.
     ///
-    /// A selected symlink draws in what it points at, so the walk is repeated until no target is missing;
-    /// 40 rounds are the most that a chain of links can need.
+    /// A selected symlink draws in what it points at, so the walk is repeated until no target is missing; files are
+    /// read after that, each once.
     pub(crate) fn read(
         context: &LocalContext,
+        root: Root,
         patterns: &[TreePath],
         memory: &dyn HashMemory,
     ) -> Result<Self, ContextError> {
-        let directory = &context.directory;
-        let open = |source| ContextError::Open {
-            directory: directory.clone(),
+        let failed = |source| ContextError::Read {
+            directory: context.directory.clone(),
             source,
         };
-        let read = |source| ContextError::Read {
-            directory: directory.clone(),
-            source,
-        };
-        let root = Root::open(directory).map_err(open)?;
-        let mut wanted: BTreeSet<TreePath> = patterns.iter().cloned().collect();
-        let mut listing = Listing::default();
-        for _round in 0..40 {
+        let mut wanted = Wanted::new(patterns);
+        let mut rounds = 0;
+        let survey = loop {
             let narrowed = Narrowed {
                 policy: context.policy.as_ref(),
-                wanted: wanted.iter().cloned().collect(),
+                wanted: &wanted,
             };
-            listing = walk::plain(root.as_fd(), PlainOptions::default(), &narrowed, memory).map_err(read)?;
-            let targets = link_targets(&listing, &wanted);
-            if targets.is_subset(&wanted) {
-                break;
+            let survey = walk::survey(root.as_fd(), PlainOptions::default(), &narrowed).map_err(failed)?;
+            rounds += 1;
+            // What a longer chain of links hides is reported as missing.
+            if rounds > MAX_ROUNDS || !wanted.follow(&survey) {
+                break survey;
             }
-            wanted.extend(targets);
-        }
+        };
+        let symlinks = survey.symlinks().map(|(path, _)| path.clone()).collect();
+        let select = |path: &TreePath| wanted.selects(path, &symlinks);
+        let listing = survey.hash(root.as_fd(), &select, memory).map_err(failed)?;
         let mut bytes = 0;
         let entries = listing
             .into_entries()
@@ -115,118 +125,43 @@ impl ContextView {
     }
 }
 
-/// Where the symlinks lead that lie on the way to (or at) one of `wanted`.
-fn link_targets(listing: &Listing, wanted: &BTreeSet<TreePath>) -> BTreeSet<TreePath> {
-    let mut targets = BTreeSet::new();
-    for entry in listing.entries() {
-        let EntryKind::Symlink { target } = &entry.kind else {
-            continue;
-        };
-        let relative_to = if target.starts_with(b"/") {
-            None
-        } else {
-            entry.path.parent()
-        };
-        for pattern in wanted.iter().filter(|pattern| {
-            may_hold(pattern, &entry.path) == Reach::Above || component_match(pattern, &entry.path)
-        }) {
-            let mut bytes = relative_to
-                .as_ref()
-                .map_or_else(Vec::new, |parent| parent.as_bytes().to_vec());
-            bytes.push(b'/');
-            bytes.extend_from_slice(target);
-            for rest in pattern.components().skip(entry.path.components().count()) {
-                bytes.push(b'/');
-                bytes.extend_from_slice(rest);
-            }
-            targets.extend(TreePath::clean(&bytes));
-        }
-    }
-    targets
+/// Which rule hides `path`, which is there.
+pub(crate) fn why_hidden(context: &LocalContext, root: &Root, path: &TreePath) -> Option<String> {
+    // What cannot be looked at is not known to be there; the message is about something else then.
+    root.lstat(path.as_bytes()).ok()?;
+    std::iter::once(path.clone())
+        .chain(path.ancestors())
+        .find_map(|path| context.policy.why_excluded(&path))
 }
 
-/// Whether `pattern` names exactly `path`, component by component.
-fn component_match(pattern: &TreePath, path: &TreePath) -> bool {
-    pattern.components().count() == path.components().count() && may_hold(pattern, path) == Reach::Within
-}
-
-/// Where a path lies as seen from a pattern.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// The pattern selects it or something above it.
-    Within,
-    /// The pattern may select something below it.
-    Above,
-    /// Neither.
-    Outside,
-}
-
-fn may_hold(pattern: &TreePath, path: &TreePath) -> Reach {
-    let mut wanted = pattern.components();
-    for name in path.components() {
-        let Some(component) = wanted.next() else {
-            return Reach::Within;
-        };
-        // A malformed pattern selects nothing here; selecting reports it with its place.
-        if !glob::matches(component, name).unwrap_or(false) {
-            return Reach::Outside;
-        }
-    }
-    if wanted.next().is_some() {
-        Reach::Above
-    } else {
-        Reach::Within
-    }
-}
-
-/// The context's own policy, cut down to where the wanted patterns can select something.
-struct Narrowed<'a> {
-    policy: &'a dyn ContextPolicy,
-    wanted: Vec<TreePath>,
-}
-
-impl WalkPolicy for Narrowed<'_> {
-    fn decide(&self, path: &TreePath, is_dir: bool) -> Decision {
-        let mut reach = Reach::Outside;
-        for pattern in &self.wanted {
-            match may_hold(pattern, path) {
-                Reach::Within => {
-                    reach = Reach::Within;
-                    break;
-                }
-                Reach::Above => reach = Reach::Above,
-                Reach::Outside => {}
-            }
-        }
-        match (reach, self.policy.decide(path, is_dir)) {
-            (Reach::Outside, _) | (_, Decision::Prune) => Decision::Prune,
-            // A symlink on the way is needed to find out where it leads.
-            (Reach::Above, Decision::Include) if !is_dir => Decision::Include,
-            (Reach::Above, _) => Decision::ExcludeButDescend,
-            (Reach::Within, decision) => decision,
-        }
-    }
-}
-
-/// The names in `directory` of `context` that resemble `path`, for a message about a missing source.
-pub(crate) fn similar_names(context: &Path, path: &TreePath) -> Vec<String> {
-    let Some(name) = path.file_name() else {
+/// The names beside `path` that resemble it and are not hidden, for a message about a missing source.
+pub(crate) fn similar_names(context: &LocalContext, root: &Root, path: &TreePath) -> Vec<String> {
+    let parent = path.parent().unwrap_or_default();
+    // A directory that cannot be read has no names to offer.
+    let Ok(entries) = root.read_dir(parent.as_bytes()) else {
         return Vec::new();
     };
-    let wanted = String::from_utf8_lossy(name).to_lowercase();
-    let parent = path.parent().unwrap_or_else(TreePath::root);
-    let Ok(entries) = std::fs::read_dir(context.join(parent.as_path())) else {
-        return Vec::new();
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            entry
-                .ok()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        })
-        .filter(|candidate| strsim::damerau_levenshtein(&candidate.to_lowercase(), &wanted) <= 2)
+    let names = entries.into_iter().map(|entry| entry.name);
+    let seen = names.filter(|name| {
+        parent
+            .join_name(name)
+            .is_ok_and(|path| context.policy.why_excluded(&path).is_none())
+    });
+    similar(path.file_name().unwrap_or_default(), seen)
+}
+
+/// Up to three of `names` that resemble `wanted`.
+pub(crate) fn similar(wanted: &[u8], names: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<String> {
+    let wanted = String::from_utf8_lossy(wanted).to_lowercase();
+    let mut names: Vec<(usize, String)> = names
+        .map(|name| String::from_utf8_lossy(name.as_ref()).into_owned())
+        .map(|name| (strsim::damerau_levenshtein(&name.to_lowercase(), &wanted), name))
+        .filter(|(distance, name)| *distance <= 2 && *distance < name.chars().count())
         .collect();
     names.sort();
     names.truncate(3);
-    names
+    names.into_iter().map(|(_, name)| name).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,19 @@
 //!
 //! A layer's DiffID is the sha256 of its tar, which nothing needs before the image gets its name. So each new
 //! layer is hashed by a thread of its own while the next steps already run, and the exporter waits at the end.
+//! A build that ends without an image stops these threads and waits for them: nothing of it goes on.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use kiln_cache::{Layer, LayerId};
-use kiln_image::Digest;
+use kiln_image::{Digest, Sha256};
 use kiln_tree::Root;
+
+use crate::cancel::{Cancel, CancelGuard};
+use crate::error::chain;
 
 /// Why a DiffID cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -20,10 +26,14 @@ pub struct DiffIdError {
     pub message: String,
 }
 
-/// The DiffIDs of one build's layers. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// The DiffIDs of one build's layers.
+#[derive(Debug)]
 pub(crate) struct DiffIds {
     shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Raised when nobody wants the results any more.
+    stop: Cancel,
+    _link: CancelGuard,
 }
 
 #[derive(Debug, Default)]
@@ -34,31 +44,46 @@ struct Shared {
 }
 
 impl DiffIds {
+    /// No DiffIDs yet; the threads stop when `cancel` is raised.
+    pub(crate) fn new(cancel: &Cancel) -> Self {
+        let stop = Cancel::new();
+        let stopper = stop.clone();
+        let link = cancel.on_raise(move || stopper.raise());
+        Self {
+            shared: Arc::default(),
+            threads: Mutex::default(),
+            stop,
+            _link: link,
+        }
+    }
+
     /// Starts on `layer` unless its DiffID is known or under way.
     pub(crate) fn begin(&self, layer: &Arc<Layer>) {
         if layer.id().diff_id().is_some() || layer.diff_id().is_some() {
             return;
         }
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.lock();
         if known.contains_key(layer.id()) {
             return;
         }
         known.insert(layer.id().clone(), None);
         drop(known);
-        let (shared, worker_layer) = (Arc::clone(&self.shared), Arc::clone(layer));
-        let worker = std::thread::Builder::new()
+        let job = Job {
+            shared: Arc::clone(&self.shared),
+            layer: Arc::clone(layer),
+            stop: self.stop.clone(),
+        };
+        match std::thread::Builder::new()
             .name("diff-id".to_owned())
-            .spawn(move || {
-                let result = compute(&worker_layer);
-                shared.finish(worker_layer.id(), result);
-            });
-        if worker.is_err() {
-            // No thread to be had: whoever waits computes it.
-            self.shared
-                .known
+            .spawn(move || job.run())
+        {
+            Ok(thread) => self
+                .threads
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .remove(layer.id());
+                .push(thread),
+            // No thread to be had: whoever wants it computes it. (The job's end has told of a failure.)
+            Err(_) => drop(self.shared.lock().remove(layer.id())),
         }
     }
 
@@ -67,7 +92,7 @@ impl DiffIds {
         if let Some(digest) = layer.id().diff_id() {
             return Ok(digest);
         }
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.lock();
         loop {
             match known.get(layer.id()) {
                 Some(Some(result)) => return result.clone(),
@@ -85,45 +110,100 @@ impl DiffIds {
         if let Some(digest) = layer.diff_id() {
             return Ok(digest);
         }
-        let result = compute(layer);
+        let result = compute(layer, &self.stop);
         self.shared.finish(layer.id(), result.clone());
         result
     }
 }
 
-impl Shared {
-    fn finish(&self, layer: &LayerId, result: Result<Digest, DiffIdError>) {
-        self.known
-            .lock()
+impl Drop for DiffIds {
+    fn drop(&mut self) {
+        self.stop.raise();
+        for thread in self
+            .threads
+            .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(layer.clone(), Some(result));
+            .drain(..)
+        {
+            // A panic has been reported on its way; the job's end has told who waits.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One layer's computation on a thread of its own. However it ends, those who wait are told.
+struct Job {
+    shared: Arc<Shared>,
+    layer: Arc<Layer>,
+    stop: Cancel,
+}
+
+impl Job {
+    fn run(self) {
+        let result = compute(&self.layer, &self.stop);
+        self.shared.finish(self.layer.id(), result);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let mut known = self.shared.lock();
+        if let Some(result @ None) = known.get_mut(self.layer.id()) {
+            let message = "the thread that computed it panicked".to_owned();
+            *result = Some(Err(DiffIdError {
+                layer: self.layer.id().clone(),
+                message,
+            }));
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LayerId, Option<Result<Digest, DiffIdError>>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, layer: &LayerId, result: Result<Digest, DiffIdError>) {
+        self.lock().insert(layer.clone(), Some(result));
         self.changed.notify_all();
     }
 }
 
-fn compute(layer: &Layer) -> Result<Digest, DiffIdError> {
+/// Hashes what is written to it, until the build is stopped.
+struct Hashing<'a> {
+    hasher: Sha256,
+    stop: &'a Cancel,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stop.is_raised() {
+            // Not `Interrupted`: writers take that as a wish to be called again.
+            return Err(io::Error::other("canceled"));
+        }
+        self.hasher.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn compute(layer: &Layer, stop: &Cancel) -> Result<Digest, DiffIdError> {
     let failed = |error: &dyn std::error::Error| DiffIdError {
         layer: layer.id().clone(),
         message: chain(error),
     };
     let listing = layer.listing().map_err(|error| failed(&error))?;
     let root = Root::open(&layer.diff_path()).map_err(|error| failed(&error))?;
-    let digest = kiln_image::layer::diff_id(&listing, &root).map_err(|error| failed(&error))?;
+    let mut tar = Hashing {
+        hasher: Sha256::new(),
+        stop,
+    };
+    kiln_image::layer::pack(&listing, &root, &mut tar).map_err(|error| failed(&error))?;
+    let digest = tar.hasher.finish();
     layer.set_diff_id(&digest).map_err(|error| failed(&error))?;
     Ok(digest)
-}
-
-/// An error with its sources, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let source_text = source.to_string();
-        if !text.ends_with(&source_text) {
-            text.push_str(": ");
-            text.push_str(&source_text);
-        }
-        next = source.source();
-    }
-    text
 }

@@ -71,6 +71,14 @@ pub enum StepFailure {
         /// Where this source was written.
         span: Option<SourceSpan>,
     },
+    /// Files of the build context were changed again and again while the step copied them.
+    #[error("\"/{path}\" changed while it was copied from the build context ({attempts} attempts)")]
+    SourceChanged {
+        /// A file that changed.
+        path: TreePath,
+        /// How often the step was begun.
+        attempts: u32,
+    },
     /// Copying failed.
     #[error("failed to copy to {destination}")]
     Copy {
@@ -128,6 +136,9 @@ pub enum StepFailure {
     /// A layer's digest could not be computed.
     #[error(transparent)]
     DiffId(#[from] DiffIdError),
+    /// The step was stopped because the build ends.
+    #[error("canceled")]
+    Canceled,
     /// The graph asks for what it cannot have: a fault of the frontend.
     #[error("internal error: {0}")]
     Graph(&'static str),
@@ -146,4 +157,19 @@ pub enum SolveError {
     /// No thread could be started for a step.
     #[error("failed to start a thread for a step")]
     Thread(#[source] std::io::Error),
+}
+
+/// An error with its sources, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let source_text = source.to_string();
+        if !text.ends_with(&source_text) {
+            text.push_str(": ");
+            text.push_str(&source_text);
+        }
+        next = source.source();
+    }
+    text
 }

@@ -4,15 +4,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use kiln_cache::{Layer, LayerDraft, LayerId, Snapshot};
+use kiln_tree::Root;
 use kiln_tree::copy::Prehashed;
 use kiln_tree::walk;
-use kiln_tree::{Listing, Root};
 
 use crate::error::StepFailure;
-use crate::file::{self, CopyInput};
+use crate::file::{self, CopyInput, CopyTree};
 use crate::graph::{FileAction, FileOp, Op, Vertex, VertexId};
-use crate::select::Selection;
-use crate::solve::Solve;
+use crate::solve::{Chosen, Solve};
 use crate::task::Task;
 
 impl Solve<'_> {
@@ -21,7 +20,7 @@ impl Solve<'_> {
         &self,
         vertex: &Vertex,
         inputs: &[VertexId],
-        selections: &[Option<Selection>],
+        chosen: &[Option<Chosen>],
         task: &Task,
     ) -> Result<Snapshot, StepFailure> {
         let base = self.input_snapshot(inputs, 0)?;
@@ -32,7 +31,7 @@ impl Solve<'_> {
                 self.run_process(exec, &base, &draft, task)?;
                 Prehashed::default()
             }
-            Op::File(op) => self.apply_files(op, inputs, selections, &base, &draft)?,
+            Op::File(op) => self.apply_files(op, inputs, chosen, &base, &draft, task)?,
             Op::Source(_) => return Err(StepFailure::Graph("a source has no operation to execute")),
         };
         let layer = self.commit(draft, &written)?;
@@ -44,41 +43,44 @@ impl Solve<'_> {
         &self,
         op: &FileOp,
         inputs: &[VertexId],
-        selections: &[Option<Selection>],
+        chosen: &[Option<Chosen>],
         base: &Snapshot,
         draft: &LayerDraft,
+        task: &Task,
     ) -> Result<Prehashed, StepFailure> {
-        // The roots and listings live as long as the copies that borrow them.
-        let mut opened: Vec<Option<(Root, Arc<Listing>)>> = Vec::with_capacity(op.actions.len());
-        for action in &op.actions {
-            opened.push(match action {
-                FileAction::Copy(copy) if self.context_view(inputs, copy.from).is_none() => {
-                    let snapshot = self.input_snapshot(inputs, copy.from)?;
-                    Some((self.roots.readable(&snapshot)?, self.roots.listing(&snapshot)?))
-                }
-                _ => None,
-            });
-        }
-        let mut sources = Vec::with_capacity(op.actions.len());
-        for (action, opened) in op.actions.iter().zip(&opened) {
-            sources.push(match (action, opened) {
-                (_, Some((root, listing))) => Some(CopyInput {
-                    root,
-                    listing,
-                    verify: false,
-                }),
-                (FileAction::Copy(copy), None) => {
-                    self.context_view(inputs, copy.from).map(|view| CopyInput {
-                        root: &view.root,
-                        listing: &view.listing,
-                        verify: true,
-                    })
-                }
+        let mut opened: Vec<Option<CopyInput>> = Vec::with_capacity(op.actions.len());
+        for (position, action) in op.actions.iter().enumerate() {
+            let chosen = chosen.get(position).and_then(Option::as_ref);
+            opened.push(match (action, chosen) {
+                (FileAction::Copy(copy), Some(chosen)) => Some(self.open_input(copy.from, chosen, inputs)?),
                 _ => None,
             });
         }
         let root = self.roots.writable(base, draft)?;
-        file::apply(op, &root, &sources, selections)
+        let applied = file::apply(op, &root, &opened, &self.stop)?;
+        for warning in applied.refused.warnings() {
+            task.warn(warning, None);
+        }
+        Ok(applied.written)
+    }
+
+    fn open_input(
+        &self,
+        slot: usize,
+        chosen: &Chosen,
+        inputs: &[VertexId],
+    ) -> Result<CopyInput, StepFailure> {
+        let tree = match &chosen.view {
+            Some(view) => CopyTree::Context(Arc::clone(view)),
+            None => {
+                let snapshot = self.input_snapshot(inputs, slot)?;
+                CopyTree::Snapshot(self.roots.readable(&snapshot)?, self.roots.listing(&snapshot)?)
+            }
+        };
+        Ok(CopyInput {
+            tree,
+            places: chosen.selection.places.clone(),
+        })
     }
 
     /// Turns a filled draft into a layer. The mount over it is gone by now.

@@ -18,8 +18,8 @@ pub struct Exported {
 
 impl Engine {
     /// Completes `config` with the digests of the solution's layers and the times at which they were made,
-    /// stores it, and gives the image its names. `base_layers` is how many layers come from the base image:
-    /// their history is in `config` already, with times.
+    /// stores it, and gives the image its names. Entries of the history that came from the base image have
+    /// their times already.
     ///
     /// The same layers and configuration give the same id, however often they are built: times are those of the
     /// layers, not of this build.
@@ -35,13 +35,13 @@ impl Engine {
             let layer = self.store.layers().require(id)?;
             let diff_id = solution.diff_ids.get(&layer)?;
             times.push(layer.created_ms());
+            let blob = solution.blobs.get(id).cloned();
             layers.push(ImageLayer {
                 layer: id.clone(),
                 diff_id,
-                blob: None,
+                blob,
             });
         }
-        self.keep_known_blobs(&mut layers)?;
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         complete_times(&mut config, &times);
         let bytes = config.to_bytes();
@@ -61,22 +61,6 @@ impl Engine {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         self.store.images().put(&record, &names)?;
         Ok(Exported { id, config })
-    }
-
-    /// Layers that were pulled keep their blobs, so that a push need not compress them again.
-    fn keep_known_blobs(&self, layers: &mut [ImageLayer]) -> Result<(), StepFailure> {
-        if layers.iter().all(|layer| layer.layer.diff_id().is_none()) {
-            return Ok(());
-        }
-        let known = self.store.images().list()?;
-        for layer in layers.iter_mut().filter(|layer| layer.layer.diff_id().is_some()) {
-            layer.blob = known
-                .iter()
-                .flat_map(|image| &image.layers)
-                .find(|other| other.diff_id == layer.diff_id && other.blob.is_some())
-                .and_then(|other| other.blob.clone());
-        }
-        Ok(())
     }
 }
 

@@ -1,88 +1,157 @@
 //! Carrying out file operations: copies, directories and files, written through an overlay of the base so that
 //! the kernel decides what a change means for the layers below.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
 
-use kiln_image::archive;
+use kiln_image::archive::{self, Extracted};
 use kiln_image::layer::LayerError;
-use kiln_tree::copy::{self, CopyRequest, ListedSource, ModeChange, Prehashed};
-use kiln_tree::{Listing, Root, accounts};
+use kiln_tree::copy::{self, CopyError, CopyRequest, ModeChange, Prehashed, SourceTree};
+use kiln_tree::{ContentHasher, EntryKind, Listing, Root, accounts};
 
+use crate::cancel::Cancel;
+use crate::context::ContextView;
 use crate::error::StepFailure;
 use crate::graph::{Copy, FileAction, FileOp, MakeDirectory, MakeFile};
-use crate::select::{Place, Selection};
+use crate::select::Place;
 
 /// What a copy reads from.
 #[derive(Debug)]
-pub(crate) struct CopyInput<'a> {
-    /// The files.
-    pub(crate) root: &'a Root,
-    /// What is there.
-    pub(crate) listing: &'a Listing,
-    /// Whether somebody may change the files meanwhile (a local directory), so that bytes must be checked.
-    pub(crate) verify: bool,
+pub(crate) enum CopyTree {
+    /// A local directory: somebody may change its files meanwhile.
+    Context(Arc<ContextView>),
+    /// The root of another step: nobody changes it.
+    Snapshot(Root, Arc<Listing>),
 }
 
-/// Carries out all actions of `op` on `base`. `inputs` and `selections` are by the action's position; those of
-/// actions that copy nothing are `None`.
+impl SourceTree for CopyTree {
+    fn root(&self) -> &Root {
+        match self {
+            Self::Context(view) => &view.root,
+            Self::Snapshot(root, _) => root,
+        }
+    }
+
+    fn listing(&self) -> &Listing {
+        match self {
+            Self::Context(view) => &view.listing,
+            Self::Snapshot(_, listing) => listing,
+        }
+    }
+
+    fn verify(&self) -> bool {
+        matches!(self, Self::Context(_))
+    }
+}
+
+/// What a copy takes.
+#[derive(Debug)]
+pub(crate) struct CopyInput {
+    /// From where.
+    pub(crate) tree: CopyTree,
+    /// What of it, in order.
+    pub(crate) places: Vec<Place>,
+}
+
+/// What came of file actions.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Hashes of the files written.
+    pub(crate) written: Prehashed,
+    /// What had to be left as it is.
+    pub(crate) refused: RefusedFiles,
+}
+
+/// What the kernel did not let us do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RefusedFiles {
+    owners: u64,
+    devices: u64,
+}
+
+impl RefusedFiles {
+    /// A line for each kind of thing that was refused.
+    pub(crate) fn warnings(self) -> impl Iterator<Item = String> {
+        let owners = format!(
+            "{} files keep the owner of this user: the user ids that they should have are not mapped here",
+            self.owners
+        );
+        let devices = format!(
+            "{} devices were left out: an ordinary user cannot make any",
+            self.devices
+        );
+        [(self.owners, owners), (self.devices, devices)]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(_, warning)| warning)
+    }
+}
+
+/// Carries out all actions of `op` on `base`. `inputs` is by the action's position; those of actions that copy
+/// nothing are `None`.
 pub(crate) fn apply(
     op: &FileOp,
     base: &Root,
-    inputs: &[Option<CopyInput<'_>>],
-    selections: &[Option<Selection>],
-) -> Result<Prehashed, StepFailure> {
-    let mut written = Prehashed::default();
+    inputs: &[Option<CopyInput>],
+    stop: &Cancel,
+) -> Result<Applied, StepFailure> {
+    let mut applied = Applied::default();
     for (position, action) in op.actions.iter().enumerate() {
         match action {
             FileAction::Copy(action) => {
                 let input = inputs.get(position).and_then(Option::as_ref);
-                let selection = selections.get(position).and_then(Option::as_ref);
-                let (Some(input), Some(selection)) = (input, selection) else {
-                    return Err(StepFailure::Graph("a copy without its input"));
-                };
-                written.absorb(copy_all(action, base, input, selection)?);
+                let input = input.ok_or(StepFailure::Graph("a copy without its input"))?;
+                copy_all(action, base, input, stop, &mut applied)?;
             }
             FileAction::MakeDirectory(action) => make_directory(action, base)?,
             FileAction::MakeFile(action) => make_file(action, base)?,
         }
     }
-    Ok(written)
+    Ok(applied)
 }
 
 fn copy_all(
     action: &Copy,
     base: &Root,
-    input: &CopyInput<'_>,
-    selection: &Selection,
-) -> Result<Prehashed, StepFailure> {
+    input: &CopyInput,
+    stop: &Cancel,
+    applied: &mut Applied,
+) -> Result<(), StepFailure> {
     let owner = action
         .owner
         .as_deref()
         .map(|owner| accounts::owner(base, owner))
         .transpose()?;
     let mode = action.mode.as_deref().map(parse_mode).transpose()?;
-    let source = ListedSource {
-        root: input.root,
-        listing: input.listing,
-        verify: input.verify,
-    };
-    let mut written = Prehashed::default();
-    for place in &selection.places {
-        if action.unpack && !place.is_dir && unpack(action, base, input, place, owner)? {
+    for place in &input.places {
+        if stop.is_raised() {
+            return Err(StepFailure::Canceled);
+        }
+        if action.unpack
+            && let Some(extracted) = unpack(action, base, &input.tree, place, owner)?
+        {
+            applied.refused.owners += extracted.refused.owners;
+            applied.refused.devices += extracted.refused.devices;
             continue;
         }
-        let mut request = CopyRequest::new(&source, place.written.clone(), action.destination.as_bytes());
+        let mut request = CopyRequest::new(&input.tree, place.written.clone(), action.destination.as_bytes());
         // As Docker does: a file copied onto a symlink goes where that leads, inside the root.
         request.follow_dest_symlink = true;
         request.owner = owner;
         request.mode.clone_from(&mode);
-        let copied = copy::copy(&request, base).map_err(|source| StepFailure::Copy {
-            destination: action.destination.clone(),
-            source,
+        let copied = copy::copy(&request, base).map_err(|source| match source {
+            CopyError::Changed { path } => StepFailure::SourceChanged { path, attempts: 1 },
+            source => StepFailure::Copy {
+                destination: action.destination.clone(),
+                source,
+            },
         })?;
-        written.absorb(copied.prehashed);
+        applied.refused.owners += copied.refused.owners;
+        applied.refused.devices += copied.refused.devices;
+        applied.written.absorb(copied.prehashed);
     }
-    Ok(written)
+    Ok(())
 }
 
 fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {
@@ -100,32 +169,74 @@ fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {
     }
 }
 
-/// Unpacks `place` when it is a tar archive, compressed or not; says whether it was one.
+/// Unpacks `place` when it is a tar archive, compressed or not; `None` when it is none.
 fn unpack(
     action: &Copy,
     base: &Root,
-    input: &CopyInput<'_>,
+    tree: &CopyTree,
     place: &Place,
     owner: Option<(u32, u32)>,
-) -> Result<bool, StepFailure> {
+) -> Result<Option<Extracted>, StepFailure> {
+    let Some(EntryKind::File { content, .. }) =
+        tree.listing().get_linked(&place.path).map(|entry| &entry.kind)
+    else {
+        return Ok(None);
+    };
+    let changed = || StepFailure::SourceChanged {
+        path: place.path.clone(),
+        attempts: 1,
+    };
+    let file = match tree.root().open_read(place.path.as_bytes()) {
+        Err(_) if tree.verify() => return Err(changed()),
+        file => file?,
+    };
+    let mut reader = Hashing {
+        file,
+        hasher: ContentHasher::new(),
+    };
+    let extracted = unpack_from(&mut reader, action, base, place, owner);
+    // What a changed file led to says nothing; so the bytes are judged first. (A file that is no archive is copied,
+    // and judged then.)
+    if tree.verify() && !matches!(extracted, Ok(None)) {
+        let read = io::copy(&mut reader, &mut io::sink());
+        if read.is_err() || reader.hasher.finish() != *content {
+            return Err(changed());
+        }
+    }
+    extracted
+}
+
+fn unpack_from(
+    reader: &mut Hashing,
+    action: &Copy,
+    base: &Root,
+    place: &Place,
+    owner: Option<(u32, u32)>,
+) -> Result<Option<Extracted>, StepFailure> {
     let failed = |source| StepFailure::Unpack {
         path: place.path.clone(),
         source,
     };
-    let is_file = input
-        .listing
-        .get_linked(&place.path)
-        .is_some_and(|entry| matches!(entry.kind, kiln_tree::EntryKind::File { .. }));
-    if !is_file {
-        return Ok(false);
-    }
-    let file = input.root.open_read(place.path.as_bytes())?;
-    let Some(reader) = archive::open(file).map_err(|source| failed(LayerError::Read(source)))? else {
-        return Ok(false);
+    let Some(tar) = archive::open(reader).map_err(|source| failed(LayerError::Read(source)))? else {
+        return Ok(None);
     };
-    let reader: Box<dyn Read> = reader;
-    archive::extract(reader, base, action.destination.as_bytes(), owner).map_err(failed)?;
-    Ok(true)
+    archive::extract(tar, base, action.destination.as_bytes(), owner)
+        .map(Some)
+        .map_err(failed)
+}
+
+/// Hashes what is read.
+struct Hashing {
+    file: File,
+    hasher: ContentHasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        Ok(length)
+    }
 }
 
 fn parse_mode(mode: &str) -> Result<ModeChange, StepFailure> {
@@ -176,13 +287,4 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
     base.chown(&path, uid, gid)?;
     base.chmod(&path, mode)?;
     Ok(())
-}
-
-/// What a step's inputs are called in a message about a missing source.
-pub(crate) fn place_name(is_snapshot: bool) -> &'static str {
-    if is_snapshot {
-        "the source stage or image"
-    } else {
-        "the build context"
-    }
 }

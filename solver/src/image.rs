@@ -331,38 +331,55 @@ impl Images {
         Ok(true)
     }
 
-    /// Brings the missing layers into the store: blobs in parallel, unpacking from the bottom up as they come.
+    /// Brings the missing layers into the store: blobs in parallel, unpacking from the bottom up as they come. The
+    /// first failure stops the rest.
     pub fn fetch_layers(&self, source: &ImageSource, task: &Task, cancel: &Cancel) -> Result<(), PullError> {
         let reference: Reference = source
             .reference
             .parse()
             .map_err(|_| PullError::NotLocal(source.reference.clone()))?;
-        let mut missing = Vec::new();
+        let mut missing: Vec<&SourceLayer> = Vec::new();
         for layer in &source.layers {
-            if self.store.layers().get(&layer.layer)?.is_none() {
+            let twice = missing.iter().any(|other| other.layer == layer.layer);
+            if !twice && self.store.layers().get(&layer.layer)?.is_none() {
                 missing.push(layer);
             }
         }
+        let stop = Cancel::new();
+        let stopper = stop.clone();
+        let _link = cancel.on_raise(move || stopper.raise());
+        let first_error: Mutex<Option<PullError>> = Mutex::default();
+        let note = |result: Result<(), PullError>| {
+            if let Err(error) = result {
+                first_error
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(error);
+                stop.raise();
+            }
+        };
         std::thread::scope(|scope| {
             let downloads: Vec<_> = missing
                 .iter()
-                .map(|layer| scope.spawn(|| self.fetch_blob(&reference, layer, task, cancel)))
+                .map(|layer| scope.spawn(|| note(self.fetch_blob(&reference, layer, task, &stop))))
                 .collect();
-            let mut result = Ok(());
             for (layer, download) in missing.iter().zip(downloads) {
-                let downloaded = download
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                result = result.and(downloaded).and_then(|()| {
-                    if cancel.is_raised() {
-                        return Err(PullError::Canceled);
-                    }
-                    self.unpack(layer, task)
-                });
+                if let Err(panic) = download.join() {
+                    stop.raise();
+                    std::panic::resume_unwind(panic);
+                }
+                if !stop.is_raised() {
+                    note(self.unpack(layer, task, &stop));
+                }
             }
-            result
-        })?;
-        self.settle(source)
+        });
+        if cancel.is_raised() {
+            return Err(PullError::Canceled);
+        }
+        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => self.settle(source),
+        }
     }
 
     /// Gives an image that was [expected](Images::expect) its name: its layers are there.
@@ -413,7 +430,7 @@ impl Images {
         Ok(())
     }
 
-    fn unpack(&self, layer: &SourceLayer, task: &Task) -> Result<(), PullError> {
+    fn unpack(&self, layer: &SourceLayer, task: &Task, stop: &Cancel) -> Result<(), PullError> {
         let Some(blob) = &layer.blob else {
             return Err(PullError::LayerLost(layer.diff_id.clone()));
         };
@@ -435,7 +452,8 @@ impl Images {
             lower: None,
             progress: Some(&progress),
         };
-        let reader = layer::decompress(file).map_err(|source| failed(layer::LayerError::Read(source)))?;
+        let reader = layer::decompress(Stoppable { file, stop })
+            .map_err(|source| failed(layer::LayerError::Read(source)))?;
         let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
         if unpacked.diff_id != layer.diff_id {
             return Err(PullError::DiffId {
@@ -498,6 +516,26 @@ impl Images {
     }
 }
 
+/// A file that can no longer be read once the build is cancelled.
+struct Stoppable<'a> {
+    file: std::fs::File,
+    stop: &'a Cancel,
+}
+
+impl std::io::Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.stop.is_raised() {
+            return Err(canceled());
+        }
+        self.file.read(buffer)
+    }
+}
+
+/// Not of the kind `Interrupted`: that asks to be tried again.
+fn canceled() -> std::io::Error {
+    std::io::Error::other("canceled")
+}
+
 /// The store's side of a download: stops when the build is cancelled.
 struct StoreSink<'a> {
     writer: BlobWriter,
@@ -519,7 +557,7 @@ impl BlobSink for StoreSink<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         if self.cancel.is_raised() {
-            return Err(std::io::Error::new(std::io::ErrorKind::Interrupted, "canceled"));
+            return Err(canceled());
         }
         std::io::Write::write_all(&mut self.writer, bytes)
     }

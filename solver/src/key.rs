@@ -8,7 +8,7 @@
 //! | operation and all its parameters | yes | yes |
 //! | input: image | manifest digest | its layers' identities |
 //! | input: another step's root | that step's definition key | its layers' identities |
-//! | input: copied from another step | that step's definition key | the selected files, from listings |
+//! | input: copied from another step | that step's definition key and the sources as written | the selected files, from listings |
 //! | input: copied from a local directory | the selected files | the selected files |
 //! | timestamps of files | no | no |
 //! | names of stages, tags, positions in the file | no | no |
@@ -17,37 +17,49 @@
 //! The definition key can be looked up before anything has run. The content key is tried when that misses
 //! and the inputs are there: a step that was run again but made the same content lets all after it hit.
 
-use kiln_cache::{Key, KeyPart};
+use kiln_cache::{Key, KeyPart, RecordKind};
 use kiln_image::Platform;
-use kiln_tree::ContentHash;
+use kiln_tree::{ContentHash, TreePath};
 
-use crate::graph::{Exec, FileAction, FileOp, NetworkMode};
+use crate::graph::{Copy, Exec, FileAction, FileOp, NetworkMode};
 
 /// Raised when the meaning of any part changes, so that no record of an older version can hit.
-const KEY_VERSION: &str = "1";
+const KEY_VERSION: &str = "2";
 
-/// What is known of an input when a key is made.
+/// How the root file system that a step works on counts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum InputIdentity {
-    /// The input's own definition key.
-    Key(Key),
-    /// The layers of the input's root, by what is in them.
-    Root(ContentHash),
-    /// The files that are selected from it.
+pub(crate) enum RootIdentity {
+    /// By the definition key of the vertex that makes it.
+    Definition(Key),
+    /// By the identities of its layers.
+    Content(ContentHash),
+}
+
+/// How what a copy takes counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum CopyIdentity {
+    /// By the definition key of the vertex that it is taken from, and the sources as written.
+    Definition(Key),
+    /// By the files that are selected.
     Files(ContentHash),
 }
 
 /// Collects the readable parts of a key.
 #[derive(Debug)]
-pub(crate) struct KeyBuilder {
-    operation: &'static str,
+struct KeyBuilder {
+    domain: String,
     parts: Vec<KeyPart>,
 }
 
 impl KeyBuilder {
-    fn new(operation: &'static str, platform: &Platform) -> Self {
+    /// Keys of different operations or kinds never meet: their domains differ.
+    fn new(operation: &str, kind: RecordKind, platform: &Platform) -> Self {
+        let kind = match kind {
+            RecordKind::Definition => "definition",
+            RecordKind::Content => "content",
+        };
         let mut builder = Self {
-            operation,
+            domain: format!("{operation} {kind}"),
             parts: Vec::new(),
         };
         builder.part("version", KEY_VERSION);
@@ -59,42 +71,63 @@ impl KeyBuilder {
         self.parts.push(KeyPart::new(name, value));
     }
 
-    fn inputs(&mut self, inputs: &[InputIdentity]) {
-        for (slot, input) in inputs.iter().enumerate() {
-            match input {
-                InputIdentity::Key(key) => self.part(format!("input {slot}"), key.to_string()),
-                InputIdentity::Root(hash) => self.part(format!("input {slot} root"), hash.to_string()),
-                InputIdentity::Files(hash) => self.part(format!("input {slot} files"), hash.to_string()),
+    fn root(&mut self, root: RootIdentity) {
+        match root {
+            RootIdentity::Definition(key) => self.part("base", key.to_string()),
+            RootIdentity::Content(hash) => self.part("base content", hash.to_string()),
+        }
+    }
+
+    fn copy(&mut self, copy: &Copy, identity: Option<CopyIdentity>) {
+        self.part("copy to", &copy.destination);
+        self.part("copy owner", copy.owner.as_deref().unwrap_or("as in the source"));
+        self.part("copy mode", copy.mode.as_deref().unwrap_or("as in the source"));
+        self.part("copy unpacks archives", copy.unpack.to_string());
+        match identity {
+            Some(CopyIdentity::Files(hash)) => self.part("copy files", hash.to_string()),
+            Some(CopyIdentity::Definition(key)) => {
+                self.part("copy from", key.to_string());
+                for source in &copy.sources {
+                    // `/a`, `./a` and `a` are the same place.
+                    let path = TreePath::clean(&source.pattern);
+                    let path = path.map_or_else(|_| source.pattern.clone(), |path| path.to_string());
+                    self.part("copy source", path);
+                }
             }
+            None => self.part("copy from", "nothing"),
         }
     }
 
     /// The key over all parts, and the parts.
-    pub(crate) fn finish(self) -> (Key, Vec<KeyPart>) {
-        (Key::of(self.operation, &self.parts), self.parts)
+    fn finish(self) -> (Key, Vec<KeyPart>) {
+        (Key::of(&self.domain, &self.parts), self.parts)
     }
 }
 
 /// The definition key of an image: its manifest digest alone.
 pub(crate) fn image(digest: &kiln_image::Digest, platform: &Platform) -> Key {
-    let mut builder = KeyBuilder::new("image", platform);
+    let mut builder = KeyBuilder::new("image", RecordKind::Definition, platform);
     builder.part("digest", digest.to_string());
     builder.finish().0
 }
 
 /// The definition key of an empty root.
 pub(crate) fn scratch(platform: &Platform) -> Key {
-    KeyBuilder::new("scratch", platform).finish().0
+    KeyBuilder::new("scratch", RecordKind::Definition, platform)
+        .finish()
+        .0
 }
 
 /// A key of a process's run. `network` is the mode after the request's default was filled in.
 pub(crate) fn exec(
+    kind: RecordKind,
     exec: &Exec,
     network: NetworkMode,
     platform: &Platform,
-    inputs: &[InputIdentity],
+    root: RootIdentity,
 ) -> (Key, Vec<KeyPart>) {
-    let mut builder = KeyBuilder::new("exec", platform);
+    let mut builder = KeyBuilder::new("exec", kind, platform);
+    builder.root(root);
     for (position, argument) in exec.args.iter().enumerate() {
         builder.part(format!("argument {position}"), argument);
     }
@@ -104,7 +137,7 @@ pub(crate) fn exec(
     }
     builder.part("working directory", &exec.cwd);
     builder.part("user", &exec.user);
-    builder.part("network", format!("{network:?}").to_lowercase());
+    builder.part("network", network_name(network));
     for file in &exec.files {
         let content = ContentHash::of(&file.data);
         builder.part(
@@ -112,37 +145,47 @@ pub(crate) fn exec(
             format!("{content} mode {:o}", file.mode),
         );
     }
-    builder.inputs(inputs);
     builder.finish()
 }
 
-/// A key of a chain of file actions.
-pub(crate) fn file(op: &FileOp, platform: &Platform, inputs: &[InputIdentity]) -> (Key, Vec<KeyPart>) {
-    let mut builder = KeyBuilder::new("file", platform);
-    for action in &op.actions {
+/// Spelled out: renaming a variant must not change keys.
+fn network_name(network: NetworkMode) -> &'static str {
+    match network {
+        NetworkMode::Default => "default",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    }
+}
+
+/// A key of a chain of file actions. `copies` is by the action's position.
+pub(crate) fn file(
+    kind: RecordKind,
+    op: &FileOp,
+    platform: &Platform,
+    root: RootIdentity,
+    copies: &[Option<CopyIdentity>],
+) -> (Key, Vec<KeyPart>) {
+    let mut builder = KeyBuilder::new("file", kind, platform);
+    builder.root(root);
+    for (position, action) in op.actions.iter().enumerate() {
         match action {
-            FileAction::Copy(copy) => {
-                builder.part("copy to", &copy.destination);
-                // Sources count by what they select; only how many there are changes the outcome besides.
-                builder.part("copy sources", copy.sources.len().to_string());
-                builder.part("copy from input", copy.from.to_string());
-                builder.part("copy owner", copy.owner.as_deref().unwrap_or("as in the source"));
-                builder.part("copy mode", copy.mode.as_deref().unwrap_or("as in the source"));
-                builder.part("copy unpacks archives", copy.unpack.to_string());
-            }
+            FileAction::Copy(copy) => builder.copy(copy, copies.get(position).copied().flatten()),
             FileAction::MakeDirectory(make) => {
                 builder.part("make directory", &make.path);
                 builder.part("make directory mode", format!("{:o}", make.mode));
                 builder.part("make directory owner", &make.owner);
             }
             FileAction::MakeFile(make) => {
-                builder.part("make file", format!("{} named {}", make.destination, make.name));
+                builder.part("make file", &make.destination);
+                builder.part("make file name", &make.name);
                 builder.part("make file content", ContentHash::of(&make.data).to_string());
                 builder.part("make file mode", make.mode.as_deref().unwrap_or("644"));
                 builder.part("make file owner", make.owner.as_deref().unwrap_or("root"));
             }
         }
     }
-    builder.inputs(inputs);
     builder.finish()
 }
+
+#[cfg(test)]
+mod tests;

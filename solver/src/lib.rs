@@ -2,11 +2,11 @@
 //!
 //! A frontend makes a [`graph::Graph`] of operations shaped like BuildKit's LLB. An [`Engine`] solves it:
 //!
-//! 1. [`key`] says what makes two steps the same; [`solve`] looks the keys up and finds what has to run;
-//! 2. [`schedule`] decides when each vertex may run, [`execute`] runs one: a process ([`process`]), file
-//!    actions ([`file`]), or the download of an image ([`image`]);
+//! 1. `key` says what makes two steps the same; `solve` looks the keys up and finds what has to run;
+//! 2. `schedule` decides when each vertex may run, `execute` runs one: a process (`process`) or file actions
+//!    (`file`); images are downloaded ([`image`]);
 //! 3. what a step changed becomes a layer of the store, and records make it findable under its keys;
-//! 4. [`export`] completes the image's configuration and gives the image its name.
+//! 4. `export` completes the image's configuration and gives the image its name.
 //!
 //! Everything that happens is told as [`event::Event`]s. Nothing here knows a Dockerfile keyword, how a
 //! sandbox is made, or how a registry speaks; nothing prints or reads the environment.
@@ -25,6 +25,7 @@ pub mod graph;
 pub mod image;
 mod import;
 mod key;
+mod narrow;
 mod output;
 mod process;
 mod roots;
@@ -33,13 +34,15 @@ mod schedule;
 mod select;
 mod solve;
 pub mod task;
+#[cfg(test)]
+mod testing;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use context::{ContextError, ContextPolicy, LocalContext};
 pub use diff_ids::DiffIdError;
 pub use engine::{Engine, EngineSettings};
-pub use error::{SolveError, StepError, StepFailure};
+pub use error::{SolveError, StepError, StepFailure, chain};
 pub use export::Exported;
 pub use import::{ImportError, ImportRequest};
 pub use save::SaveError;
-pub use solve::{Solution, SolveRequest, StepOutcome, StepReport};
+pub use solve::{Solution, SolveRequest, Solved, StepOutcome, StepReport};

@@ -5,13 +5,13 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{LayerDraft, Snapshot};
+use kiln_cache::{LayerDraft, Snapshot, StepLog};
 use kiln_executor::spec::{self, Bind, Network};
-use kiln_executor::{ExitStatus, Running, Sandbox, Stdio, mountpoints};
+use kiln_executor::{ExitStatus, Running, Sandbox, Stdio};
 use kiln_tree::{Root, accounts};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::error::StepFailure;
+use crate::error::{StepFailure, chain};
 use crate::event::Stream;
 use crate::graph::{Exec, NetworkMode};
 use crate::output::OutputTail;
@@ -48,11 +48,7 @@ impl Solve<'_> {
     ) -> Result<(), StepFailure> {
         let command = exec.args.join(" ");
         let scratch = self.engine.store.temp().dir()?;
-        let stub = scratch.path().join("stub");
-        std::fs::create_dir(&stub)
-            .and_then(|()| mountpoints::write_stub_layer(&stub))
-            .map_err(io(&stub))?;
-        let mount = self.roots.sandbox(base, draft, stub)?;
+        let mount = self.roots.sandbox(base, draft)?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
         let identity = accounts::identity(&root, &exec.user)?;
         // Docker makes a missing working directory, too.
@@ -63,7 +59,8 @@ impl Solve<'_> {
             command: command.clone(),
             source,
         };
-        let id = format!("build-{}-{}", std::process::id(), task.id());
+        // Unique among all builds of this program.
+        let id = format!("build-{}-{}", self.request.build, task.id());
         let running = self
             .engine
             .backend
@@ -75,20 +72,27 @@ impl Solve<'_> {
             })
             .map_err(failed)?;
         let running = Arc::new(running);
-        let log = self.engine.store.builds().log(&self.request.build);
-        let mut tail = OutputTail::new(log.step(&format!("{:04}", task.id().0)).ok());
+        let mut tail = OutputTail::new(self.open_log(task));
         let killer = Arc::clone(&running);
-        let guard = self.cancel.on_raise(move || {
+        let guard = self.stop.on_raise(move || {
             // A process that is gone already is what is wanted.
             let _ = killer.kill_all();
         });
         pump(&running, task, &mut tail).map_err(io(scratch.path()))?;
         let status = running.wait().map_err(failed)?;
         drop(guard);
+        let ended = tail.finish();
+        if let Some(error) = ended.log_error {
+            self.engine
+                .note(format!("the log of a step is not complete: {error}"));
+        }
         if status.success() {
             return Ok(());
         }
-        let (last_output, log) = tail.finish();
+        if self.stop.is_raised() {
+            return Err(StepFailure::Canceled);
+        }
+        let (last_output, log) = (ended.lines, ended.log);
         Err(StepFailure::Process {
             command,
             status: describe(status),
@@ -96,6 +100,24 @@ impl Solve<'_> {
             last_output,
             log,
         })
+    }
+
+    /// The step's log file. A build without logs is better than none.
+    fn open_log(&self, task: &Task) -> Option<StepLog> {
+        match self
+            .engine
+            .store
+            .builds()
+            .log(&self.request.build)
+            .step(&format!("{:04}", task.id().0))
+        {
+            Ok(log) => Some(log),
+            Err(error) => {
+                self.engine
+                    .note(format!("a step's output is not kept: {}", chain(&error)));
+                None
+            }
+        }
     }
 
     fn spec(
@@ -208,7 +230,7 @@ fn pump(running: &Running, task: &Task, tail: &mut OutputTail) -> std::io::Resul
             };
             if ready && length > 0 {
                 task.output(stream, &buffer[..length]);
-                tail.add(&buffer[..length]);
+                tail.add(stream, &buffer[..length]);
             }
             if length > 0 {
                 still_open.push((stream, file));

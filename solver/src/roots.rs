@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::{LayerDraft, Snapshot, Store};
+use kiln_cache::{LayerDraft, Snapshot, Store, TempDir};
+use kiln_executor::mountpoints;
 use kiln_executor::overlay::{self, Overlay};
 use kiln_tree::{ContentHash, Listing, Root};
 
@@ -16,6 +17,8 @@ use crate::error::StepFailure;
 pub(crate) struct Roots {
     store: Arc<Store>,
     merged: Mutex<HashMap<ContentHash, Arc<Listing>>>,
+    /// Mountpoints for sandboxes, made when the first one starts.
+    stub: Mutex<Option<TempDir>>,
 }
 
 impl Roots {
@@ -23,6 +26,7 @@ impl Roots {
         Self {
             store,
             merged: Mutex::default(),
+            stub: Mutex::default(),
         }
     }
 
@@ -35,17 +39,28 @@ impl Roots {
         Ok(Root::from_fd(mount_writable(&lowers, draft)?))
     }
 
-    /// The snapshot with `draft`'s upperdir on top and `stub` below everything, as a detached mount for a
+    /// The snapshot with `draft`'s upperdir on top and a stub below everything, as a detached mount for a
     /// sandbox: the stub holds mountpoints for what a sandbox mounts, so that none is made in the upperdir.
-    pub(crate) fn sandbox(
-        &self,
-        snapshot: &Snapshot,
-        draft: &LayerDraft,
-        stub: PathBuf,
-    ) -> Result<OwnedFd, StepFailure> {
+    pub(crate) fn sandbox(&self, snapshot: &Snapshot, draft: &LayerDraft) -> Result<OwnedFd, StepFailure> {
         let mut lowers = self.store.layers().lowers(snapshot)?;
-        lowers.push(stub);
+        lowers.push(self.stub()?);
         mount_writable(&lowers, draft)
+    }
+
+    /// The stub layer of this build: no sandbox can write to it, so one serves all.
+    fn stub(&self) -> Result<PathBuf, StepFailure> {
+        let mut stub = self.stub.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stub) = stub.as_ref() {
+            return Ok(stub.path().to_owned());
+        }
+        let folder = self.store.temp().dir()?;
+        let path = folder.path().to_owned();
+        mountpoints::write_stub_layer(&path).map_err(|source| StepFailure::Io {
+            path: path.clone(),
+            source,
+        })?;
+        *stub = Some(folder);
+        Ok(path)
     }
 
     /// Gives the draft's root folder the mode and owner of the snapshot's root, since an overlay shows those of

@@ -11,12 +11,12 @@ use crate::glob;
 use crate::graph::CopySource;
 
 /// What a copy's sources are in one tree.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Selection {
     /// The places to copy, in order.
     pub(crate) places: Vec<Place>,
     /// Hash over everything that a copy of these places sees.
-    pub(crate) hash: Option<ContentHash>,
+    pub(crate) hash: ContentHash,
 }
 
 /// One place to copy.
@@ -34,8 +34,13 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum SelectError {
     /// Nothing is there, or symlinks lead in circles.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
+    #[error("\"/{path}\": {error}")]
+    Resolve {
+        /// The path that was looked for.
+        path: TreePath,
+        /// What of it is missing.
+        error: ResolveError,
+    },
     /// The wildcard is malformed.
     #[error("\"{pattern}\": {source}")]
     Pattern {
@@ -61,7 +66,7 @@ pub(crate) fn select<'a>(
     listing: &Listing,
     sources: &'a [CopySource],
 ) -> Result<Selection, (&'a CopySource, SelectError)> {
-    let mut selection = Selection::default();
+    let mut places = Vec::new();
     let mut hasher = ContentHasher::new();
     for source in sources {
         let path = TreePath::clean(source.pattern.as_bytes()).map_err(|error| {
@@ -87,16 +92,19 @@ pub(crate) fn select<'a>(
             vec![path]
         };
         for path in matched {
-            let place = place(listing, &path).map_err(|error| (source, error))?;
+            let place =
+                place(listing, &path).map_err(|error| (source, SelectError::Resolve { path, error }))?;
             add_to_hash(&mut hasher, listing, &place);
-            selection.places.push(place);
+            places.push(place);
         }
     }
-    selection.hash = Some(hasher.finish());
-    Ok(selection)
+    Ok(Selection {
+        places,
+        hash: hasher.finish(),
+    })
 }
 
-fn place(listing: &Listing, path: &TreePath) -> Result<Place, SelectError> {
+fn place(listing: &Listing, path: &TreePath) -> Result<Place, ResolveError> {
     let found = listing.resolve(path, true)?;
     let is_dir = found.is_root() || listing.get(&found).is_some_and(|entry| entry.kind.is_dir());
     Ok(Place {
@@ -106,21 +114,31 @@ fn place(listing: &Listing, path: &TreePath) -> Result<Place, SelectError> {
     })
 }
 
-/// The paths that match `pattern`, in the listing's order.
+/// The paths that match `pattern`, in the listing's order. Symlinks are followed before the first wildcard, not
+/// after it, as in Docker.
 fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::BadPattern> {
-    let mut level = vec![TreePath::root()];
-    let mut components = pattern.components().peekable();
-    while let Some(component) = components.next() {
+    let components: Vec<&[u8]> = pattern.components().collect();
+    let literal = components
+        .iter()
+        .take_while(|component| !glob::is_pattern(component))
+        .count();
+    let (prefix, rest) = components.split_at(literal);
+    for component in rest {
+        // Refused even where nothing is there to be matched.
+        glob::matches(component, b"")?;
+    }
+    let prefix = TreePath::clean(prefix.join(&b'/')).unwrap_or_default();
+    // What is missing before the wildcard matches nothing.
+    let Ok(start) = listing.resolve(&prefix, true) else {
+        return Ok(Vec::new());
+    };
+    let mut level = vec![start];
+    for component in rest {
         let mut next = Vec::new();
         for parent in &level {
-            // Components before the last may go through symlinks, as a shell's wildcard would.
-            let Ok(parent_found) = listing.resolve(parent, true) else {
-                continue;
-            };
-            for child in listing.children(&parent_found) {
-                let name = child.path.file_name().unwrap_or_default();
-                if glob::matches(component, name)? {
-                    next.extend(parent.join_name(name));
+            for child in listing.children(parent) {
+                if glob::matches(component, child.path.file_name().unwrap_or_default())? {
+                    next.push(child.path.clone());
                 }
             }
         }
@@ -194,3 +212,6 @@ fn relocate(listing: &Listing, directory: &TreePath) -> Listing {
     }
     Listing::from_entries(entries)
 }
+
+#[cfg(test)]
+mod tests;

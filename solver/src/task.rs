@@ -41,6 +41,11 @@ impl Reporter {
         }
     }
 
+    /// Time since the build began.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.inner.started.elapsed()
+    }
+
     /// Announces a task.
     pub fn announce(&self, name: impl Into<String>, inputs: Vec<TaskId>, span: Option<SourceSpan>) -> Task {
         let id = TaskId(self.inner.next.fetch_add(1, Ordering::Relaxed));

@@ -56,7 +56,11 @@ pub fn identity(root: &Root, spec: &str) -> Result<Identity, AccountError> {
     let entry = passwd
         .iter()
         .filter_map(|line| PasswdEntry::parse(line))
-        .find(|entry| entry.name == user || user.parse() == Ok(entry.uid));
+        // A number is always an id, even where it is somebody's name.
+        .find(|entry| {
+            user.parse()
+                .map_or(entry.name == user, |uid: u32| entry.uid == uid)
+        });
     let uid = match (&entry, user.parse::<u32>()) {
         (_, Ok(uid)) => uid,
         (Some(entry), _) => entry.uid,
@@ -164,8 +168,8 @@ struct PasswdEntry<'a> {
 
 impl<'a> PasswdEntry<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
+        let mut fields = line.trim().split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
         Some(Self {
             name,
@@ -185,8 +189,8 @@ struct GroupEntry<'a> {
 
 impl<'a> GroupEntry<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
+        let mut fields = line.trim().split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
         let gid = fields.nth(1)?.parse().ok()?;
         let members = fields
             .next()
@@ -197,3 +201,6 @@ impl<'a> GroupEntry<'a> {
         Some(Self { name, gid, members })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,14 @@ impl Survey {
             .map(|found| (&found.path, found.metadata.is_dir()))
     }
 
+    /// The symbolic links among them, in order, each with its text.
+    pub fn symlinks(&self) -> impl Iterator<Item = (&TreePath, &[u8])> {
+        self.found.iter().filter_map(|found| match &found.detail {
+            Detail::Target(target) => Some((&found.path, target.as_slice())),
+            _ => None,
+        })
+    }
+
     /// The second half of [`plain`](super::plain): hashes the files among the paths that `select` wants and lists
     /// only what it wants, together with the directories above. `dir` is the directory that was surveyed.
     pub fn hash(

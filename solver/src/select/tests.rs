@@ -1,0 +1,241 @@
+use kiln_tree::{Entry, EntryKind, Listing, ResolveError};
+
+use super::{SelectError, Selection, select};
+use crate::graph::CopySource;
+use crate::testing::{dir, file, link, listing, path, symlink};
+
+fn sources(patterns: &[&str]) -> Vec<CopySource> {
+    patterns
+        .iter()
+        .map(|pattern| CopySource {
+            pattern: (*pattern).to_owned(),
+            span: None,
+        })
+        .collect()
+}
+
+fn chosen(listing: &Listing, patterns: &[&str]) -> Selection {
+    match select(listing, &sources(patterns)) {
+        Ok(selection) => selection,
+        Err((source, error)) => panic!("{}: {error}", source.pattern),
+    }
+}
+
+fn hash(listing: &Listing, patterns: &[&str]) -> String {
+    chosen(listing, patterns).hash.to_string()
+}
+
+fn sample() -> Vec<Entry> {
+    vec![
+        dir("a"),
+        file("a/one.txt", "1"),
+        file("a/two.txt", "2"),
+        dir("a/sub"),
+        file("a/sub/deep.txt", "3"),
+        file(".hidden", "h"),
+        file("top.txt", "t"),
+        symlink("file_link", "a/one.txt"),
+        symlink("dir_link", "a"),
+        symlink("a/up", "../top.txt"),
+        symlink("loop", "loop"),
+        symlink("dangling", "none"),
+        file("we[ird", "w"),
+    ]
+}
+
+/// Pattern → places, each `name -> path`, directories with a slash.
+#[test]
+fn patterns_find_places() {
+    let listing = listing(sample());
+    let table: &[(&[&str], &[&str])] = &[
+        (&["top.txt"], &["top.txt -> top.txt"]),
+        (&["/top.txt"], &["top.txt -> top.txt"]),
+        (&["../../top.txt"], &["top.txt -> top.txt"]),
+        (&["a"], &["a -> a/"]),
+        (&["a/"], &["a -> a/"]),
+        (&["."], &[" -> /"]),
+        (&["/"], &[" -> /"]),
+        (&["a/./sub/.."], &["a -> a/"]),
+        (&["a/*.txt"], &["one.txt -> a/one.txt", "two.txt -> a/two.txt"]),
+        (&["*.txt"], &["top.txt -> top.txt"]),
+        (&["*hid*"], &[".hidden -> .hidden"]),
+        (&["*/*/deep.txt"], &["deep.txt -> a/sub/deep.txt"]),
+        (&["no*"], &[]),
+        (&["no*/x"], &[]),
+        (&["top.txt/*"], &[]),
+        (&["file_link"], &["file_link -> a/one.txt"]),
+        (&["dir_link"], &["dir_link -> a/"]),
+        (&["dir_link/one.txt"], &["one.txt -> a/one.txt"]),
+        (
+            &["dir_link/*.txt"],
+            &["one.txt -> a/one.txt", "two.txt -> a/two.txt"],
+        ),
+        (&["dir_link/up"], &["up -> top.txt"]),
+        (&["we\\[ird"], &["we[ird -> we[ird"]),
+        (
+            &["top.txt", "a/one.txt", "top.txt"],
+            &["top.txt -> top.txt", "one.txt -> a/one.txt", "top.txt -> top.txt"],
+        ),
+    ];
+    for (patterns, expected) in table {
+        let found: Vec<String> = chosen(&listing, patterns)
+            .places
+            .iter()
+            .map(|place| {
+                let slash = if place.is_dir { "/" } else { "" };
+                format!(
+                    "{} -> {}{slash}",
+                    String::from_utf8_lossy(place.written.file_name().unwrap_or_default()),
+                    place.path
+                )
+            })
+            .collect();
+        assert_eq!(found, *expected, "{patterns:?}");
+    }
+}
+
+#[test]
+fn failures_name_their_source() {
+    let listing = listing(sample());
+    let table: &[(&str, &str)] = &[
+        ("none", "\"/none\": none: not found"),
+        ("a/none/x", "\"/a/none/x\": a/none: not found"),
+        ("top.txt/x", "\"/top.txt/x\": top.txt: not found"),
+        ("loop", "\"/loop\": loop: too many levels of symbolic links"),
+        (
+            "a/[",
+            "\"a/[\": the pattern is malformed: a `[` class or a `\\` escape is not closed",
+        ),
+        ("dangling", "\"/dangling\": none: not found"),
+        ("dang*", "\"/dangling\": none: not found"),
+    ];
+    for (pattern, message) in table {
+        let sources = sources(&["top.txt", pattern]);
+        let (source, error) = select(&listing, &sources).expect_err(pattern);
+        assert_eq!(source.pattern, *pattern);
+        assert_eq!(error.to_string(), *message, "{pattern}");
+    }
+    let sources = sources(&["a\0b"]);
+    let nul = select(&listing, &sources).map_err(|(_, error)| error);
+    assert!(matches!(nul, Err(SelectError::Path { .. })));
+    assert_eq!(
+        ResolveError::NotFound { path: path("x") }.to_string(),
+        "x: not found"
+    );
+}
+
+#[test]
+fn the_hash_is_of_what_a_copy_sees() {
+    let base = listing(sample());
+    let edited = |edit: &dyn Fn(&mut Vec<Entry>)| {
+        let mut entries = sample();
+        edit(&mut entries);
+        listing(entries)
+    };
+    let set = |at: &'static str, new: Entry| {
+        move |entries: &mut Vec<Entry>| {
+            entries.retain(|entry| entry.path != path(at));
+            entries.push(new.clone());
+        }
+    };
+    let other_bytes = edited(&set("a/one.txt", file("a/one.txt", "new")));
+    for patterns in [
+        &["a"][..],
+        &["a/one.txt"],
+        &["dir_link"],
+        &["file_link"],
+        &["."],
+        &["a/*"],
+    ] {
+        assert_ne!(
+            hash(&base, patterns),
+            hash(&other_bytes, patterns),
+            "{patterns:?}"
+        );
+    }
+    for patterns in [&["a/two.txt"][..], &["top.txt"], &["a/sub"], &["no*"]] {
+        assert_eq!(
+            hash(&base, patterns),
+            hash(&other_bytes, patterns),
+            "{patterns:?}"
+        );
+    }
+    // Attributes count, times do not.
+    let mode = edited(&set(
+        "a/one.txt",
+        Entry {
+            mode: 0o755,
+            ..file("a/one.txt", "1")
+        },
+    ));
+    assert_ne!(hash(&base, &["a"]), hash(&mode, &["a"]));
+    assert_ne!(hash(&base, &["a/one.txt"]), hash(&mode, &["a/one.txt"]));
+    let touched = edited(&set(
+        "a/one.txt",
+        Entry {
+            mtime: kiln_tree::Timestamp { secs: 99, nanos: 9 },
+            ..file("a/one.txt", "1")
+        },
+    ));
+    assert_eq!(
+        hash(&base, &["a", "a/one.txt", "."]),
+        hash(&touched, &["a", "a/one.txt", "."])
+    );
+    // A new file in a directory, and what a wildcard newly finds.
+    let more = edited(&|entries: &mut Vec<Entry>| entries.push(file("a/three.txt", "3")));
+    assert_ne!(hash(&base, &["a"]), hash(&more, &["a"]));
+    assert_ne!(hash(&base, &["a/*.txt"]), hash(&more, &["a/*.txt"]));
+    assert_eq!(hash(&base, &["a/t*o.txt"]), hash(&more, &["a/t*o.txt"]));
+}
+
+#[test]
+fn names_count_where_they_reach_the_destination() {
+    let renamed = |name: &str| listing(vec![file(name, "same"), dir("d1"), file("d1/x", "x")]);
+    assert_ne!(hash(&renamed("a"), &["a"]), hash(&renamed("b"), &["b"]));
+    // The contents of a directory are copied, not the directory.
+    let directory = |name: &str| listing(vec![dir(name), file(&format!("{name}/x"), "x")]);
+    assert_eq!(hash(&directory("d1"), &["d1"]), hash(&directory("d2"), &["d2"]));
+    assert_ne!(hash(&directory("d1"), &["d1"]), hash(&directory("d1"), &["d1/x"]));
+    let two = listing(vec![file("a", "1"), file("b", "2")]);
+    assert_ne!(hash(&two, &["a", "b"]), hash(&two, &["b", "a"]));
+    assert_eq!(hash(&two, &["a", "b"]), hash(&two, &["?"]));
+}
+
+#[test]
+fn hard_links_across_the_border_count_as_files() {
+    let inside = listing(vec![dir("d"), file("d/a", "same"), link("d/b", "d/a")]);
+    let from_outside = listing(vec![
+        file("a", "same"),
+        dir("d"),
+        link("d/a", "a"),
+        link("d/b", "a"),
+    ]);
+    assert_eq!(
+        hash(&inside, &["d"]),
+        hash(&from_outside, &["d"]),
+        "the first name inside is the file"
+    );
+    let apart = listing(vec![dir("d"), file("d/a", "same"), file("d/b", "same")]);
+    assert_ne!(hash(&inside, &["d"]), hash(&apart, &["d"]));
+    let other = listing(vec![
+        file("a", "other"),
+        dir("d"),
+        link("d/a", "a"),
+        link("d/b", "a"),
+    ]);
+    assert_ne!(hash(&from_outside, &["d"]), hash(&other, &["d"]));
+    assert_eq!(
+        hash(&from_outside, &["d/b"]),
+        hash(&listing(vec![file("b", "same")]), &["b"])
+    );
+}
+
+#[test]
+fn a_device_is_no_directory() {
+    let device = Entry {
+        kind: EntryKind::CharDevice { major: 1, minor: 3 },
+        ..file("null", "")
+    };
+    let listing = listing(vec![device]);
+    assert!(!chosen(&listing, &["null"]).places[0].is_dir);
+}

@@ -1,0 +1,256 @@
+//! Solving a graph: which vertices have results in the cache, which have to run, and running those.
+//!
+//! Two passes. The [*plan*](plan) goes over the vertices in order, on one thread and without running anything: it
+//! makes definition keys and looks them up. When the target hits, that is the whole build. Otherwise the
+//! [*run*](run) starts a thread for each vertex that the target needs and the plan did not find, as soon as its
+//! inputs are there. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
+//! [`results`] what is known of each vertex so far.
+
+mod contexts;
+mod inputs;
+mod plan;
+mod results;
+mod run;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_cache::{BuildId, Key, LayerId, Snapshot};
+use kiln_image::Descriptor;
+
+use crate::cancel::Cancel;
+use crate::context::LocalContext;
+use crate::diff_ids::DiffIds;
+use crate::engine::Engine;
+use crate::error::{SolveError, StepError, StepFailure, chain};
+use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
+use crate::roots::Roots;
+use crate::task::{Reporter, Task};
+
+use contexts::Contexts;
+pub(crate) use inputs::Chosen;
+use results::Results;
+
+/// What a build asks of the solver beside its graph.
+#[derive(Debug, Clone)]
+pub struct SolveRequest {
+    /// As many steps may run at a time.
+    pub jobs: usize,
+    /// Local directories by name.
+    pub contexts: BTreeMap<String, LocalContext>,
+    /// The build whose logs these are.
+    pub build: BuildId,
+    /// What [`NetworkMode::Default`] means: the host's network or none.
+    pub network: NetworkMode,
+}
+
+/// How a step came to its result, or why it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// Found by its definition key.
+    Cached,
+    /// Found by the content of its inputs, which had to be made anew.
+    CachedByContent,
+    /// It ran.
+    Ran,
+    /// Nothing needed it.
+    Skipped,
+    /// It failed.
+    Failed,
+    /// It was stopped because the build ended.
+    Canceled,
+}
+
+/// One step of a build, for the build's record and for a later explanation.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StepReport {
+    /// The step as a person sees it.
+    pub name: String,
+    /// How it came to its result.
+    pub outcome: StepOutcome,
+    /// Its definition key, as far as the build came to make it.
+    pub key: Option<Key>,
+    /// When the solver turned to it, in milliseconds since the build began.
+    pub began_ms: u64,
+    /// Milliseconds that it took in this build.
+    pub milliseconds: u64,
+}
+
+/// What came of a solve, good or bad.
+#[derive(Debug)]
+pub struct Solved {
+    /// What became of each step, in order; steps that the build did not come to are left out.
+    pub steps: Vec<StepReport>,
+    /// The target, or why there is none.
+    pub result: Result<Solution, SolveError>,
+}
+
+/// The target of a successful solve.
+#[derive(Debug)]
+pub struct Solution {
+    /// The target's root file system.
+    pub snapshot: Snapshot,
+    pub(crate) diff_ids: DiffIds,
+    /// The blobs that layers of the build's images came from.
+    pub(crate) blobs: HashMap<LayerId, Descriptor>,
+}
+
+/// What the plan found out about one vertex and the run does not change.
+#[derive(Debug, Default)]
+struct Planned {
+    task: Option<Task>,
+    /// A vertex before it, or it itself, has to run whatever the cache says.
+    fresh: bool,
+    /// Another vertex with the same definition key whose result it shares.
+    same_as: Option<VertexId>,
+    /// What its copies select from local directories, by the action's position.
+    chosen: Vec<Option<Chosen>>,
+}
+
+/// One solve under way.
+pub(crate) struct Solve<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) request: &'a SolveRequest,
+    /// Raised when the caller cancels, and when a step fails.
+    pub(crate) stop: Cancel,
+    pub(crate) roots: Roots,
+    pub(crate) diff_ids: DiffIds,
+    graph: &'a Graph,
+    reporter: &'a Reporter,
+    contexts: Contexts<'a>,
+    planned: HashMap<VertexId, Planned>,
+    results: Results,
+}
+
+impl Engine {
+    /// Solves `target`. Events go to `reporter`; raising `cancel` ends the solve after its processes are gone.
+    pub fn solve(
+        &self,
+        graph: &Graph,
+        target: VertexId,
+        request: &SolveRequest,
+        reporter: &Reporter,
+        cancel: &Cancel,
+    ) -> Solved {
+        let order = graph.order(&[target]);
+        let stop = Cancel::new();
+        let stopper = stop.clone();
+        let _link = cancel.on_raise(move || stopper.raise());
+        let mut solve = Solve {
+            engine: self,
+            request,
+            stop,
+            roots: Roots::new(Arc::clone(&self.store)),
+            diff_ids: DiffIds::new(cancel),
+            graph,
+            reporter,
+            contexts: Contexts::new(self, request, graph, &order),
+            planned: HashMap::new(),
+            results: Results::default(),
+        };
+        let result = solve.all(target, &order, cancel);
+        let steps = solve.results.reports(&order);
+        let result = result.map(|snapshot| Solution {
+            snapshot,
+            diff_ids: solve.diff_ids,
+            blobs: blobs(graph, &order),
+        });
+        Solved { steps, result }
+    }
+}
+
+impl Solve<'_> {
+    fn all(&mut self, target: VertexId, order: &[VertexId], cancel: &Cancel) -> Result<Snapshot, SolveError> {
+        self.plan(order)?;
+        let needed = self.needed(target, order);
+        self.report_skipped(order, &needed);
+        self.run(&needed, cancel)?;
+        self.results.snapshot(target).ok_or_else(|| {
+            let name = self
+                .graph
+                .get(target)
+                .map(|vertex| vertex.name.clone())
+                .unwrap_or_default();
+            let cause = StepFailure::Graph("the target has no root file system");
+            SolveError::Step(Box::new(StepError {
+                name,
+                span: None,
+                cause,
+            }))
+        })
+    }
+
+    pub(crate) fn network(&self, mode: NetworkMode) -> NetworkMode {
+        match mode {
+            NetworkMode::Default => self.request.network,
+            mode => mode,
+        }
+    }
+
+    fn task(&self, id: VertexId) -> Option<Task> {
+        self.planned.get(&id).and_then(|planned| planned.task.clone())
+    }
+
+    fn same_as(&self, id: VertexId) -> Option<VertexId> {
+        self.planned.get(&id).and_then(|planned| planned.same_as)
+    }
+
+    /// Tells the events and the report what became of a vertex.
+    fn report(&self, id: VertexId, vertex: &Vertex, outcome: StepOutcome, began: Instant) {
+        if let Some(task) = self.task(id) {
+            match outcome {
+                StepOutcome::Ran => task.done(),
+                StepOutcome::Cached | StepOutcome::CachedByContent | StepOutcome::Skipped => task.cached(),
+                StepOutcome::Canceled => task.canceled(),
+                // Told with its cause.
+                StepOutcome::Failed => {}
+            }
+        }
+        if matches!(vertex.op, Op::Source(Source::Scratch)) {
+            return;
+        }
+        let milliseconds = began.elapsed().as_millis() as u64;
+        let now_ms = self.reporter.elapsed().as_millis() as u64;
+        self.results.report(
+            id,
+            StepReport {
+                name: vertex.name.clone(),
+                outcome,
+                key: self.results.definition(id).map(|definition| definition.key),
+                began_ms: now_ms.saturating_sub(milliseconds),
+                milliseconds,
+            },
+        );
+    }
+
+    /// Reports the failure of a vertex and makes it the solve's.
+    fn step_error(&self, id: VertexId, vertex: &Vertex, cause: StepFailure, began: Instant) -> SolveError {
+        if let Some(task) = self.task(id) {
+            task.failed(chain(&cause));
+        }
+        self.report(id, vertex, StepOutcome::Failed, began);
+        SolveError::Step(Box::new(StepError {
+            name: vertex.name.clone(),
+            span: vertex.span,
+            cause,
+        }))
+    }
+}
+
+/// The blobs of all images in `order`, by layer: a push then need not compress these layers again.
+fn blobs(graph: &Graph, order: &[VertexId]) -> HashMap<LayerId, Descriptor> {
+    let mut blobs = HashMap::new();
+    for vertex in order.iter().filter_map(|id| graph.get(*id)) {
+        if let Op::Source(Source::Image(image)) = &vertex.op {
+            blobs.extend(
+                image
+                    .layers
+                    .iter()
+                    .filter_map(|layer| Some((layer.layer.clone(), layer.blob.clone()?))),
+            );
+        }
+    }
+    blobs
+}

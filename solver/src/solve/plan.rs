@@ -1,0 +1,187 @@
+//! The plan: definition keys and what is found under them. Nothing runs here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_cache::{Key, Snapshot};
+
+use super::results::Definition;
+use super::{Planned, Solve, StepOutcome, contexts};
+use crate::error::{SolveError, StepFailure};
+use crate::graph::{Op, Source, Vertex, VertexId};
+use crate::key;
+use crate::task::Task;
+
+/// The first vertex with each definition key. Those that must run whatever the cache says share only among
+/// themselves.
+type ByKey = HashMap<(Key, bool), VertexId>;
+
+impl Solve<'_> {
+    /// Announces all vertices and looks up their definition keys.
+    pub(super) fn plan(&mut self, order: &[VertexId]) -> Result<(), SolveError> {
+        self.announce(order);
+        self.read_contexts(order)?;
+        let mut by_key = ByKey::new();
+        for &id in order {
+            if self.stop.is_raised() {
+                return Err(SolveError::Canceled);
+            }
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            let began = Instant::now();
+            self.plan_vertex(id, vertex, &mut by_key)
+                .map_err(|cause| self.step_error(id, vertex, cause, began))?;
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, order: &[VertexId]) {
+        for &id in order {
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            let inputs = self.graph.inputs(id);
+            let task_inputs = inputs
+                .iter()
+                .filter_map(|input| self.task(*input).as_ref().map(Task::id))
+                .collect();
+            let task = match vertex.op {
+                Op::Source(Source::Scratch) => None,
+                _ => Some(self.reporter.announce(&vertex.name, task_inputs, vertex.span)),
+            };
+            let fresh = vertex.ignore_cache || inputs.iter().any(|input| self.is_fresh(*input));
+            self.planned.insert(
+                id,
+                Planned {
+                    task,
+                    fresh,
+                    ..Planned::default()
+                },
+            );
+        }
+    }
+
+    fn is_fresh(&self, id: VertexId) -> bool {
+        self.planned.get(&id).is_some_and(|planned| planned.fresh)
+    }
+
+    /// Reads the local directories.
+    fn read_contexts(&self, order: &[VertexId]) -> Result<(), SolveError> {
+        for &id in order {
+            let (Some(name), Some(vertex)) = (contexts::name(self.graph, id), self.graph.get(id)) else {
+                continue;
+            };
+            let began = Instant::now();
+            let mut task = self.task(id);
+            if let Some(task) = &mut task {
+                task.start();
+            }
+            let (view, _) = self
+                .contexts
+                .read(name)
+                .map_err(|cause| self.step_error(id, vertex, cause, began))?;
+            if let Some(task) = &task {
+                task.progress("reading context", view.bytes, Some(view.bytes), true);
+            }
+            self.report(id, vertex, StepOutcome::Ran, began);
+        }
+        Ok(())
+    }
+
+    fn plan_vertex(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
+        match &vertex.op {
+            Op::Source(Source::Scratch) => {
+                self.define_source(id, key::scratch(&vertex.platform));
+                self.results.complete(id, Snapshot::default());
+                Ok(())
+            }
+            Op::Source(Source::Image(image)) => {
+                let began = Instant::now();
+                self.define_source(id, key::image(&image.digest, &vertex.platform));
+                if self.engine.images.is_unpacked(image)? {
+                    self.engine.images.settle(image)?;
+                    self.results.complete(id, image.snapshot());
+                    self.report(id, vertex, StepOutcome::Cached, began);
+                }
+                Ok(())
+            }
+            Op::Source(Source::Local(_)) => Ok(()),
+            Op::Exec(_) | Op::File(_) => self.plan_step(id, vertex, by_key),
+        }
+    }
+
+    fn define_source(&self, id: VertexId, key: Key) {
+        self.results.define(
+            id,
+            Arc::new(Definition {
+                key,
+                parts: Vec::new(),
+            }),
+        );
+    }
+
+    fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
+        let began = Instant::now();
+        let inputs = self.graph.inputs(id);
+        let chosen = match &vertex.op {
+            Op::File(op) => self.choose_local(op, &inputs, None)?,
+            _ => Vec::new(),
+        };
+        let definition = self.definition_of(vertex, &inputs, &chosen)?;
+        let key = definition.key;
+        self.results.define(id, definition);
+        let fresh = self.is_fresh(id);
+        let first = *by_key.entry((key, fresh)).or_insert(id);
+        if let Some(planned) = self.planned.get_mut(&id) {
+            planned.chosen = chosen;
+            planned.same_as = Some(first).filter(|first| *first != id);
+        }
+        let found = if first != id {
+            self.results.snapshot(first)
+        } else if fresh {
+            None
+        } else {
+            self.engine.store.records().get(&key)?.map(|record| Snapshot {
+                layers: record.output,
+            })
+        };
+        if let Some(snapshot) = found {
+            self.results.complete(id, snapshot);
+            self.report(id, vertex, StepOutcome::Cached, began);
+        }
+        Ok(())
+    }
+
+    /// The vertices that have to run so that `target` has a result, in order.
+    pub(super) fn needed(&self, target: VertexId, order: &[VertexId]) -> Vec<VertexId> {
+        let mut needed: HashSet<VertexId> = HashSet::new();
+        let mut stack = vec![target];
+        while let Some(id) = stack.pop() {
+            let is_local = contexts::name(self.graph, id).is_some();
+            if is_local || self.results.is_complete(id) || !needed.insert(id) {
+                continue;
+            }
+            match self.same_as(id) {
+                Some(first) => stack.push(first),
+                None => stack.extend(self.graph.inputs(id)),
+            }
+        }
+        order.iter().copied().filter(|id| needed.contains(id)).collect()
+    }
+
+    /// Vertices whose result nobody needs count as cached: their work was saved.
+    pub(super) fn report_skipped(&self, order: &[VertexId], needed: &[VertexId]) {
+        let needed: HashSet<VertexId> = needed.iter().copied().collect();
+        for &id in order {
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            let is_local = contexts::name(self.graph, id).is_some();
+            if !is_local && !self.results.is_complete(id) && !needed.contains(&id) {
+                self.report(id, vertex, StepOutcome::Skipped, Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is known of each vertex so far. Steps on several threads write it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use kiln_cache::{Key, KeyPart, Snapshot};
+
+use super::StepReport;
+use crate::graph::VertexId;
+
+/// A definition key and what it is made of.
+#[derive(Debug)]
+pub(super) struct Definition {
+    pub(super) key: Key,
+    pub(super) parts: Vec<KeyPart>,
+}
+
+/// What is known of all vertices.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    by_vertex: Mutex<HashMap<VertexId, Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    definition: Option<Arc<Definition>>,
+    snapshot: Option<Snapshot>,
+    report: Option<StepReport>,
+    began: Option<Instant>,
+}
+
+impl Results {
+    fn lock(&self) -> MutexGuard<'_, HashMap<VertexId, Known>> {
+        self.by_vertex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the definition of a vertex. That of a step whose context changed under way is set again.
+    pub(super) fn define(&self, id: VertexId, definition: Arc<Definition>) {
+        self.lock().entry(id).or_default().definition = Some(definition);
+    }
+
+    pub(super) fn definition(&self, id: VertexId) -> Option<Arc<Definition>> {
+        self.lock().get(&id).and_then(|known| known.definition.clone())
+    }
+
+    /// Work on the vertex begins.
+    pub(super) fn begin(&self, id: VertexId, now: Instant) {
+        self.lock().entry(id).or_default().began = Some(now);
+    }
+
+    pub(super) fn began(&self, id: VertexId) -> Option<Instant> {
+        self.lock().get(&id).and_then(|known| known.began)
+    }
+
+    /// The vertex is complete: this is its root file system.
+    pub(super) fn complete(&self, id: VertexId, snapshot: Snapshot) {
+        self.lock().entry(id).or_default().snapshot = Some(snapshot);
+    }
+
+    pub(super) fn snapshot(&self, id: VertexId) -> Option<Snapshot> {
+        self.lock().get(&id).and_then(|known| known.snapshot.clone())
+    }
+
+    pub(super) fn is_complete(&self, id: VertexId) -> bool {
+        self.lock().get(&id).is_some_and(|known| known.snapshot.is_some())
+    }
+
+    pub(super) fn report(&self, id: VertexId, report: StepReport) {
+        self.lock().entry(id).or_default().report = Some(report);
+    }
+
+    /// The reports, in the order of `order`.
+    pub(super) fn reports(&self, order: &[VertexId]) -> Vec<StepReport> {
+        let mut known = self.lock();
+        order
+            .iter()
+            .filter_map(|id| known.get_mut(id)?.report.take())
+            .collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! The run: a thread for each vertex that has to work, as soon as its inputs are there.
+
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use kiln_cache::{Key, KeyPart, Record, RecordKind, Snapshot};
+
+use super::results::Definition;
+use super::{Chosen, Solve, StepOutcome};
+use crate::cancel::Cancel;
+use crate::error::{SolveError, StepFailure};
+use crate::graph::{Op, Source, Vertex, VertexId};
+use crate::schedule::Schedule;
+use crate::task::Task;
+
+/// How often a step is begun whose local files change while it copies them.
+const ATTEMPTS: u32 = 4;
+
+type Ended = (VertexId, Result<(), StepFailure>);
+
+/// Tells the driving thread how a step ended, even when its thread panics: else it would wait for ever.
+struct Ending {
+    sender: mpsc::Sender<Ended>,
+    id: VertexId,
+    result: Option<Result<(), StepFailure>>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let panicked = || Err(StepFailure::Graph("the step's thread panicked"));
+        // The receiver outlives all steps.
+        let _ = self
+            .sender
+            .send((self.id, self.result.take().unwrap_or_else(panicked)));
+    }
+}
+
+impl Solve<'_> {
+    /// Runs `needed`, each vertex as soon as its inputs are there. `cancel` is the caller's.
+    pub(super) fn run(&self, needed: &[VertexId], cancel: &Cancel) -> Result<(), SolveError> {
+        let inputs = |id| {
+            self.same_as(id)
+                .map_or_else(|| self.graph.inputs(id), |first| vec![first])
+        };
+        let mut schedule = Schedule::new(needed, inputs, self.request.jobs);
+        let (sender, receiver) = mpsc::channel::<Ended>();
+        let mut failure: Option<SolveError> = None;
+        std::thread::scope(|scope| {
+            loop {
+                while let Some(id) = schedule.next() {
+                    if self.stop.is_raised() {
+                        schedule.failed();
+                        break;
+                    }
+                    let sender = sender.clone();
+                    let thread = std::thread::Builder::new().name(format!("step-{id}"));
+                    let started = thread.spawn_scoped(scope, move || {
+                        let mut ending = Ending {
+                            sender,
+                            id,
+                            result: None,
+                        };
+                        ending.result = Some(self.run_vertex(id));
+                    });
+                    if let Err(error) = started {
+                        schedule.failed();
+                        failure.get_or_insert(SolveError::Thread(error));
+                        self.stop.raise();
+                    }
+                }
+                if schedule.is_over() {
+                    break;
+                }
+                let Ok((id, result)) = receiver.recv() else { break };
+                match result {
+                    Ok(()) => schedule.finished(id),
+                    Err(cause) => {
+                        schedule.failed();
+                        self.note_failure(id, cause, cancel, &mut failure);
+                    }
+                }
+                if self.stop.is_raised() {
+                    schedule.stop();
+                }
+            }
+        });
+        match failure {
+            Some(failure) => Err(failure),
+            None if cancel.is_raised() => Err(SolveError::Canceled),
+            None => Ok(()),
+        }
+    }
+
+    /// The first failure ends the build; what the others say after it is only that they were stopped.
+    fn note_failure(
+        &self,
+        id: VertexId,
+        cause: StepFailure,
+        cancel: &Cancel,
+        failure: &mut Option<SolveError>,
+    ) {
+        let Some(vertex) = self.graph.get(id) else { return };
+        let began = self.results.began(id).unwrap_or_else(Instant::now);
+        if cancel.is_raised() || failure.is_some() {
+            self.report(id, vertex, StepOutcome::Canceled, began);
+            failure.get_or_insert(SolveError::Canceled);
+            return;
+        }
+        *failure = Some(self.step_error(id, vertex, cause, began));
+        self.stop.raise();
+    }
+
+    fn run_vertex(&self, id: VertexId) -> Result<(), StepFailure> {
+        let vertex = self
+            .graph
+            .get(id)
+            .ok_or(StepFailure::Graph("a vertex that does not exist"))?;
+        let began = Instant::now();
+        self.results.begin(id, began);
+        if let Some(first) = self.same_as(id) {
+            let snapshot = self
+                .results
+                .snapshot(first)
+                .ok_or(StepFailure::Graph("a shared result that is missing"))?;
+            // Its definition may have changed with the local files that it took.
+            if let Some(definition) = self.results.definition(first) {
+                self.results.define(id, definition);
+            }
+            self.results.complete(id, snapshot);
+            self.report(id, vertex, StepOutcome::Cached, began);
+            return Ok(());
+        }
+        let mut task = self.task(id).ok_or(StepFailure::Graph("a step without a task"))?;
+        let (output, outcome) = match &vertex.op {
+            Op::Source(Source::Image(image)) => {
+                task.start();
+                self.engine.images.fetch_layers(image, &task, &self.stop)?;
+                (image.snapshot(), StepOutcome::Ran)
+            }
+            Op::Source(_) => return Err(StepFailure::Graph("a source that cannot run")),
+            Op::Exec(_) | Op::File(_) => self.run_step(id, vertex, &mut task)?,
+        };
+        self.results.complete(id, output);
+        self.report(id, vertex, outcome, began);
+        Ok(())
+    }
+
+    /// Runs a step; when a local file that it copies changes meanwhile, the context is read again and the step
+    /// begun anew, under the key of what is there now.
+    fn run_step(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        task: &mut Task,
+    ) -> Result<(Snapshot, StepOutcome), StepFailure> {
+        let inputs = self.graph.inputs(id);
+        let mut local = self
+            .planned
+            .get(&id)
+            .map(|planned| planned.chosen.clone())
+            .unwrap_or_default();
+        let mut attempt = 1;
+        loop {
+            let path = match self.attempt(id, vertex, &inputs, &local, task) {
+                Err(StepFailure::SourceChanged { path, .. }) => path,
+                other => return other,
+            };
+            if attempt == ATTEMPTS || self.stop.is_raised() {
+                return Err(StepFailure::SourceChanged {
+                    path,
+                    attempts: attempt,
+                });
+            }
+            attempt += 1;
+            if let Op::File(op) = &vertex.op {
+                local = self.choose_local(op, &inputs, Some(&local))?;
+            }
+        }
+    }
+
+    fn attempt(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        inputs: &[VertexId],
+        local: &[Option<Chosen>],
+        task: &mut Task,
+    ) -> Result<(Snapshot, StepOutcome), StepFailure> {
+        let began = Instant::now();
+        // Made again, although the plan has one: local files may have changed since, here or before an input.
+        let definition = self.definition_of(vertex, inputs, local)?;
+        self.results.define(id, Arc::clone(&definition));
+        let chosen = match &vertex.op {
+            Op::File(op) => self.choose_all(op, inputs, local)?,
+            _ => Vec::new(),
+        };
+        let content = self.content_key(vertex, inputs, &chosen)?;
+        if !vertex.ignore_cache
+            && let Some(record) = self.engine.store.records().get(&content.0)?
+        {
+            let output = Snapshot {
+                layers: record.output,
+            };
+            self.remember(vertex, &definition, None, &output, record.duration_ms)?;
+            return Ok((output, StepOutcome::CachedByContent));
+        }
+        task.start();
+        let output = self.execute(vertex, inputs, &chosen, task)?;
+        self.remember(
+            vertex,
+            &definition,
+            Some(content),
+            &output,
+            began.elapsed().as_millis() as u64,
+        )?;
+        Ok((output, StepOutcome::Ran))
+    }
+
+    /// Writes the records under which a result is found again.
+    fn remember(
+        &self,
+        vertex: &Vertex,
+        definition: &Definition,
+        content: Option<(Key, Vec<KeyPart>)>,
+        output: &Snapshot,
+        duration_ms: u64,
+    ) -> Result<(), StepFailure> {
+        let created_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        let content = content.map(|(key, parts)| (RecordKind::Content, key, parts));
+        let definition = (RecordKind::Definition, definition.key, definition.parts.clone());
+        for (kind, key, parts) in content.into_iter().chain([definition]) {
+            self.engine.store.records().put(&Record {
+                key,
+                kind,
+                parts,
+                output: output.layers.clone(),
+                step: vertex.name.clone(),
+                identity: Some(Key::of("step", &[KeyPart::new("name", &vertex.name)])),
+                created_ms,
+                duration_ms,
+            })?;
+        }
+        Ok(())
+    }
+}
