@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 /// Runs the command that the process's arguments ask for.
 pub fn main() -> ExitCode {
+    let _terminal = progress::TerminalGuard;
     let typed: Vec<OsString> = std::env::args_os().collect();
     let arguments = match arguments::Kiln::read(&typed) {
         Ok(arguments) => arguments,

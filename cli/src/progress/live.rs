@@ -27,8 +27,6 @@ struct State {
     bar: ProgressBar,
     began: Instant,
     over: bool,
-    /// Until the end.
-    quiet_keys: Option<QuietKeys>,
 }
 
 impl Live {
@@ -40,12 +38,12 @@ impl Live {
         if let Ok(style) = ProgressStyle::with_template("{msg}") {
             bar.set_style(style);
         }
+        quiet_keys();
         let state = State {
             screen: Screen::new(title, Style::of_stderr()),
             bar,
             began: Instant::now(),
             over: false,
-            quiet_keys: QuietKeys::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
@@ -124,7 +122,7 @@ impl State {
         self.scroll(size);
         self.bar.println(self.screen.summary(self.began.elapsed(), size));
         self.bar.finish_and_clear();
-        drop(self.quiet_keys.take());
+        restore_terminal();
     }
 }
 
@@ -137,31 +135,33 @@ fn size() -> Size {
     }
 }
 
-/// While this lives, the terminal does not show typed keys (`^C`), which would move the cursor away from where
-/// the live part is drawn. Ctrl-C itself works as ever.
-struct QuietKeys {
-    before: Termios,
-}
+/// The terminal's modes before [`quiet_keys`].
+static MODES: Mutex<Option<Termios>> = Mutex::new(None);
 
-impl QuietKeys {
-    fn new() -> Option<Self> {
-        let stderr = std::io::stderr();
-        // A program in the background must not touch the terminal: it would be stopped.
-        let foreground = rustix::termios::tcgetpgrp(&stderr).ok() == Some(rustix::process::getpgrp());
-        if !stderr.is_terminal() || !foreground {
-            return None;
-        }
-        let before = tcgetattr(&stderr).ok()?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stderr, OptionalActions::Now, &quiet).ok()?;
-        Some(Self { before })
+/// The terminal no longer shows typed keys (`^C`), which would move the cursor away from where the live part is
+/// drawn. Ctrl-C itself works as ever.
+fn quiet_keys() {
+    let stderr = std::io::stderr();
+    // A program in the background must not touch the terminal: it would be stopped.
+    let foreground = rustix::termios::tcgetpgrp(&stderr).ok() == Some(rustix::process::getpgrp());
+    if !stderr.is_terminal() || !foreground {
+        return;
+    }
+    let Ok(before) = tcgetattr(&stderr) else { return };
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    if tcsetattr(&stderr, OptionalActions::Now, &quiet).is_ok() {
+        MODES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(before);
     }
 }
 
-impl Drop for QuietKeys {
-    fn drop(&mut self) {
+/// Makes the terminal as it was before any live view.
+pub(super) fn restore_terminal() {
+    if let Some(before) = MODES.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // A closed terminal has no mode to restore.
-        let _ = tcsetattr(std::io::stderr(), OptionalActions::Now, &self.before);
+        let _ = tcsetattr(std::io::stderr(), OptionalActions::Now, &before);
     }
 }

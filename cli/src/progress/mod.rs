@@ -26,6 +26,16 @@ use crate::arguments::Progress;
 /// How often the plain view looks for lines that have waited long enough.
 const PLAIN_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Leaves the terminal as it was, however the program ends: also by a panic, or without ending its view.
+#[derive(Debug)]
+pub(crate) struct TerminalGuard;
+
+impl Drop for TerminalGuard {
+    fn drop(&mut self) {
+        live::restore_terminal();
+    }
+}
+
 /// A view that is to be ended before anything else is printed. Clones are the same view.
 #[derive(Clone)]
 pub(crate) struct View {

@@ -93,11 +93,17 @@ fn drop_bounding(keep: u64) -> Outcome<()> {
     Ok(())
 }
 
+/// Whether this user namespace has given up `setgroups`, as it must when an ordinary user maps a single id.
+fn is_setgroups_denied() -> bool {
+    std::fs::read("/proc/self/setgroups").is_ok_and(|state| state.starts_with(b"deny"))
+}
+
 fn set_ids(command: &Command) -> Outcome<()> {
     let groups: Vec<Gid> = command.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     match set_thread_groups(&groups) {
-        // A single mapped id: setgroups is denied for good, and there is nothing to give up.
-        Err(rustix::io::Errno::PERM) if groups.is_empty() => {}
+        // A single mapped id: setgroups is denied for good. There is nothing to give up, and nothing to gain:
+        // no file can belong to any other group than the mapped one, which the process has anyway.
+        Err(rustix::io::Errno::PERM) if groups.is_empty() || is_setgroups_denied() => {}
         other => other.map_err(|e| Failure::setup(format!("set groups {:?}", command.groups), e))?,
     }
     let explain = |kind: &str, id: u32, error: rustix::io::Errno| {
