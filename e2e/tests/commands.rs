@@ -644,11 +644,12 @@ fn export_is_taken() -> TestResult {
                 let script = "mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null; exec \"$@\"";
                 let mut command = machine::command("unshare", &layout);
                 command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-                command
-                    .arg(&crun)
-                    .arg("--root")
-                    .arg(&state)
-                    .args(["--cgroup-manager", "disabled", "run", "--bundle"]);
+                command.arg(&crun).arg("--root").arg(&state).args([
+                    "--cgroup-manager",
+                    "disabled",
+                    "run",
+                    "--bundle",
+                ]);
                 let ended = run(command.arg(&bundle).arg("kiln-e2e-export"))?.success()?;
                 ensure!(
                     ended.stdout.contains("content"),

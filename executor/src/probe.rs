@@ -278,12 +278,7 @@ fn control_groups() -> Feature {
             version.map(|version| Some(format!("{version}: {}", names.join(", "))))
         }
     };
-    feature(
-        "cgroups",
-        outcome,
-        "resource limits",
-        "none: limits are refused",
-    )
+    feature("cgroups", outcome, "resource limits", "none: limits are refused")
 }
 
 fn limits_controllers() -> Feature {

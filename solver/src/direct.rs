@@ -20,14 +20,23 @@ const MIN_ENTRIES: usize = 1000;
 /// the operation alone tells.
 pub(crate) fn candidate(op: &FileOp, inputs: &[Option<CopyInput>]) -> Option<TreePath> {
     use kiln_tree::copy::SourceTree;
-    let ([FileAction::Copy(copy)], [Some(input)]) = (op.actions.as_slice(), inputs) else { return None };
+    let ([FileAction::Copy(copy)], [Some(input)]) = (op.actions.as_slice(), inputs) else {
+        return None;
+    };
     // Names are looked up in the base's account files, which an upperdir does not have.
-    let needs_names = copy.owner.as_ref().is_some_and(|owner| owner.contains(|c: char| c != ':' && !c.is_ascii_digit()));
+    let needs_names = copy
+        .owner
+        .as_ref()
+        .is_some_and(|owner| owner.contains(|c: char| c != ':' && !c.is_ascii_digit()));
     if copy.unpack || needs_names {
         return None;
     }
     let goes_into = copy.destination.ends_with('/') || input.places.iter().all(|place| place.is_dir);
-    let entries: usize = input.places.iter().map(|place| input.tree.listing().below(&place.path).len()).sum();
+    let entries: usize = input
+        .places
+        .iter()
+        .map(|place| input.tree.listing().below(&place.path).len())
+        .sum();
     if !goes_into || entries < MIN_ENTRIES {
         return None;
     }
@@ -83,8 +92,15 @@ mod tests {
     fn listing(paths: &[&str]) -> Listing {
         let entry = |path: &&str| {
             let (path, kind) = match path.split_once("->") {
-                Some((path, target)) => (path, EntryKind::Symlink { target: target.as_bytes().into() }),
-                None if path.ends_with('/') => (path.trim_end_matches('/'), EntryKind::Directory { opaque: false }),
+                Some((path, target)) => (
+                    path,
+                    EntryKind::Symlink {
+                        target: target.as_bytes().into(),
+                    },
+                ),
+                None if path.ends_with('/') => {
+                    (path.trim_end_matches('/'), EntryKind::Directory { opaque: false })
+                }
                 None => (*path, EntryKind::Fifo),
             };
             Entry {
@@ -102,11 +118,22 @@ mod tests {
 
     #[test]
     fn only_what_cannot_matter_is_a_clear_way() {
-        let base = listing(&["app/", "bin->usr/bin", "file", "full/", "full/x", "usr/", "usr/bin/"]);
+        let base = listing(&[
+            "app/",
+            "bin->usr/bin",
+            "file",
+            "full/",
+            "full/x",
+            "usr/",
+            "usr/bin/",
+        ]);
         let way = |destination: &str| {
             let destination = TreePath::new(destination.as_bytes()).expect("a path");
-            clear_way(&base, &destination)
-                .map(|way| way.iter().map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned()).collect::<Vec<_>>())
+            clear_way(&base, &destination).map(|way| {
+                way.iter()
+                    .map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned())
+                    .collect::<Vec<_>>()
+            })
         };
         assert_eq!(way("app"), Some(vec!["app".to_owned()]));
         assert_eq!(way("new/deep"), Some(vec![]));

@@ -76,7 +76,9 @@ impl Solve<'_> {
         base: &Snapshot,
         draft: &LayerDraft,
     ) -> Result<Option<Root>, StepFailure> {
-        let Some(destination) = direct::candidate(op, inputs) else { return Ok(None) };
+        let Some(destination) = direct::candidate(op, inputs) else {
+            return Ok(None);
+        };
         match direct::clear_way(&*self.roots.listing(base)?, &destination) {
             Some(way) => Ok(Some(direct::open(&self.roots.readable(base)?, &way, draft)?)),
             None => Ok(None),

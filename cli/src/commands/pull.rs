@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use kiln_cache::ImageRecord;
 use kiln_image::{Platform, Reference};
 use kiln_solver::image::{PullError, PullPolicy};
 use kiln_solver::task::Reporter;
@@ -26,6 +27,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
         let reference: Reference = image
             .parse()
             .map_err(|error| Failure::usage(format!("invalid name {image:?}: {error}")))?;
+        let before = engine.store().images().get(&reference.to_string())?;
         pull(
             &engine,
             &reference,
@@ -33,10 +35,31 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
             PullPolicy::Always,
             progress,
         )?;
+        if !arguments.quiet {
+            let after = engine.store().images().get(&reference.to_string())?;
+            super::print(&outcome(&reference, before.as_ref(), after.as_ref()))?;
+        }
         super::print(&format!("{reference}\n"))?;
     }
     engine.store().sync_if_needed()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What Docker says of a pull: the digest, and whether anything is new.
+fn outcome(reference: &Reference, before: Option<&ImageRecord>, after: Option<&ImageRecord>) -> String {
+    let mut text = String::new();
+    // The last of an image's manifests is the one that its name stands for: the index, where there is one.
+    if let Some(manifest) = after.and_then(|image| image.manifests.last()) {
+        text.push_str(&format!("Digest: {}\n", manifest.digest));
+    }
+    let same = before.map(|image| &image.id) == after.map(|image| &image.id);
+    let status = if same {
+        "Image is up to date"
+    } else {
+        "Downloaded newer image"
+    };
+    text.push_str(&format!("Status: {status} for {}\n", reference.familiar()));
+    text
 }
 
 /// Fetches an image unless `policy` is content with the one in the store.
