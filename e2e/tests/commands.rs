@@ -386,7 +386,7 @@ fn version_and_info() -> TestResult {
         "version prints {version:?}"
     );
     let info = project.kiln.run(["info"])?.success()?.stdout;
-    for word in ["overlay", "control groups", "seccomp"] {
+    for word in ["overlay", "cgroup", "seccomp"] {
         ensure!(
             info.to_lowercase().contains(word),
             "info says nothing about {word}:\n{info}"
