@@ -101,7 +101,7 @@ impl DiffIds {
                         .shared
                         .changed
                         .wait(known)
-                        .unwrap_or_else(PoisonError::into_inner)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
                 None => break,
             }

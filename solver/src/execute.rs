@@ -91,12 +91,11 @@ impl Solve<'_> {
         chosen: &Chosen,
         inputs: &[VertexId],
     ) -> Result<CopyInput, StepFailure> {
-        let tree = match &chosen.view {
-            Some(view) => CopyTree::Context(Arc::clone(view)),
-            None => {
-                let snapshot = self.input_snapshot(inputs, slot)?;
-                CopyTree::Snapshot(self.roots.readable(&snapshot)?, self.roots.listing(&snapshot)?)
-            }
+        let tree = if let Some(view) = &chosen.view {
+            CopyTree::Context(Arc::clone(view))
+        } else {
+            let snapshot = self.input_snapshot(inputs, slot)?;
+            CopyTree::Snapshot(self.roots.readable(&snapshot)?, self.roots.listing(&snapshot)?)
         };
         Ok(CopyInput {
             tree,

@@ -42,13 +42,13 @@ impl Engine {
                 blob,
             });
         }
-        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         complete_times(&mut config, &times);
         let bytes = config.to_bytes();
         let id = self.store.blobs().put_bytes(&bytes)?;
         let record = ImageRecord {
-            id: id.clone(),
-            config: id.clone(),
+            id,
+            config: id,
             size: self.images.size(&layers)?,
             platform: config.platform(),
             created: config.created.clone(),

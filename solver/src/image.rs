@@ -80,7 +80,7 @@ pub enum PullError {
         reference: String,
         /// What was wanted and what there is.
         #[source]
-        source: kiln_image::SelectError,
+        source: Box<kiln_image::SelectError>,
     },
     /// Manifest and configuration do not name the same number of layers.
     #[error("{reference}: the manifest lists {layers} layers and the configuration {diff_ids}")]
@@ -216,14 +216,14 @@ impl Images {
             .iter()
             .map(|layer| SourceLayer {
                 layer: layer.layer.clone(),
-                diff_id: layer.diff_id.clone(),
+                diff_id: layer.diff_id,
                 blob: layer.blob.clone(),
             })
             .collect();
         let digest = record
             .manifests
             .first()
-            .map_or_else(|| record.config.clone(), |manifest| manifest.digest.clone());
+            .map_or_else(|| record.config, |manifest| manifest.digest);
         let source = ImageSource {
             reference: reference.to_string(),
             digest,
@@ -246,7 +246,7 @@ impl Images {
             &fetched.digest,
             fetched.bytes.len(),
         )];
-        let top_digest = fetched.digest.clone();
+        let top_digest = fetched.digest;
         let (mut digest, mut bytes, mut media_type) = (fetched.digest, fetched.bytes, fetched.media_type);
         let mut depth = 0;
         let manifest: Manifest = loop {
@@ -254,7 +254,7 @@ impl Images {
                 parse_manifest(&bytes, Some(&media_type)).map_err(|source| PullError::Malformed {
                     reference: name.clone(),
                     what: "manifest",
-                    digest: digest.clone(),
+                    digest,
                     source: Box::new(source),
                 })?;
             self.store.blobs().put_bytes(&bytes)?;
@@ -267,7 +267,7 @@ impl Images {
                     }
                     let chosen = index.select(platform).map_err(|source| PullError::NoPlatform {
                         reference: name.clone(),
-                        source,
+                        source: Box::new(source),
                     })?;
                     let next = client.manifest_by_digest(reference, &chosen.digest)?;
                     (digest, bytes, media_type) = (next.digest, next.bytes, next.media_type);
@@ -279,13 +279,13 @@ impl Images {
         let layers = source_layers(&name, &manifest, &config)?;
         let platform = config.platform();
         let record = ImageRecord {
-            id: manifest.config.digest.clone(),
-            config: manifest.config.digest.clone(),
+            id: manifest.config.digest,
+            config: manifest.config.digest,
             layers: layers
                 .iter()
                 .map(|layer| ImageLayer {
                     layer: layer.layer.clone(),
-                    diff_id: layer.diff_id.clone(),
+                    diff_id: layer.diff_id,
                     blob: layer.blob.clone(),
                 })
                 .collect(),
@@ -403,7 +403,7 @@ impl Images {
         cancel: &Cancel,
     ) -> Result<(), PullError> {
         let Some(blob) = &layer.blob else {
-            return Err(PullError::LayerLost(layer.diff_id.clone()));
+            return Err(PullError::LayerLost(layer.diff_id));
         };
         if cancel.is_raised() {
             return Err(PullError::Canceled);
@@ -432,15 +432,15 @@ impl Images {
 
     fn unpack(&self, layer: &SourceLayer, task: &Task, stop: &Cancel) -> Result<(), PullError> {
         let Some(blob) = &layer.blob else {
-            return Err(PullError::LayerLost(layer.diff_id.clone()));
+            return Err(PullError::LayerLost(layer.diff_id));
         };
         let file = self
             .store
             .blobs()
             .get(&blob.digest)?
-            .ok_or_else(|| PullError::LayerLost(layer.diff_id.clone()))?;
+            .ok_or_else(|| PullError::LayerLost(layer.diff_id))?;
         let failed = |source| PullError::Unpack {
-            blob: blob.digest.clone(),
+            blob: blob.digest,
             source,
         };
         let draft = self.store.layers().draft()?;
@@ -457,8 +457,8 @@ impl Images {
         let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
         if unpacked.diff_id != layer.diff_id {
             return Err(PullError::DiffId {
-                blob: blob.digest.clone(),
-                wanted: layer.diff_id.clone(),
+                blob: blob.digest,
+                wanted: layer.diff_id,
                 found: unpacked.diff_id,
             });
         }
@@ -483,10 +483,7 @@ impl Images {
     pub fn expect(&self, resolved: &Resolved, reference: &Reference) {
         if resolved.record.is_some() {
             let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-            expected.insert(
-                resolved.source.digest.clone(),
-                (resolved.clone(), reference.clone()),
-            );
+            expected.insert(resolved.source.digest, (resolved.clone(), reference.clone()));
         }
     }
 
@@ -568,14 +565,14 @@ impl BlobSink for StoreSink<'_> {
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Descriptor {
-    Descriptor::new(media_type, digest.clone(), size as u64)
+    Descriptor::new(media_type, *digest, size as u64)
 }
 
 fn parse_config(reference: &Reference, digest: &Digest, bytes: &[u8]) -> Result<ImageConfig, PullError> {
     ImageConfig::parse(bytes).map_err(|source| PullError::Malformed {
         reference: reference.to_string(),
         what: "configuration",
-        digest: digest.clone(),
+        digest: *digest,
         source: Box::new(source),
     })
 }
@@ -599,7 +596,7 @@ fn source_layers(
         .zip(diff_ids)
         .map(|(blob, diff_id)| SourceLayer {
             layer: LayerId::from_diff_id(diff_id),
-            diff_id: diff_id.clone(),
+            diff_id: *diff_id,
             blob: Some(blob.clone()),
         })
         .collect())

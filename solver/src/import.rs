@@ -57,7 +57,7 @@ impl Engine {
         // The tar that came is not kept, so the layer's DiffID is that of the tar which Kiln makes of it.
         let diff_id =
             kiln_image::layer::diff_id(&imported.layer.listing, &root).map_err(ImportError::Unpack)?;
-        imported.config.rootfs.diff_ids = vec![diff_id.clone()];
+        imported.config.rootfs.diff_ids = vec![diff_id];
         let layer_id = LayerId::from_content(&imported.layer.listing.content_hash());
         let layer = self
             .store
@@ -66,8 +66,8 @@ impl Engine {
         layer.set_diff_id(&diff_id)?;
         let id = self.store.blobs().put_bytes(&imported.config.to_bytes())?;
         let record = ImageRecord {
-            id: id.clone(),
-            config: id.clone(),
+            id,
+            config: id,
             layers: vec![ImageLayer {
                 layer: layer_id,
                 diff_id,

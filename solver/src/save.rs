@@ -85,12 +85,8 @@ impl Engine {
             .store
             .blobs()
             .read(&record.config)?
-            .ok_or_else(|| SaveError::ConfigLost(record.config.clone()))?;
-        let config = Descriptor::new(
-            media_type::OCI_CONFIG,
-            record.config.clone(),
-            config_bytes.len() as u64,
-        );
+            .ok_or(SaveError::ConfigLost(record.config))?;
+        let config = Descriptor::new(media_type::OCI_CONFIG, record.config, config_bytes.len() as u64);
         writer.blob(&config, config_bytes.as_slice())?;
         let manifest = Manifest::new(config.clone(), layers.clone()).to_bytes();
         let digest = kiln_image::Digest::sha256_of(&manifest);
@@ -112,8 +108,7 @@ impl Engine {
         if let Some(blob) = &image_layer.blob
             && let Some(file) = self.store.blobs().get(&blob.digest)?
         {
-            let descriptor =
-                Descriptor::new(oci_media_type(&blob.media_type), blob.digest.clone(), blob.size);
+            let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest, blob.size);
             writer.blob(&descriptor, file)?;
             return Ok(descriptor);
         }
@@ -134,7 +129,7 @@ impl Engine {
         let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).map_err(tar)?);
         let size = layer::pack(&listing, &root, &mut file).map_err(failed)?;
         drop(file.into_inner().map_err(|error| tar(error.into_error()))?);
-        let descriptor = Descriptor::new(media_type::OCI_LAYER, image_layer.diff_id.clone(), size);
+        let descriptor = Descriptor::new(media_type::OCI_LAYER, image_layer.diff_id, size);
         writer.blob(&descriptor, File::open(&path).map_err(tar)?)?;
         Ok(descriptor)
     }

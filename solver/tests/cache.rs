@@ -342,7 +342,7 @@ fn a_failing_step_stops_the_build() {
     let (scratch, context) = (builder.scratch(), builder.context());
     let good = builder.make_file("good", scratch, "/a", "1");
     let bad = builder.copy_edited("bad", good, context, (&["a"], "/b"), |copy| {
-        copy.owner = Some("nobody-here".to_owned())
+        copy.owner = Some("nobody-here".to_owned());
     });
     let other = builder.make_file("other", bad, "/c", "1");
     let target = builder.copy("take", good, other, (&["/c"], "/c"));

@@ -21,6 +21,9 @@ use kiln_solver::{Cancel, SolveError, StepFailure};
 
 const BUSYBOX: &str = "/bin/busybox";
 
+/// A name and what is done.
+type Case = (&'static str, fn(&Lab));
+
 fn main() {
     kiln_executor::init::main_if_init();
     if std::env::args().any(|argument| argument == "--list") {
@@ -39,7 +42,7 @@ fn main() {
         .nth(1)
         .filter(|argument| !argument.starts_with('-'))
         .unwrap_or_default();
-    let cases: [(&str, fn(&Lab)); 7] = [
+    let cases: [Case; 7] = [
         ("runs_and_is_cached", runs_and_is_cached),
         ("output_comes_as_it_is_written", output_comes_as_it_is_written),
         ("a_failing_process_is_explained", a_failing_process_is_explained),
@@ -266,7 +269,6 @@ fn cancelling_kills_processes(lab: &Lab) {
 }
 
 fn steps_overlap(lab: &Lab) {
-    // Each waits for what the other writes: a fifo cannot be shared, so both sleep, and the starts are counted.
     let mut builder = Builder::default();
     let base = shell(&mut builder);
     let mut target = base;

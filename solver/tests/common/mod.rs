@@ -158,11 +158,14 @@ impl ContextPolicy for Hiding {
     }
 }
 
+/// What is done when a step starts, by the step's name.
+pub(crate) type Action = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Keeps the events, and does something at the start of steps.
 #[derive(Default)]
 pub(crate) struct Record {
     pub(crate) events: Mutex<Vec<EventKind>>,
-    pub(crate) at_start: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    pub(crate) at_start: Option<Action>,
     names: Mutex<BTreeMap<TaskId, String>>,
 }
 
