@@ -9,7 +9,7 @@
 //! hosts resolv.conf hostname   bound over the files of the image
 //! ```
 //!
-//! [`Containers::create`] makes the folder, [`Container::run`] mounts the layers and runs the process in the
+//! [`Containers::create`] makes the folder, [`Container::start`] mounts the layers and runs the process in the
 //! foreground, [`Container::remove`] deletes the folder. A container whose process was killed together with the
 //! `kiln` that ran it is found by its free lock and counts as exited.
 

@@ -183,7 +183,7 @@ pub struct Copy {
     pub unpack: bool,
 }
 
-/// One source of a [`Copy`].
+/// One source of a [`struct@Copy`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopySource {
     /// Path below the input's root; with wildcards as in Go's `filepath.Match`.
