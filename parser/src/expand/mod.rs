@@ -13,8 +13,9 @@ use std::ops::Range;
 use pattern::Pattern;
 use syntax::{Operator, Part, Variable};
 
-/// The longest value that an expansion may have.
-pub const MAX_LENGTH: usize = 64 << 20;
+/// The longest value that an expansion may have. No program can be given a variable of more than 128 KiB; here-documents
+/// are files.
+pub const MAX_LENGTH: usize = 16 << 20;
 
 /// Bytes of all values together that the evaluation of a word may look up or make. Nested substitutions hold many
 /// at a time, and what a pattern throws away was made too.
