@@ -34,3 +34,6 @@ pub const TAR_EXTENSIONS: usize = 32;
 pub const SPARSE_REGIONS: usize = 1 << 18;
 /// Symbolic links followed in one path, as in the kernel.
 pub const SYMLINKS: usize = 40;
+/// Components of one path, those of its symbolic links included. The kernel has no such limit, but each entry of a tar
+/// could lead through 40 links of 2000 components.
+pub const PATH_STEPS: usize = 4096;

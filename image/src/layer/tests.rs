@@ -181,6 +181,39 @@ fn later_entries_win() {
     assert_walk_agrees(&dir, &unpacked.listing);
 }
 
+/// What is remembered of a path ends with the link or directory that it led through, and no more than that.
+#[test]
+fn replacing_forgets_what_was_below_and_nothing_else() {
+    if !is_root() {
+        return;
+    }
+    let (dir, unpacked) = unpacked(&[
+        ("d/.wh.a", FILE, b""),
+        ("d/e/.wh.b", FILE, b""),
+        ("d-/.wh.c", FILE, b""),
+        ("d", FILE, b"1"),
+        ("q/", DIR, b""),
+        ("s", link("q"), b""),
+        ("q/t", link("../q"), b""),
+        ("s/t/x", FILE, b"1"),
+        ("s/t/t/", DIR, b""),
+        ("s/t/y", FILE, b"1"),
+    ])
+    .unwrap();
+    let expected = [
+        "d 1",
+        "d-/",
+        "d-/c whiteout",
+        "q/",
+        "q/t/",
+        "q/t/y 1",
+        "q/x 1",
+        "s -> q",
+    ];
+    assert_eq!(lines(&unpacked.listing), expected);
+    assert_walk_agrees(&dir, &unpacked.listing);
+}
+
 #[test]
 fn symbolic_links_never_lead_out() {
     if !is_root() {
@@ -220,7 +253,11 @@ type Check = fn(&LayerError) -> bool;
 fn hostile_layers_are_refused() {
     let long = "n".repeat(256);
     let deep = "d/".repeat(2100) + "f";
-    let cases: [(&[Plain<'_>], Check); 12] = [
+    let long_way = "d/../".repeat(800);
+    let cases: [(&[Plain<'_>], Check); 13] = [
+        (&[("l", link(&long_way), b""), ("l/l/l/f", FILE, b"")], |e| {
+            matches!(e, LayerError::Name { .. })
+        }),
         (&[("l", link("l"), b""), ("l/f", FILE, b"")], |e| {
             matches!(e, LayerError::Name { .. })
         }),

@@ -350,19 +350,12 @@ impl<'a> Unpacker<'a> {
         let Some(node) = self.nodes.get(path) else {
             return Ok(());
         };
-        if matches!(node.kind, Kind::Directory { .. }) {
+        if matches!(node.kind, Kind::Directory { .. } | Kind::Symlink { .. }) {
             self.last_parent = None;
-            let below: Vec<TreePath> = self
-                .nodes
-                .range(path..)
-                .map(|(path, _)| path)
-                .take_while(|below| below.starts_with(path))
-                .cloned()
-                .collect();
-            for path in &below {
-                self.nodes.remove(path);
-            }
-            self.whiteouts.retain(|whiteout, _| !whiteout.starts_with(path));
+        }
+        if matches!(node.kind, Kind::Directory { .. }) {
+            remove_below(&mut self.nodes, path);
+            remove_below(&mut self.whiteouts, path);
         }
         self.nodes.remove(path);
         self.dest.remove_all(path).map_err(place_error(path))?;
@@ -390,8 +383,12 @@ impl<'a> Unpacker<'a> {
     fn walk(&mut self, directory: &TreePath, of: &[u8], make: bool) -> Result<Option<TreePath>, LayerError> {
         let mut real = TreePath::root();
         let mut rest: Vec<Vec<u8>> = directory.components().rev().map(<[u8]>::to_vec).collect();
-        let mut links = 0;
+        let (mut links, mut steps) = (0, 0);
         while let Some(name) = rest.pop() {
+            steps += 1;
+            if steps > limits::PATH_STEPS {
+                return Err(name_error(of, "leads through too many directories"));
+            }
             match name.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
@@ -542,6 +539,15 @@ impl<'a> Unpacker<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes `path` and all below it, in time that depends on these only.
+fn remove_below<V>(map: &mut BTreeMap<TreePath, V>, path: &TreePath) {
+    let below = |(below, _): (&TreePath, &V)| below.starts_with(path).then(|| below.clone());
+    let below: Vec<TreePath> = map.range(path..).map_while(below).collect();
+    for path in &below {
+        map.remove(path);
     }
 }
 

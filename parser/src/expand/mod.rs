@@ -13,8 +13,13 @@ use std::ops::Range;
 use pattern::Pattern;
 use syntax::{Operator, Part, Variable};
 
-/// The longest value that an expansion may have.
-pub const MAX_LENGTH: usize = 64 << 20;
+/// The longest value that an expansion may have. No program can be given a variable of more than 128 KiB; here-documents
+/// are files.
+pub const MAX_LENGTH: usize = 16 << 20;
+
+/// Bytes of all values together that the evaluation of a word may look up or make. Nested substitutions hold many
+/// at a time, and what a pattern throws away was made too.
+const MAX_WORK: usize = 4 * MAX_LENGTH;
 
 /// Gives variables their values.
 pub trait Lookup {
@@ -233,6 +238,8 @@ struct Evaluation<'a, L: ?Sized> {
     undefined: BTreeSet<String>,
     /// Comparisons left for all patterns of the word.
     budget: u64,
+    /// Bytes left of [`MAX_WORK`].
+    work: usize,
 }
 
 impl<'a, L: Lookup + ?Sized> Evaluation<'a, L> {
@@ -242,6 +249,7 @@ impl<'a, L: Lookup + ?Sized> Evaluation<'a, L> {
             used: BTreeSet::new(),
             undefined: BTreeSet::new(),
             budget: 1 << 26,
+            work: MAX_WORK,
         }
     }
 
@@ -252,11 +260,9 @@ impl<'a, L: Lookup + ?Sized> Evaluation<'a, L> {
                 Part::Text { text, .. } => result.push_str(text),
                 Part::Variable(variable) => {
                     let value = self.variable(variable)?;
+                    self.charge(value.len(), variable)?;
                     if result.len() + value.len() > MAX_LENGTH {
-                        return Err(ExpandError {
-                            range: variable.range.clone(),
-                            kind: ExpandErrorKind::TooLong,
-                        });
+                        return Err(too_long(variable));
                     }
                     result.push_str(&value);
                 }
@@ -265,8 +271,14 @@ impl<'a, L: Lookup + ?Sized> Evaluation<'a, L> {
         Ok(result)
     }
 
+    fn charge(&mut self, bytes: usize, variable: &Variable) -> Result<(), ExpandError> {
+        self.work = self.work.checked_sub(bytes).ok_or_else(|| too_long(variable))?;
+        Ok(())
+    }
+
     fn variable(&mut self, variable: &Variable) -> Result<Cow<'a, str>, ExpandError> {
         let value = self.lookup.get(&variable.name);
+        self.charge(value.as_ref().map_or(0, |value| value.len()), variable)?;
         if value.is_some() {
             self.used.insert(variable.name.clone());
         } else if !matches!(variable.operator, Operator::Condition { .. }) {
@@ -329,6 +341,13 @@ impl<'a, L: Lookup + ?Sized> Evaluation<'a, L> {
                 Ok(Cow::Owned(replaced))
             }
         }
+    }
+}
+
+fn too_long(variable: &Variable) -> ExpandError {
+    ExpandError {
+        range: variable.range.clone(),
+        kind: ExpandErrorKind::TooLong,
     }
 }
 

@@ -5,6 +5,9 @@
 
 use super::ExpandErrorKind;
 
+/// The longest pattern. In memory it is several times as large as its text.
+const MAX_PATTERN: usize = 1 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Glyph {
     Character(char),
@@ -19,6 +22,9 @@ pub(super) struct Pattern {
 
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, ExpandErrorKind> {
+        if text.len() > MAX_PATTERN {
+            return Err(ExpandErrorKind::TooExpensive);
+        }
         let mut runs = vec![Vec::new()];
         let mut run = Vec::new();
         let mut characters = text.chars();

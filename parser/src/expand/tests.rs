@@ -227,6 +227,14 @@ fn hostile_words_end() {
     let error = expand(&"$a".repeat(100), &big, '\\').unwrap_err();
     assert_eq!(error.kind, ExpandErrorKind::TooLong);
 
+    // Words have no total length, and what patterns throw away was made too: both are counted.
+    let error = expand_words(&"$a ".repeat(300), &big, '\\').unwrap_err();
+    assert_eq!(error.kind, ExpandErrorKind::TooLong);
+    let error = expand(&"${a##*}".repeat(300), &big, '\\').unwrap_err();
+    assert_eq!(error.kind, ExpandErrorKind::TooLong);
+    let error = expand("${a#$a$a}", &big, '\\').unwrap_err();
+    assert_eq!(error.kind, ExpandErrorKind::TooExpensive);
+
     let many = |name: &str| {
         Some(if name == "v" {
             "a".repeat(1 << 17)
