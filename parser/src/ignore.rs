@@ -164,7 +164,7 @@ impl IgnoreFile {
     pub fn enter(&self, parent: &DirectoryMatch, directory: &[u8]) -> DirectoryMatch {
         let mut matched = self.root();
         self.evaluate(parent, directory, |index| {
-            matched.matched[index / 64] |= 1 << (index % 64)
+            matched.matched[index / 64] |= 1 << (index % 64);
         });
         matched
     }
