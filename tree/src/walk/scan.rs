@@ -1,6 +1,6 @@
 //! One parallel walk over a directory: names and metadata, no file is opened.
 //!
-//! A task a directory on rayon. A task opens its directory by its path from the top and closes it before the
+//! A small tree is walked on the calling thread, a larger one by a task a directory on rayon. A task opens its directory by its path from the top and closes it before the
 //! directories below are looked at, so that neither depth nor width of a tree needs many descriptors.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -18,6 +18,10 @@ use crate::{Error, Result, TreePath, Xattrs};
 
 /// A directory with more entries than this is looked at by several tasks.
 const CHUNK: usize = 512;
+
+/// So many entries are looked at on the calling thread before rayon's threads are woken: for the small layers and
+/// contexts of most steps, starting them takes longer than the walk.
+const SMALL: usize = 1024;
 
 /// How a walk is done.
 #[derive(Clone, Copy)]
@@ -59,12 +63,16 @@ pub(super) fn scan(dir: BorrowedFd<'_>, options: Options<'_>) -> Result<Vec<Foun
         found: Mutex::default(),
         failure: Mutex::default(),
     };
-    rayon::scope(|scope| walk.directory(scope, &TreePath::root()));
+    walk.run();
     if let Some(error) = into_inner(walk.failure) {
         return Err(error);
     }
     let mut found = into_inner(walk.found);
-    rayon::slice::ParallelSliceMut::par_sort_unstable_by(&mut found[..], |a, b| a.path.cmp(&b.path));
+    if found.len() > SMALL {
+        rayon::slice::ParallelSliceMut::par_sort_unstable_by(&mut found[..], |a, b| a.path.cmp(&b.path));
+    } else {
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    }
     drop_empty_excluded(&mut found);
     Ok(found)
 }
@@ -109,17 +117,42 @@ impl<'a> Walk<'a> {
         lock(&self.failure).get_or_insert(error);
     }
 
-    fn directory<'s>(&'s self, scope: &Scope<'s>, path: &TreePath)
+    /// Walks everything: a small tree on this thread, what is left of a larger one on rayon's.
+    fn run(&self) {
+        let mut pending = vec![TreePath::root()];
+        while let Some(path) = pending.pop() {
+            pending.extend(self.directory(&path));
+            if lock(&self.found).len() > SMALL {
+                rayon::scope(|scope| {
+                    for path in std::mem::take(&mut pending) {
+                        scope.spawn(move |scope| self.descend(scope, &path));
+                    }
+                });
+            }
+        }
+    }
+
+    fn descend<'s>(&'s self, scope: &Scope<'s>, path: &TreePath)
     where
         'a: 's,
     {
+        for below in self.directory(path) {
+            scope.spawn(move |scope| self.descend(scope, &below));
+        }
+    }
+
+    /// Looks at one directory and gives those below it.
+    fn directory(&self, path: &TreePath) -> Vec<TreePath> {
         if lock(&self.failure).is_some() {
-            return;
+            return Vec::new();
         }
         match self.read(path) {
-            Ok(None) => {}
-            Ok(Some((dir, names))) => self.entries(scope, &dir, path, &names),
-            Err(error) => self.fail(error),
+            Ok(None) => Vec::new(),
+            Ok(Some((dir, names))) => self.entries(&dir, path, &names),
+            Err(error) => {
+                self.fail(error);
+                Vec::new()
+            }
         }
     }
 
@@ -135,10 +168,8 @@ impl<'a> Walk<'a> {
         Ok(Some((dir, names)))
     }
 
-    fn entries<'s>(&'s self, scope: &Scope<'s>, dir: &OwnedFd, path: &TreePath, names: &[DirEntry])
-    where
-        'a: 's,
-    {
+    fn entries(&self, dir: &OwnedFd, path: &TreePath, names: &[DirEntry]) -> Vec<TreePath> {
+        let mut directories = Vec::new();
         let outcomes: Vec<Result<Vec<Found>>> = if names.len() <= CHUNK {
             vec![self.look_at(dir.as_fd(), path, names)]
         } else {
@@ -151,15 +182,17 @@ impl<'a> Walk<'a> {
         for outcome in outcomes {
             match outcome {
                 Ok(found) => {
-                    for below in found.iter().filter(|found| found.metadata.is_dir()) {
-                        let below = below.path.clone();
-                        scope.spawn(move |scope| self.directory(scope, &below));
-                    }
+                    let below = found.iter().filter(|found| found.metadata.is_dir());
+                    directories.extend(below.map(|found| found.path.clone()));
                     lock(&self.found).extend(found);
                 }
-                Err(error) => return self.fail(error),
+                Err(error) => {
+                    self.fail(error);
+                    return Vec::new();
+                }
             }
         }
+        directories
     }
 
     fn look_at(&self, dir: BorrowedFd<'_>, parent: &TreePath, names: &[DirEntry]) -> Result<Vec<Found>> {

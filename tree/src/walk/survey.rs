@@ -16,6 +16,11 @@ use crate::{ContentHash, Entry, EntryKind, Listing, Result, TreePath};
 /// Files of one directory that one task hashes.
 const CHUNK: usize = 64;
 
+/// With at most so many files and bytes, waking rayon's threads takes longer than reading on the calling thread,
+/// above all when the files' hashes are remembered.
+const SMALL_FILES: usize = 512;
+const SMALL_BYTES: u64 = 8 << 20;
+
 /// What a walk saw before any file was read. Made by [`survey`](super::survey).
 #[derive(Debug)]
 pub struct Survey {
@@ -145,19 +150,23 @@ fn hash_files(
         .iter()
         .flat_map(|(parent, files)| files.chunks(CHUNK).map(|files| (*parent, files)))
         .collect();
-    let states: Result<Vec<Vec<_>>> = tasks
-        .into_par_iter()
-        .map(|(parent, files)| {
-            let dir =
-                open_dir_beneath(dir, parent, OFlags::PATH).map_err(io_error("open directory", parent))?;
-            let look = |&at: &usize| {
-                let Found { path, metadata, .. } = &found[at];
-                let name = path.file_name().unwrap_or_default();
-                Ok((at, reader.file(dir.as_fd(), name, path, *metadata)?))
-            };
-            files.iter().map(look).collect()
-        })
-        .collect();
+    let look_at = |(parent, files): (&[u8], &[usize])| {
+        let dir = open_dir_beneath(dir, parent, OFlags::PATH).map_err(io_error("open directory", parent))?;
+        let look = |&at: &usize| {
+            let Found { path, metadata, .. } = &found[at];
+            let name = path.file_name().unwrap_or_default();
+            Ok((at, reader.file(dir.as_fd(), name, path, *metadata)?))
+        };
+        files.iter().map(look).collect()
+    };
+    let files = || tasks.iter().flat_map(|(_, files)| files.iter());
+    let is_small = files().count() <= SMALL_FILES
+        && files().map(|&at| found[at].metadata.size).sum::<u64>() <= SMALL_BYTES;
+    let states: Result<Vec<Vec<_>>> = if is_small {
+        tasks.into_iter().map(look_at).collect()
+    } else {
+        tasks.into_par_iter().map(look_at).collect()
+    };
     Ok(states?.into_iter().flatten().collect())
 }
 
