@@ -4,13 +4,12 @@
 //! `images/names/<escaped name>` (kind `name`, version 1) points to one. Names are canonical
 //! (`docker.io/library/python:3.11-slim`). An image may have any number of names, or none (*dangling*).
 //!
-//! These files are fsynced, because a name is what a user was promised; and a name is only written after its
-//! layers and blobs are on disk ([`Images::put`] sees to that). Changes take turns under `locks/images`; readers
+//! A name is fsynced, because it is what a user was promised, and it is only written after the image's record,
+//! layers and blobs are on disk: one sync of the file system covers them all ([`Images::put`] sees to that). Changes take turns under `locks/images`; readers
 //! take no lock. Damaged files are set aside and reported, files of a newer version are left alone and not seen.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     path::PathBuf,
     sync::Arc,
 };
@@ -19,7 +18,7 @@ use kiln_image::{Descriptor, Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Blobs, Error, LayerId, Layers, Result, error, files, lease,
+    Error, LayerId, Layers, Result, error, files, lease,
     sealed::{self, Flaw},
     store::Shared,
 };
@@ -173,19 +172,38 @@ impl<'a> Images<'a> {
 
     /// Keeps an image and gives it names (canonical). Its layers must be in the store. A name that another image had
     /// moves here. If all is as it should be already, nothing is written.
+    ///
+    /// The record goes first and is made durable by the same sync as the layers; only then come the names. A power
+    /// loss between leaves an image without a name.
     pub fn put(&self, record: &ImageRecord, names: &[String]) -> Result<()> {
-        self.settle(record)?;
         let _turn = lease::short(&self.shared.root, "images")?;
         let there = self.read(&record.id)?;
         let merged = merge(there.as_ref(), record);
-        if there.as_ref() != Some(&merged) {
+        let is_new = there.as_ref() != Some(&merged);
+        let mut missing = Vec::new();
+        for name in names {
+            if self.id_of_name(name)? != Some(record.id) {
+                missing.push(name);
+            }
+        }
+        if !is_new && missing.is_empty() {
+            return Ok(());
+        }
+        let mut settled = !is_new;
+        for layer in &record.layers {
+            settled &= self.layers.require(&layer.layer)?.on_disk();
+        }
+        if is_new {
             let bytes = sealed::seal(KIND, VERSION, &merged)?;
             self.shared
                 .temp
-                .publish(&bytes, &self.id_path(&record.id), true)?;
+                .publish(&bytes, &self.id_path(&record.id), false)?;
         }
-        names
-            .iter()
+        if !settled {
+            self.shared.durability.sync()?;
+        }
+        missing
+            .into_iter()
             .try_for_each(|name| self.write_name(name, &record.id))
     }
 
@@ -313,30 +331,6 @@ impl<'a> Images<'a> {
             }
         }
         Ok(None)
-    }
-
-    /// Puts what the image is made of on disk before a name promises it.
-    fn settle(&self, record: &ImageRecord) -> Result<()> {
-        let blobs = Blobs::new(self.shared);
-        let mut settled = true;
-        for layer in &record.layers {
-            settled &= self.layers.require(&layer.layer)?.on_disk();
-        }
-        let documents =
-            std::iter::once(record.config).chain(record.manifests.iter().map(|manifest| manifest.digest));
-        if !settled {
-            return self.shared.durability.sync();
-        }
-        for digest in documents {
-            let path = blobs.path(&digest);
-            match File::open(&path) {
-                Ok(file) => file.sync_all().map_err(error::io("sync", path))?,
-                // A manifest that is known but not kept.
-                Err(source) if source.kind() == std::io::ErrorKind::NotFound && digest != record.config => {}
-                Err(source) => return Err(error::io("open", path)(source)),
-            }
-        }
-        files::sync_folder(&self.shared.root.join("blobs/sha256"))
     }
 
     fn write_name(&self, name: &str, id: &Digest) -> Result<()> {

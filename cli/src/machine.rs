@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use kiln_cache::{Store, StoreOptions};
@@ -131,12 +132,33 @@ fn ca_bundle(value: Option<&str>) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// Lets the store's background work (sweeping what killed processes left, merging the index's journals) go on
-/// for a moment at the end of a command that took its time anyway; it never delays the exit noticeably.
-pub(crate) fn tidy(store: &Arc<Store>) {
-    let maintenance = store.maintenance();
-    if !maintenance.wait(Duration::from_millis(50)) {
-        maintenance.stop();
+/// A command that works this long gives the store's upkeep its turn: a fully cached build is over sooner.
+const UPKEEP_DELAY: Duration = Duration::from_millis(30);
+
+/// The store's background work (sweeping what killed processes left, merging the index's journals) beside a
+/// command that takes its time anyway. Nobody waits for it: what it does not get done, the next one does.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    /// Dropping it ends the upkeep.
+    _until: Sender<()>,
+}
+
+impl Upkeep {
+    /// Begins after [`UPKEEP_DELAY`], unless the command is over by then.
+    pub(crate) fn begin(store: &Arc<Store>) -> Self {
+        let (until, over) = mpsc::channel::<()>();
+        let store = Arc::clone(store);
+        let work = move || {
+            if over.recv_timeout(UPKEEP_DELAY) == Err(RecvTimeoutError::Timeout) {
+                let maintenance = store.maintenance();
+                // The sender sends nothing: this returns when it is dropped.
+                let _ = over.recv();
+                maintenance.stop();
+            }
+        };
+        // Without a thread the work is left to the next command.
+        let _ = std::thread::Builder::new().name("upkeep".to_owned()).spawn(work);
+        Self { _until: until }
     }
 }
 

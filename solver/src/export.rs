@@ -57,7 +57,6 @@ impl Engine {
             repo_digests: Vec::new(),
             names: Vec::new(),
         };
-        self.store.sync_if_needed()?;
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         self.store.images().put(&record, &names)?;
         Ok(Exported { id, config })

@@ -80,7 +80,6 @@ impl Engine {
             size: layer.size(),
             names: Vec::new(),
         };
-        self.store.sync_if_needed()?;
         let names: Vec<String> = request.name.iter().map(ToString::to_string).collect();
         self.store.images().put(&record, &names)?;
         Ok(id)

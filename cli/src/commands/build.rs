@@ -14,7 +14,7 @@ use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
 
 use crate::arguments::{Build, Progress};
-use crate::machine::{Machine, tidy};
+use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
 use crate::report::{self, Failure};
 use crate::signal::Interrupts;
@@ -40,6 +40,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         "Building",
     );
     let interrupts = Interrupts::cancel(&cancel, &view)?;
+    let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
     let result = build(&engine, &request, &BuildId::new(), &reporter, &cancel);
     view.finish();
@@ -71,13 +72,6 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     }
     if quiet {
         super::print(&format!("{}\n", built.id))?;
-    }
-    if built
-        .steps
-        .iter()
-        .any(|step| step.outcome == kiln_solver::StepOutcome::Ran)
-    {
-        tidy(engine.store());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use kiln_solver::task::Reporter;
 use kiln_solver::{Cancel, Engine};
 
 use crate::arguments::{Progress, Pull};
-use crate::machine::Machine;
+use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
 use crate::report::Failure;
 use crate::signal::Interrupts;
@@ -23,6 +23,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
     } else {
         Progress::Auto
     };
+    let _upkeep = Upkeep::begin(engine.store());
     for image in &arguments.images {
         let reference: Reference = image
             .parse()
