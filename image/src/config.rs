@@ -391,6 +391,14 @@ mod tests {
     }
 
     #[test]
+    fn unknown_numbers_stay_the_same() {
+        let config = ImageConfig::parse(br#"{"x":222222222222222222222222,"y":0.1234567890123456789}"#).unwrap();
+        let again = ImageConfig::parse(&config.to_bytes()).unwrap();
+        assert_eq!(again, config);
+        assert_eq!(again.to_bytes(), config.to_bytes());
+    }
+
+    #[test]
     fn null_is_as_good_as_nothing() {
         let nulls = r#"{"architecture":"amd64","os":"linux","config":{"Cmd":null,"Env":null,"Volumes":null,"Labels":null,
             "ExposedPorts":null,"Healthcheck":null,"User":null},"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;

@@ -173,15 +173,25 @@ impl TreePath {
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         // As bytes, but `/` sorts before everything else: so `a/b` comes before `a-b`.
-        let shared = self.0.iter().zip(&other.0).position(|(a, b)| a != b);
-        match shared {
-            None => self.0.len().cmp(&other.0.len()),
-            Some(at) => {
+        let at = shared_length(&self.0, &other.0);
+        match (self.0.get(at), other.0.get(at)) {
+            (Some(&a), Some(&b)) => {
                 let weight = |byte: u8| if byte == b'/' { 0 } else { byte };
-                weight(self.0[at]).cmp(&weight(other.0[at]))
+                weight(a).cmp(&weight(b))
             }
+            _ => self.0.len().cmp(&other.0.len()),
         }
     }
+}
+
+/// How many bytes are the same at the start. Paths in a sorted map share most of theirs, up to 4 KiB in deep trees, so
+/// they are compared many at a time.
+fn shared_length(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 32;
+    let (a_steps, b_steps) = (a.as_chunks::<STEP>().0, b.as_chunks::<STEP>().0);
+    let whole = STEP * a_steps.iter().zip(b_steps).take_while(|(a, b)| a == b).count();
+    let rest = a[whole..].iter().zip(&b[whole..]);
+    whole + rest.take_while(|(a, b)| a == b).count()
 }
 
 impl PartialOrd for TreePath {
@@ -296,7 +306,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_is_that_of_the_components(a in "[a!/\u{1}é]{0,8}", b in "[a!/\u{1}é]{0,8}") {
+        fn order_is_that_of_the_components(
+            shared in "[a/]{0,90}", a in "[a!/\u{1}é]{0,8}", b in "[a!/\u{1}é]{0,8}",
+        ) {
+            let (a, b) = (shared.clone() + &a, shared + &b);
             let (a, b) = (TreePath::clean(a).unwrap(), TreePath::clean(b).unwrap());
             prop_assert_eq!(a.cmp(&b), a.components().cmp(b.components()));
         }

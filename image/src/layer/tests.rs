@@ -181,6 +181,20 @@ fn later_entries_win() {
     assert_walk_agrees(&dir, &unpacked.listing);
 }
 
+/// Each of these entries once cost as much as the depth of its directory squared.
+#[test]
+fn deep_directories_are_cheap() {
+    if !is_root() {
+        return;
+    }
+    let top = "d/".repeat(800);
+    let names: Vec<String> = (0..400).map(|number| format!("{top}{number}/f")).collect();
+    let members: Vec<Plain<'_>> = names.iter().map(|name| (&name[..], FILE, &b"1"[..])).collect();
+    let (dir, unpacked) = unpacked(&members).unwrap();
+    assert_eq!(unpacked.listing.entries().len(), 800 + 2 * names.len());
+    assert_walk_agrees(&dir, &unpacked.listing);
+}
+
 /// What is remembered of a path ends with the link or directory that it led through, and no more than that.
 #[test]
 fn replacing_forgets_what_was_below_and_nothing_else() {

@@ -381,8 +381,12 @@ impl<'a> Unpacker<'a> {
     }
 
     fn walk(&mut self, directory: &TreePath, of: &[u8], make: bool) -> Result<Option<TreePath>, LayerError> {
-        let mut real = TreePath::root();
-        let mut rest: Vec<Vec<u8>> = directory.components().rev().map(<[u8]>::to_vec).collect();
+        // What is known as a directory is where its path says, as all above it are directories too. So entries beside
+        // and right below each other are not walked to from the root.
+        let mut near = std::iter::successors(Some(directory.clone()), TreePath::parent).take(2);
+        let mut real = near.find(|path| self.is_directory(path)).unwrap_or_default();
+        let rest = directory.strip_prefix(&real).unwrap_or_default();
+        let mut rest: Vec<Vec<u8>> = rest.components().rev().map(<[u8]>::to_vec).collect();
         let (mut links, mut steps) = (0, 0);
         while let Some(name) = rest.pop() {
             steps += 1;
@@ -437,6 +441,11 @@ impl<'a> Unpacker<'a> {
             rest.extend(link.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
         }
         Ok(Some(real))
+    }
+
+    fn is_directory(&self, path: &TreePath) -> bool {
+        let node = self.nodes.get(path);
+        node.is_some_and(|node| matches!(node.kind, Kind::Directory { .. }))
     }
 
     /// A directory that only its entries make known: as in the lower layers, if it is there.
