@@ -68,7 +68,8 @@ impl<'a> Hashes<'a> {
     pub fn open(&self, root: &Path) -> Result<FileHashes> {
         let opened = SystemTime::now();
         let canonical = std::fs::canonicalize(root).map_err(error::io("resolve", root))?;
-        let name = blake3::hash(canonical.as_os_str().as_bytes()).to_hex();
+        let mut name = blake3::Hasher::new_derive_key("kiln context hashes of files without attributes");
+        let name = name.update(canonical.as_os_str().as_bytes()).finalize().to_hex();
         let path = self.shared.root.join("hashes").join(name.as_str());
         let table = match files::read_opt(&path)? {
             Some(bytes) => Table::parse(bytes),
@@ -124,6 +125,12 @@ impl HashMemory for FileHashes {
         let (at, content) = self.table.find(path_hash(path), key)?;
         self.used[at].store(true, Ordering::Relaxed);
         Some(content)
+    }
+
+    /// Every walk of a context reads attributes, and the name of the file (see [`Hashes::open`]) keeps memories of
+    /// programs for which this did not hold apart.
+    fn implies_no_xattrs(&self) -> bool {
+        true
     }
 
     fn remember(&self, path: &TreePath, key: &StatKey, content: ContentHash) {

@@ -1,6 +1,7 @@
 //! `pack`: the tar of a layer, always the same for the same listing and files.
 
-use std::io::{Read as _, Write};
+use std::io::{self, Read as _, Write};
+use std::sync::mpsc;
 
 use kiln_tree::{ContentHash, ContentHasher, Entry, EntryKind, Listing, Root};
 
@@ -8,10 +9,18 @@ use super::place::{file_error, place_error};
 use super::{LayerError, whiteout};
 use crate::compress::{Compression, Compressor};
 use crate::tarball::{Member, MemberType, TarWriter, shown};
-use crate::{Digest, DigestWriter};
+use crate::{Digest, DigestWriter, Sha256};
 
 /// Files are read in pieces of this size.
 const BUFFER: usize = 128 << 10;
+
+/// With fewer bytes of files, a second thread costs more than it gains.
+const PIPELINE_MIN: u64 = 4 << 20;
+
+/// What one thread hands the other at a time, and how many may wait: together the memory that a layer of any size
+/// takes.
+const CHUNK: usize = 512 << 10;
+const CHUNKS: usize = 4;
 
 /// Writes the tar of the layer whose entries are `listing` and whose files lie in `diff`; gives its size. Files are
 /// read once and must be what the listing says. Times are cut to whole seconds, as all builders do.
@@ -25,11 +34,59 @@ pub fn pack(listing: &Listing, diff: &Root, out: impl Write) -> Result<u64, Laye
     Ok(size)
 }
 
-/// The SHA-256 of the tar that [`pack`] writes.
+/// The SHA-256 of the tar that [`pack`] writes. For a large layer, reading and hashing go on at the same time.
 pub fn diff_id(listing: &Listing, diff: &Root) -> Result<Digest, LayerError> {
-    let mut hasher = DigestWriter::new(std::io::sink());
-    pack(listing, diff, &mut hasher)?;
-    Ok(hasher.finish().1)
+    let file_size = |entry: &Entry| match entry.kind {
+        EntryKind::File { size, .. } => size,
+        _ => 0,
+    };
+    if listing.entries().iter().map(file_size).sum::<u64>() < PIPELINE_MIN {
+        let mut hasher = DigestWriter::new(std::io::sink());
+        pack(listing, diff, &mut hasher)?;
+        return Ok(hasher.finish().1);
+    }
+    std::thread::scope(|scope| {
+        let (sender, chunks) = mpsc::sync_channel::<Vec<u8>>(CHUNKS);
+        let hashing = scope.spawn(move || {
+            let mut hasher = Sha256::new();
+            chunks.iter().for_each(|chunk| hasher.update(&chunk));
+            hasher.finish()
+        });
+        let mut out = ChunkWriter {
+            chunk: Vec::with_capacity(CHUNK),
+            sender,
+        };
+        let packed = pack(listing, diff, &mut out).and_then(|_| out.flush().map_err(LayerError::Write));
+        drop(out);
+        let digest = hashing
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        packed.map(|()| digest)
+    })
+}
+
+/// Hands what is written to another thread, a chunk at a time.
+struct ChunkWriter {
+    chunk: Vec<u8>,
+    sender: mpsc::SyncSender<Vec<u8>>,
+}
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.chunk.len() + bytes.len() > CHUNK {
+            self.flush()?;
+        }
+        self.chunk.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+        // The other side goes away only by a panic, which is passed on.
+        self.sender
+            .send(chunk)
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 /// The blob of a layer.
@@ -183,4 +240,39 @@ fn write_content<W: Write>(
         return Err(damaged("has other content than listed"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use kiln_tree::{Root, walk};
+
+    use super::{PIPELINE_MIN, diff_id, pack};
+    use crate::DigestWriter;
+
+    /// Hashing beside reading gives the digest of the very bytes that are packed.
+    #[test]
+    fn a_large_layers_digest_is_that_of_its_tar() {
+        let folder = std::env::temp_dir().join(format!("kiln-pack-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let bytes: Vec<u8> = (0..PIPELINE_MIN + 12_345)
+            .map(|at| (at * at % 251) as u8)
+            .collect();
+        std::fs::write(folder.join("large"), &bytes).unwrap();
+        std::fs::write(folder.join("small"), b"x").unwrap();
+        let root = Root::open(&folder).unwrap();
+        let listing = walk::layer(root.as_fd()).unwrap();
+        let mut tar = DigestWriter::new(std::io::sink());
+        pack(&listing, &root, &mut tar).unwrap();
+        let digest = diff_id(&listing, &root).unwrap();
+        std::fs::write(folder.join("large"), b"changed").unwrap();
+        let damaged = diff_id(&listing, &root);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(digest, tar.finish().1);
+        assert!(
+            damaged.is_err(),
+            "a file that is not what the listing says is told"
+        );
+    }
 }

@@ -63,6 +63,14 @@ impl Reader<'_> {
             self.memory.recall(path, &seen.key())
         };
         if let Some(content) = known {
+            if seen.size > 0 && self.memory.implies_no_xattrs() {
+                return Ok(FileState {
+                    metadata: seen,
+                    content,
+                    xattrs: Xattrs::new(),
+                    marks: Marks::default(),
+                });
+            }
             let (xattrs, marks) = self.attributes(&Subject::at(dir, name), path)?;
             return Ok(FileState {
                 metadata: seen,
@@ -81,7 +89,9 @@ impl Reader<'_> {
                 break;
             }
             if after.key() == before.key() {
-                self.memory.remember(path, &after.key(), content);
+                if xattrs.is_empty() || !self.memory.implies_no_xattrs() {
+                    self.memory.remember(path, &after.key(), content);
+                }
                 return Ok(FileState {
                     metadata: after,
                     content,

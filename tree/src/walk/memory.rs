@@ -24,6 +24,11 @@ pub trait HashMemory: Sync {
     /// Tells the hash of the file at `path`, which looked like `key` before and after it was read. Whether that is
     /// too fresh to be trusted (changed within the file system's clock granularity) is for the memory to judge.
     fn remember(&self, path: &TreePath, key: &StatKey, content: ContentHash);
+    /// Whether only files without extended attributes are told and recalled: setting one changes a file's ctime,
+    /// so a recalled file need not be asked for its attributes either.
+    fn implies_no_xattrs(&self) -> bool {
+        false
+    }
 }
 
 /// Remembers nothing.
