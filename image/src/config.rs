@@ -392,7 +392,8 @@ mod tests {
 
     #[test]
     fn unknown_numbers_stay_the_same() {
-        let config = ImageConfig::parse(br#"{"x":222222222222222222222222,"y":0.1234567890123456789}"#).unwrap();
+        let config =
+            ImageConfig::parse(br#"{"x":222222222222222222222222,"y":0.1234567890123456789}"#).unwrap();
         let again = ImageConfig::parse(&config.to_bytes()).unwrap();
         assert_eq!(again, config);
         assert_eq!(again.to_bytes(), config.to_bytes());
