@@ -9,7 +9,11 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let at = input.iter().rposition(|&byte| byte == 0).unwrap_or(input.len());
     let (bytes, path) = (&input[..at], input.get(at + 1..).unwrap_or_default());
     // What a walk meets: no longer than the kernel allows, and without empty components.
-    if path.len() > 4095 || path.split(|&byte| byte == b'/').any(|name| matches!(name, b"" | b"." | b"..")) {
+    if path.len() > 4095
+        || path
+            .split(|&byte| byte == b'/')
+            .any(|name| matches!(name, b"" | b"." | b".."))
+    {
         return;
     }
     let Ok(file) = IgnoreFile::parse(bytes, ".dockerignore") else {
