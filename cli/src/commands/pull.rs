@@ -48,19 +48,18 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
 
 /// What Docker says of a pull: the digest, and whether anything is new.
 fn outcome(reference: &Reference, before: Option<&ImageRecord>, after: Option<&ImageRecord>) -> String {
-    let mut text = String::new();
     // The last of an image's manifests is the one that its name stands for: the index, where there is one.
-    if let Some(manifest) = after.and_then(|image| image.manifests.last()) {
-        text.push_str(&format!("Digest: {}\n", manifest.digest));
-    }
+    let manifest = after.and_then(|image| image.manifests.last());
+    let digest = manifest
+        .map(|manifest| format!("Digest: {}\n", manifest.digest))
+        .unwrap_or_default();
     let same = before.map(|image| &image.id) == after.map(|image| &image.id);
     let status = if same {
         "Image is up to date"
     } else {
         "Downloaded newer image"
     };
-    text.push_str(&format!("Status: {status} for {}\n", reference.familiar()));
-    text
+    format!("{digest}Status: {status} for {}\n", reference.familiar())
 }
 
 /// Fetches an image unless `policy` is content with the one in the store.

@@ -49,7 +49,9 @@ pub fn diff_id(listing: &Listing, diff: &Root) -> Result<Digest, LayerError> {
         let (sender, chunks) = mpsc::sync_channel::<Vec<u8>>(CHUNKS);
         let hashing = scope.spawn(move || {
             let mut hasher = Sha256::new();
-            chunks.iter().for_each(|chunk| hasher.update(&chunk));
+            for chunk in chunks {
+                hasher.update(&chunk);
+            }
             hasher.finish()
         });
         let mut out = ChunkWriter {
