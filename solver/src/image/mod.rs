@@ -3,21 +3,22 @@
 //! A name is looked up in the store first and asked of its registry only when it is missing there or the
 //! request says so ([`PullPolicy`]). What was pulled keeps its name in the store.
 
+mod error;
+mod fetch;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_cache::{BlobWriter, ImageLayer, ImageRecord, LayerId, Snapshot, Store};
-use kiln_image::layer::{self, UnpackOptions};
+use kiln_cache::{ImageLayer, ImageRecord, LayerId, Snapshot, Store};
 use kiln_image::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, parse_manifest,
 };
-use kiln_registry::{BlobSink, Client};
-use kiln_tree::Root;
+use kiln_registry::Client;
 
-use crate::cancel::Cancel;
+pub use error::PullError;
+
 use crate::graph::{ImageSource, SourceLayer};
-use crate::task::Task;
 
 /// Makes the registry client when it is first needed.
 pub type ClientSource = Box<dyn Fn() -> Result<Client, kiln_registry::ConfigError> + Send + Sync>;
@@ -45,89 +46,6 @@ pub struct Resolved {
     pub platform: Platform,
     /// What the store keeps of the image once its layers are there; `None` when it is there already.
     pub record: Option<ImageRecord>,
-}
-
-/// Why an image cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PullError {
-    /// The registry client's configuration is wrong.
-    #[error("the registry configuration is wrong")]
-    Config(#[from] kiln_registry::ConfigError),
-    /// A registry did not give it.
-    #[error(transparent)]
-    Registry(#[from] kiln_registry::Error),
-    /// The store does not have it, and the registry was not to be asked.
-    #[error("{0} is not in the store, and pulling is off")]
-    NotLocal(String),
-    /// A manifest or configuration is malformed.
-    #[error("{reference}: malformed {what} {digest}")]
-    Malformed {
-        /// The image.
-        reference: String,
-        /// `manifest` or `configuration`.
-        what: &'static str,
-        /// Its digest.
-        digest: Digest,
-        /// What is wrong with it.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The index has no image for the platform.
-    #[error("{reference}: no image for platform {}", source.wanted)]
-    NoPlatform {
-        /// The image.
-        reference: String,
-        /// What was wanted and what there is.
-        #[source]
-        source: Box<kiln_image::SelectError>,
-    },
-    /// Manifest and configuration do not name the same number of layers.
-    #[error("{reference}: the manifest lists {layers} layers and the configuration {diff_ids}")]
-    LayerCount {
-        /// The image.
-        reference: String,
-        /// Layers of the manifest.
-        layers: usize,
-        /// Layers of the configuration.
-        diff_ids: usize,
-    },
-    /// An index that lists indexes too deeply.
-    #[error("{0}: the index nests deeper than any real one")]
-    TooDeep(String),
-    /// The unpacked bytes are not those that the configuration promised.
-    #[error("layer {blob}: its content has digest {found} where the configuration says {wanted}")]
-    DiffId {
-        /// The compressed blob.
-        blob: Digest,
-        /// What the configuration says.
-        wanted: Digest,
-        /// What came out.
-        found: Digest,
-    },
-    /// A layer is nowhere to be had: not in the store, and no blob names it.
-    #[error(
-        "layer {0} is not in the store and the image has no blob for it; build or import the image again"
-    )]
-    LayerLost(Digest),
-    /// A layer cannot be unpacked.
-    #[error("failed to unpack layer {blob}")]
-    Unpack {
-        /// The blob.
-        blob: Digest,
-        /// The cause.
-        #[source]
-        source: layer::LayerError,
-    },
-    /// The store failed.
-    #[error("the store failed")]
-    Store(#[from] kiln_cache::Error),
-    /// A directory could not be read or written.
-    #[error(transparent)]
-    Files(#[from] kiln_tree::Error),
-    /// The build was cancelled.
-    #[error("canceled")]
-    Canceled,
 }
 
 impl ImageSource {
@@ -321,164 +239,6 @@ impl Images {
         Ok(config)
     }
 
-    /// Whether all layers are unpacked in the store.
-    pub fn is_unpacked(&self, source: &ImageSource) -> Result<bool, kiln_cache::Error> {
-        for layer in &source.layers {
-            if self.store.layers().get(&layer.layer)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Brings the missing layers into the store: blobs in parallel, unpacking from the bottom up as they come. The
-    /// first failure stops the rest.
-    pub fn fetch_layers(&self, source: &ImageSource, task: &Task, cancel: &Cancel) -> Result<(), PullError> {
-        let reference: Reference = source
-            .reference
-            .parse()
-            .map_err(|_| PullError::NotLocal(source.reference.clone()))?;
-        let mut missing: Vec<&SourceLayer> = Vec::new();
-        for layer in &source.layers {
-            let twice = missing.iter().any(|other| other.layer == layer.layer);
-            if !twice && self.store.layers().get(&layer.layer)?.is_none() {
-                missing.push(layer);
-            }
-        }
-        let stop = Cancel::new();
-        let stopper = stop.clone();
-        let _link = cancel.on_raise(move || stopper.raise());
-        let first_error: Mutex<Option<PullError>> = Mutex::default();
-        let note = |result: Result<(), PullError>| {
-            if let Err(error) = result {
-                first_error
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(error);
-                stop.raise();
-            }
-        };
-        std::thread::scope(|scope| {
-            let downloads: Vec<_> = missing
-                .iter()
-                .map(|layer| scope.spawn(|| note(self.fetch_blob(&reference, layer, task, &stop))))
-                .collect();
-            for (layer, download) in missing.iter().zip(downloads) {
-                if let Err(panic) = download.join() {
-                    stop.raise();
-                    std::panic::resume_unwind(panic);
-                }
-                if !stop.is_raised() {
-                    note(self.unpack(layer, task, &stop));
-                }
-            }
-        });
-        if cancel.is_raised() {
-            return Err(PullError::Canceled);
-        }
-        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => self.settle(source),
-        }
-    }
-
-    /// Gives an image that was [expected](Images::expect) its name: its layers are there.
-    pub(crate) fn settle(&self, source: &ImageSource) -> Result<(), PullError> {
-        let expected = self
-            .expected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&source.digest);
-        match expected {
-            Some((resolved, reference)) => self.keep(&resolved, &reference),
-            None => Ok(()),
-        }
-    }
-
-    fn fetch_blob(
-        &self,
-        reference: &Reference,
-        layer: &SourceLayer,
-        task: &Task,
-        cancel: &Cancel,
-    ) -> Result<(), PullError> {
-        let Some(blob) = &layer.blob else {
-            return Err(PullError::LayerLost(layer.diff_id));
-        };
-        if cancel.is_raised() {
-            return Err(PullError::Canceled);
-        }
-        let Some(writer) = self
-            .store
-            .blobs()
-            .unhashed_writer(&blob.digest, Some(blob.size))?
-        else {
-            return Ok(());
-        };
-        let mut sink = StoreSink { writer, cancel };
-        let part = blob.digest.to_string();
-        let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
-        if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, &progress) {
-            return Err(if cancel.is_raised() {
-                PullError::Canceled
-            } else {
-                error.into()
-            });
-        }
-        sink.writer.commit_hashed(&blob.digest)?;
-        task.progress(&part, blob.size, Some(blob.size), true);
-        Ok(())
-    }
-
-    fn unpack(&self, layer: &SourceLayer, task: &Task, stop: &Cancel) -> Result<(), PullError> {
-        let Some(blob) = &layer.blob else {
-            return Err(PullError::LayerLost(layer.diff_id));
-        };
-        let file = self
-            .store
-            .blobs()
-            .get(&blob.digest)?
-            .ok_or_else(|| PullError::LayerLost(layer.diff_id))?;
-        let failed = |source| PullError::Unpack {
-            blob: blob.digest,
-            source,
-        };
-        let draft = self.store.layers().draft()?;
-        let root = Root::open(&draft.diff_path())?;
-        let part = format!("unpacking {}", blob.digest);
-        let progress = |bytes| task.progress(&part, bytes, None, false);
-        let options = UnpackOptions {
-            userxattr: self.store.userxattr(),
-            lower: None,
-            progress: Some(&progress),
-        };
-        let reader = layer::decompress(Stoppable { file, stop })
-            .map_err(|source| failed(layer::LayerError::Read(source)))?;
-        let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
-        if unpacked.diff_id != layer.diff_id {
-            return Err(PullError::DiffId {
-                blob: blob.digest,
-                wanted: layer.diff_id,
-                found: unpacked.diff_id,
-            });
-        }
-        if unpacked.refused.owners > 0 {
-            task.warn(
-                format!(
-                    "{} files keep the owner of this user: only one user id is mapped here (install uidmap and \
-                     give the user a range in /etc/subuid and /etc/subgid)",
-                    unpacked.refused.owners
-                ),
-                None,
-            );
-        }
-        self.store
-            .layers()
-            .commit(draft, &layer.layer, unpacked.listing)?;
-        task.progress(&part, unpacked.size, Some(unpacked.size), true);
-        Ok(())
-    }
-
     /// Remembers that `resolved` is to be kept under `reference` when [`Images::fetch_layers`] has its layers.
     pub fn expect(&self, resolved: &Resolved, reference: &Reference) {
         if resolved.record.is_some() {
@@ -510,57 +270,6 @@ impl Images {
             size += self.store.layers().require(&layer.layer)?.size();
         }
         Ok(size)
-    }
-}
-
-/// A file that can no longer be read once the build is cancelled.
-struct Stoppable<'a> {
-    file: std::fs::File,
-    stop: &'a Cancel,
-}
-
-impl std::io::Read for Stoppable<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.stop.is_raised() {
-            return Err(canceled());
-        }
-        self.file.read(buffer)
-    }
-}
-
-/// Not of the kind `Interrupted`: that asks to be tried again.
-fn canceled() -> std::io::Error {
-    std::io::Error::other("canceled")
-}
-
-/// The store's side of a download: stops when the build is cancelled.
-struct StoreSink<'a> {
-    writer: BlobWriter,
-    cancel: &'a Cancel,
-}
-
-impl BlobSink for StoreSink<'_> {
-    fn offset(&self) -> u64 {
-        self.writer.offset()
-    }
-
-    fn existing(&mut self) -> std::io::Result<Option<Box<dyn std::io::Read + '_>>> {
-        Ok(self
-            .writer
-            .existing()
-            .ok()
-            .map(|reader| Box::new(reader) as Box<dyn std::io::Read>))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if self.cancel.is_raised() {
-            return Err(canceled());
-        }
-        std::io::Write::write_all(&mut self.writer, bytes)
-    }
-
-    fn restart(&mut self) -> std::io::Result<()> {
-        self.writer.restart().map_err(std::io::Error::other)
     }
 }
 

@@ -1,0 +1,86 @@
+//! Why an image cannot be had.
+
+use kiln_image::{Digest, layer};
+
+/// Why an image cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PullError {
+    /// The registry client's configuration is wrong.
+    #[error("the registry configuration is wrong")]
+    Config(#[from] kiln_registry::ConfigError),
+    /// A registry did not give it.
+    #[error(transparent)]
+    Registry(#[from] kiln_registry::Error),
+    /// The store does not have it, and the registry was not to be asked.
+    #[error("{0} is not in the store, and pulling is off")]
+    NotLocal(String),
+    /// A manifest or configuration is malformed.
+    #[error("{reference}: malformed {what} {digest}")]
+    Malformed {
+        /// The image.
+        reference: String,
+        /// `manifest` or `configuration`.
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The index has no image for the platform.
+    #[error("{reference}: no image for platform {}", source.wanted)]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// What was wanted and what there is.
+        #[source]
+        source: Box<kiln_image::SelectError>,
+    },
+    /// Manifest and configuration do not name the same number of layers.
+    #[error("{reference}: the manifest lists {layers} layers and the configuration {diff_ids}")]
+    LayerCount {
+        /// The image.
+        reference: String,
+        /// Layers of the manifest.
+        layers: usize,
+        /// Layers of the configuration.
+        diff_ids: usize,
+    },
+    /// An index that lists indexes too deeply.
+    #[error("{0}: the index nests deeper than any real one")]
+    TooDeep(String),
+    /// The unpacked bytes are not those that the configuration promised.
+    #[error("layer {blob}: its content has digest {found} where the configuration says {wanted}")]
+    DiffId {
+        /// The compressed blob.
+        blob: Digest,
+        /// What the configuration says.
+        wanted: Digest,
+        /// What came out.
+        found: Digest,
+    },
+    /// A layer is nowhere to be had: not in the store, and no blob names it.
+    #[error(
+        "layer {0} is not in the store and the image has no blob for it; build or import the image again"
+    )]
+    LayerLost(Digest),
+    /// A layer cannot be unpacked.
+    #[error("failed to unpack layer {blob}")]
+    Unpack {
+        /// The blob.
+        blob: Digest,
+        /// The cause.
+        #[source]
+        source: layer::LayerError,
+    },
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] kiln_cache::Error),
+    /// A directory could not be read or written.
+    #[error(transparent)]
+    Files(#[from] kiln_tree::Error),
+    /// The build was cancelled.
+    #[error("canceled")]
+    Canceled,
+}

@@ -1,0 +1,225 @@
+//! Fetching: blobs of layers in parallel, unpacked from the bottom up as they come.
+
+use std::sync::{Mutex, PoisonError};
+
+use kiln_cache::BlobWriter;
+use kiln_image::Reference;
+use kiln_image::layer::{self, UnpackOptions};
+use kiln_registry::BlobSink;
+use kiln_tree::Root;
+
+use super::{Images, PullError};
+use crate::cancel::Cancel;
+use crate::graph::{ImageSource, SourceLayer};
+use crate::task::Task;
+
+impl Images {
+    /// Whether all layers are unpacked in the store.
+    pub fn is_unpacked(&self, source: &ImageSource) -> Result<bool, kiln_cache::Error> {
+        for layer in &source.layers {
+            if self.store.layers().get(&layer.layer)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Brings the missing layers into the store: blobs in parallel, unpacking from the bottom up as they come. The
+    /// first failure stops the rest.
+    pub fn fetch_layers(&self, source: &ImageSource, task: &Task, cancel: &Cancel) -> Result<(), PullError> {
+        let reference: Reference = source
+            .reference
+            .parse()
+            .map_err(|_| PullError::NotLocal(source.reference.clone()))?;
+        let mut missing: Vec<&SourceLayer> = Vec::new();
+        for layer in &source.layers {
+            let twice = missing.iter().any(|other| other.layer == layer.layer);
+            if !twice && self.store.layers().get(&layer.layer)?.is_none() {
+                missing.push(layer);
+            }
+        }
+        let stop = Cancel::new();
+        let stopper = stop.clone();
+        let _link = cancel.on_raise(move || stopper.raise());
+        let first_error: Mutex<Option<PullError>> = Mutex::default();
+        let note = |result: Result<(), PullError>| {
+            if let Err(error) = result {
+                first_error
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(error);
+                stop.raise();
+            }
+        };
+        std::thread::scope(|scope| {
+            let downloads: Vec<_> = missing
+                .iter()
+                .map(|layer| scope.spawn(|| note(self.fetch_blob(&reference, layer, task, &stop))))
+                .collect();
+            for (layer, download) in missing.iter().zip(downloads) {
+                if let Err(panic) = download.join() {
+                    stop.raise();
+                    std::panic::resume_unwind(panic);
+                }
+                if !stop.is_raised() {
+                    note(self.unpack(layer, task, &stop));
+                }
+            }
+        });
+        if cancel.is_raised() {
+            return Err(PullError::Canceled);
+        }
+        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => self.settle(source),
+        }
+    }
+
+    /// Gives an image that was [expected](Images::expect) its name: its layers are there.
+    pub(crate) fn settle(&self, source: &ImageSource) -> Result<(), PullError> {
+        let expected = self
+            .expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&source.digest);
+        match expected {
+            Some((resolved, reference)) => self.keep(&resolved, &reference),
+            None => Ok(()),
+        }
+    }
+
+    fn fetch_blob(
+        &self,
+        reference: &Reference,
+        layer: &SourceLayer,
+        task: &Task,
+        cancel: &Cancel,
+    ) -> Result<(), PullError> {
+        let Some(blob) = &layer.blob else {
+            return Err(PullError::LayerLost(layer.diff_id));
+        };
+        if cancel.is_raised() {
+            return Err(PullError::Canceled);
+        }
+        let Some(writer) = self
+            .store
+            .blobs()
+            .unhashed_writer(&blob.digest, Some(blob.size))?
+        else {
+            return Ok(());
+        };
+        let mut sink = StoreSink { writer, cancel };
+        let part = blob.digest.to_string();
+        let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
+        if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, &progress) {
+            return Err(if cancel.is_raised() {
+                PullError::Canceled
+            } else {
+                error.into()
+            });
+        }
+        sink.writer.commit_hashed(&blob.digest)?;
+        task.progress(&part, blob.size, Some(blob.size), true);
+        Ok(())
+    }
+
+    fn unpack(&self, layer: &SourceLayer, task: &Task, stop: &Cancel) -> Result<(), PullError> {
+        let Some(blob) = &layer.blob else {
+            return Err(PullError::LayerLost(layer.diff_id));
+        };
+        let file = self
+            .store
+            .blobs()
+            .get(&blob.digest)?
+            .ok_or_else(|| PullError::LayerLost(layer.diff_id))?;
+        let failed = |source| PullError::Unpack {
+            blob: blob.digest,
+            source,
+        };
+        let draft = self.store.layers().draft()?;
+        let root = Root::open(&draft.diff_path())?;
+        let part = format!("unpacking {}", blob.digest);
+        let progress = |bytes| task.progress(&part, bytes, None, false);
+        let options = UnpackOptions {
+            userxattr: self.store.userxattr(),
+            lower: None,
+            progress: Some(&progress),
+        };
+        let reader = layer::decompress(Stoppable { file, stop })
+            .map_err(|source| failed(layer::LayerError::Read(source)))?;
+        let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
+        if unpacked.diff_id != layer.diff_id {
+            return Err(PullError::DiffId {
+                blob: blob.digest,
+                wanted: layer.diff_id,
+                found: unpacked.diff_id,
+            });
+        }
+        if unpacked.refused.owners > 0 {
+            task.warn(
+                format!(
+                    "{} files keep the owner of this user: only one user id is mapped here (install uidmap and \
+                     give the user a range in /etc/subuid and /etc/subgid)",
+                    unpacked.refused.owners
+                ),
+                None,
+            );
+        }
+        self.store
+            .layers()
+            .commit(draft, &layer.layer, unpacked.listing)?;
+        task.progress(&part, unpacked.size, Some(unpacked.size), true);
+        Ok(())
+    }
+}
+
+/// A file that can no longer be read once the build is cancelled.
+struct Stoppable<'a> {
+    file: std::fs::File,
+    stop: &'a Cancel,
+}
+
+impl std::io::Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.stop.is_raised() {
+            return Err(canceled());
+        }
+        self.file.read(buffer)
+    }
+}
+
+/// Not of the kind `Interrupted`: that asks to be tried again.
+fn canceled() -> std::io::Error {
+    std::io::Error::other("canceled")
+}
+
+/// The store's side of a download: stops when the build is cancelled.
+struct StoreSink<'a> {
+    writer: BlobWriter,
+    cancel: &'a Cancel,
+}
+
+impl BlobSink for StoreSink<'_> {
+    fn offset(&self) -> u64 {
+        self.writer.offset()
+    }
+
+    fn existing(&mut self) -> std::io::Result<Option<Box<dyn std::io::Read + '_>>> {
+        Ok(self
+            .writer
+            .existing()
+            .ok()
+            .map(|reader| Box::new(reader) as Box<dyn std::io::Read>))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.cancel.is_raised() {
+            return Err(canceled());
+        }
+        std::io::Write::write_all(&mut self.writer, bytes)
+    }
+
+    fn restart(&mut self) -> std::io::Result<()> {
+        self.writer.restart().map_err(std::io::Error::other)
+    }
+}
