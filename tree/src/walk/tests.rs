@@ -482,3 +482,42 @@ fn a_file_that_never_rests_is_an_error_and_not_a_wrong_hash() {
         "{error}"
     );
 }
+
+/// A memory that vouches for files without attributes, as that of contexts does.
+#[derive(Default)]
+struct Plain(Memory);
+
+impl HashMemory for Plain {
+    fn recall(&self, path: &TreePath, key: &StatKey) -> Option<ContentHash> {
+        self.0.recall(path, key)
+    }
+    fn remember(&self, path: &TreePath, key: &StatKey, content: ContentHash) {
+        self.0.remember(path, key, content);
+    }
+    fn implies_no_xattrs(&self) -> bool {
+        true
+    }
+}
+
+/// Attributes are seen although remembered files are not asked for them: files that have any are never remembered,
+/// and setting one on a remembered file changes its ctime.
+#[test]
+fn attributes_of_remembered_files_are_never_missed() {
+    let temp = TempDir::new();
+    let root = Root::open(temp.path()).unwrap();
+    for name in ["bare", "marked"] {
+        fs::write(temp.path().join(name), name).unwrap();
+    }
+    root.set_xattr("marked", "user.mark", b"1").unwrap();
+    let dir = open(temp.path());
+    let memory = Plain::default();
+    let walk = || plain(dir.as_fd(), PlainOptions::default(), &Everything, &memory).unwrap();
+    for _ in 0..2 {
+        let listing = walk();
+        assert!(get(&listing, "bare").xattrs.is_empty());
+        assert_eq!(get(&listing, "marked").xattrs.len(), 1);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    root.set_xattr("bare", "user.mark", b"1").unwrap();
+    assert_eq!(get(&walk(), "bare").xattrs.len(), 1);
+}
