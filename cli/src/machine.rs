@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kiln_cache::{Store, StoreOptions};
@@ -132,15 +133,20 @@ fn ca_bundle(value: Option<&str>) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// A command that works this long gives the store's upkeep its turn: a fully cached build is over sooner.
-const UPKEEP_DELAY: Duration = Duration::from_millis(30);
+/// A command that works this long gives the store's upkeep its turn: most cached builds are over sooner.
+const UPKEEP_DELAY: Duration = Duration::from_millis(100);
+
+/// At the end of such a command the upkeep gets this long to finish what it is at, twice: before and after it is
+/// told to stop.
+const UPKEEP_PATIENCE: Duration = Duration::from_millis(40);
 
 /// The store's background work (sweeping what killed processes left, merging the index's journals) beside a
-/// command that takes its time anyway. Nobody waits for it: what it does not get done, the next one does.
+/// command that takes its time anyway. What it does not get done, the next one does.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     /// Dropping it ends the upkeep.
-    _until: Sender<()>,
+    until: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Upkeep {
@@ -153,12 +159,32 @@ impl Upkeep {
                 let maintenance = store.maintenance();
                 // The sender sends nothing: this returns when it is dropped.
                 let _ = over.recv();
-                maintenance.stop();
+                if !maintenance.wait(UPKEEP_PATIENCE) {
+                    maintenance.stop();
+                    maintenance.wait(UPKEEP_PATIENCE);
+                }
             }
         };
         // Without a thread the work is left to the next command.
-        let _ = std::thread::Builder::new().name("upkeep".to_owned()).spawn(work);
-        Self { _until: until }
+        let thread = std::thread::Builder::new()
+            .name("upkeep".to_owned())
+            .spawn(work)
+            .ok();
+        Self {
+            until: Some(until),
+            thread,
+        }
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        drop(self.until.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread holds the store, whose own temporary folder goes with the last holder. A panic in it has
+            // been reported by then.
+            let _ = thread.join();
+        }
     }
 }
 
