@@ -63,6 +63,22 @@ impl Temp {
         Ok(folder.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string()))
     }
 
+    /// Whether a process that is gone left something behind: worth a [`crate::Store::maintenance`] soon. Looks at
+    /// names only; a process id that was given out again hides a folder until that process ends.
+    pub fn has_leftovers(&self) -> bool {
+        let Ok(entries) = std::fs::read_dir(&self.area) else {
+            return false;
+        };
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let Some((owner, _)) = name.to_str().and_then(|name| name.split_once('-')) else {
+                return false;
+            };
+            let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+            owner == "dead" || owner.parse().is_ok_and(is_gone)
+        })
+    }
+
     /// A new empty folder (mode 0700), deleted with the returned value.
     pub fn dir(&self) -> Result<TempDir> {
         let path = self.path()?;

@@ -140,6 +140,9 @@ const UPKEEP_DELAY: Duration = Duration::from_millis(100);
 /// told to stop.
 const UPKEEP_PATIENCE: Duration = Duration::from_millis(40);
 
+/// Where a killed process left something, it is taken away now, even if that takes a moment.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The store's background work (sweeping what killed processes left, merging the index's journals) beside a
 /// command that takes its time anyway. What it does not get done, the next one does.
 #[derive(Debug)]
@@ -155,14 +158,21 @@ impl Upkeep {
         let (until, over) = mpsc::channel::<()>();
         let store = Arc::clone(store);
         let work = move || {
-            if over.recv_timeout(UPKEEP_DELAY) == Err(RecvTimeoutError::Timeout) {
-                let maintenance = store.maintenance();
-                // The sender sends nothing: this returns when it is dropped.
-                let _ = over.recv();
-                if !maintenance.wait(UPKEEP_PATIENCE) {
-                    maintenance.stop();
-                    maintenance.wait(UPKEEP_PATIENCE);
-                }
+            let leftovers = store.temp().has_leftovers();
+            let early = !leftovers && over.recv_timeout(UPKEEP_DELAY) != Err(RecvTimeoutError::Timeout);
+            if early {
+                return;
+            }
+            let maintenance = store.maintenance();
+            // The sender sends nothing: this returns when it is dropped.
+            let _ = over.recv();
+            if !maintenance.wait(if leftovers {
+                SWEEP_PATIENCE
+            } else {
+                UPKEEP_PATIENCE
+            }) {
+                maintenance.stop();
+                maintenance.wait(UPKEEP_PATIENCE);
             }
         };
         // Without a thread the work is left to the next command.

@@ -116,10 +116,20 @@ impl Registry {
             command.args(["--dest-creds", credentials]);
         }
         let name = format!("{}/{name}", self.host);
+        // As a folder: skopeo unpacks an archive with the owners of its entries, which only root may give.
+        let layout = archive.with_extension("layout");
+        std::fs::create_dir(&layout)?;
+        run(machine::command("tar", self.folder.path())
+            .args(["--no-same-owner", "-xf"])
+            .arg(&archive)
+            .arg("-C")
+            .arg(&layout))?
+        .success()?;
         run(command
-            .arg(format!("oci-archive:{}", archive.display()))
+            .arg(format!("oci:{}", layout.display()))
             .arg(format!("docker://{name}")))?
         .success()?;
+        std::fs::remove_dir_all(layout)?;
         std::fs::remove_file(archive)?;
         Ok(name)
     }
