@@ -237,6 +237,23 @@ mod tests {
     use crate::testing::Scratch;
 
     #[test]
+    fn only_what_a_dead_process_left_counts_as_leftover() {
+        let scratch = Scratch::new();
+        std::fs::create_dir_all(scratch.path().join("tmp/partial")).unwrap();
+        let temp = Temp::new(scratch.path());
+        let _own = temp.dir().unwrap();
+        std::fs::create_dir(scratch.path().join("tmp/new-beginning")).unwrap();
+        assert!(!temp.has_leftovers(), "a living process, and what is being made");
+        // Larger than any process id (`PID_MAX_LIMIT` is 2^22).
+        for name in ["4294967294-a", "dead-b"] {
+            let path = scratch.path().join("tmp").join(name);
+            std::fs::create_dir(&path).unwrap();
+            assert!(temp.has_leftovers(), "{name}");
+            std::fs::remove_dir(path).unwrap();
+        }
+    }
+
+    #[test]
     fn sweeps_the_dead_and_spares_the_living() {
         let scratch = Scratch::new();
         std::fs::create_dir(scratch.path().join("tmp")).unwrap();

@@ -79,15 +79,6 @@ impl Glob {
         Ok(Self { tokens })
     }
 
-    /// The text that the pattern stands for, if it has no wildcards.
-    pub fn literal(&self) -> Option<String> {
-        let character = |token: &Token| match token {
-            Token::Character(character) => Some(*character),
-            _ => None,
-        };
-        self.tokens.iter().map(character).collect()
-    }
-
     /// Whether the whole path matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.run(path)
@@ -354,9 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_and_literals() {
+    fn escaped_wildcards_are_none() {
         assert!(has_wildcards("a*") && has_wildcards("[a]") && !has_wildcards(r"a\*\?"));
-        assert_eq!(Glob::new(r"a\*b").unwrap().literal().as_deref(), Some("a*b"));
-        assert_eq!(Glob::new("a?").unwrap().literal(), None);
     }
 }
