@@ -1,0 +1,95 @@
+//! `kiln build`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// How a build shows its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// `tty` on a terminal, `plain` otherwise
+    Auto,
+    /// Live view
+    Tty,
+    /// One line after the other
+    Plain,
+    /// Nothing but the result
+    #[value(alias = "none")]
+    Quiet,
+    /// JSON lines
+    Rawjson,
+}
+
+/// Arguments of `build`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
+                        kiln build --build-arg VERSION=2 --progress plain -q ."
+)]
+pub(crate) struct Build {
+    /// Name of the image, `name[:tag]` (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+    /// Dockerfile, `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Value of an ARG; without a value it is taken from the environment (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) variables: Vec<String>,
+    /// Label of the image (repeatable)
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Run every step, whatever the cache has
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Run every step of these stages (repeatable, comma-separated)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Ask the registry for base images even if they are here
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// Platform of the image, for example linux/amd64
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env_values = true
+    )]
+    pub(crate) platform: Option<String>,
+    /// Network of RUN steps
+    #[arg(long, value_name = "default|host|none", default_value = "default")]
+    pub(crate) network: String,
+    /// How progress is shown: tty, plain, quiet, rawjson, or auto (tty on a terminal, else plain)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        default_value = "auto",
+        env = "BUILDKIT_PROGRESS",
+        hide_env_values = true,
+        hide_possible_values = true
+    )]
+    pub(crate) progress: Progress,
+    /// Print the image's id and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// As many steps may run at a time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) jobs: usize,
+    /// Docker's flags that ask for what happens anyway.
+    #[arg(long, hide = true)]
+    rm: bool,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    load: bool,
+    /// The build context: a folder
+    #[arg(value_name = "PATH")]
+    pub(crate) context: PathBuf,
+}

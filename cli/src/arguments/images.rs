@@ -1,0 +1,95 @@
+//! What lists, names and shows images.
+
+use clap::{Args, ValueEnum};
+
+/// Arguments of `images`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln images\n  kiln images -q app\n  kiln images --format json")]
+pub(crate) struct Images {
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Show the digests of pulled images
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Accepted for Docker's sake: all images are always shown
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// `json` for one object a line
+    #[arg(long, value_name = "table|json")]
+    pub(crate) format: Option<String>,
+    /// Only images of this name, `repository[:tag]`
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Arguments of `rmi`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln rmi app:1\n  kiln rmi -f 4b9107e61c85")]
+pub(crate) struct Rmi {
+    /// Remove all names of an image given by its id; do not complain about missing ones
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Arguments of `tag`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln tag app:1 registry.example/app:1")]
+pub(crate) struct Tag {
+    /// Name or id
+    pub(crate) source: String,
+    /// The further name
+    pub(crate) target: String,
+}
+
+/// What can be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A container
+    Container,
+    /// An image
+    Image,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln inspect python:3.11-slim\n  kiln inspect --type container web")]
+pub(crate) struct Inspect {
+    /// `json` for everything in one line
+    #[arg(short, long, value_name = "json")]
+    pub(crate) format: Option<String>,
+    /// Look for this only [default: a container, else an image]
+    #[arg(
+        long = "type",
+        value_enum,
+        value_name = "container|image",
+        hide_possible_values = true
+    )]
+    pub(crate) kind: Option<Kind>,
+    /// Names or ids
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln history app:1\n  kiln history --no-trunc --format json app:1")]
+pub(crate) struct History {
+    /// Whole commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// `json` for one object a line
+    #[arg(long, value_name = "table|json")]
+    pub(crate) format: Option<String>,
+    /// Name or id
+    pub(crate) image: String,
+}
