@@ -124,6 +124,14 @@ impl Solve<'_> {
 
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
+        if let Op::Exec(exec) = &vertex.op
+            && let Some(mount) = exec.mounts.first()
+        {
+            return Err(StepFailure::UnsupportedMount {
+                kind: mount.kind.name(),
+                span: mount.span,
+            });
+        }
         let inputs = self.graph.inputs(id);
         let chosen = match &vertex.op {
             Op::File(op) => self.choose_local(op, &inputs, None)?,
