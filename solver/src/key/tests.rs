@@ -28,6 +28,7 @@ fn command() -> Exec {
             data: b"echo".to_vec(),
             mode: 0o755,
         }],
+        mounts: Vec::new(),
     }
 }
 
