@@ -222,7 +222,8 @@ fn single(diagnostic: &Diagnostic, source: &[u8], name: &str) -> Failure {
 fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     let (message, hints) = explain(&step.cause);
     let place = match &step.cause {
-        StepFailure::SourceNotFound { span: Some(span), .. }
+        StepFailure::UnsupportedMount { span: Some(span), .. }
+        | StepFailure::SourceNotFound { span: Some(span), .. }
         | StepFailure::Source { span: Some(span), .. } => Some(*span),
         _ => step.span,
     };
