@@ -13,6 +13,10 @@
 //! | timestamps of files | no | no |
 //! | names of stages, tags, positions in the file | no | no |
 //! | proxy settings, jobs, progress, the CA bundle | no | no |
+//! | host name, ulimits, `insecure`, names of extra hosts | when set | when set |
+//! | addresses of extra hosts: where a machine is must not decide what is built | no | no |
+//! | values of secrets, SSH agents and their keys: they are renewed, and keys are kept | no | no |
+//! | memory, processors, `/dev/shm`, cgroup parent: they decide whether a step succeeds, not what it makes | no | no |
 //!
 //! The definition key can be looked up before anything has run. The content key is tried when that misses
 //! and the inputs are there: a step that was run again but made the same content lets all after it hit.
@@ -21,7 +25,7 @@ use kiln_cache::{Key, KeyPart, RecordKind};
 use kiln_image::Platform;
 use kiln_tree::{ContentHash, TreePath};
 
-use crate::graph::{Copy, Exec, FileAction, FileOp, NetworkMode};
+use crate::graph::{Copy, Exec, FileAction, FileOp, Mount, MountKind, NetworkMode, SecurityMode};
 
 /// Raised when the meaning of any part changes, so that no record of an older version can hit.
 const KEY_VERSION: &str = "2";
@@ -98,6 +102,57 @@ impl KeyBuilder {
         }
     }
 
+    /// What a request lends to a process: which it is and how it is shown, and nothing of its content.
+    fn lent(&mut self, mount: &Mount) {
+        let (name, id, shown, required, mode, uid, gid) = match &mount.kind {
+            MountKind::Secret {
+                id,
+                environment,
+                file,
+                required,
+                mode,
+                uid,
+                gid,
+            } => {
+                let variable = environment.as_ref().map(|name| format!("variable {name}"));
+                let file = file.then(|| format!("file {}", mount.target));
+                let shown: Vec<String> = variable.into_iter().chain(file).collect();
+                ("secret", id, shown.join(", "), required, mode, uid, gid)
+            }
+            MountKind::Ssh {
+                id,
+                required,
+                mode,
+                uid,
+                gid,
+            } => {
+                let shown = format!("socket {}", mount.target);
+                ("SSH agent", id, shown, required, mode, uid, gid)
+            }
+            MountKind::Bind { .. } | MountKind::Cache { .. } | MountKind::Tmpfs { .. } => return,
+        };
+        let required = if *required { " required" } else { "" };
+        let value = format!("{shown} mode {mode:o} owner {uid}:{gid}{required}");
+        self.part(format!("{name} {id}"), value);
+    }
+
+    /// What a request may add to the surroundings of a process. What it does not add leaves the key as it is.
+    fn surroundings(&mut self, exec: &Exec) {
+        if exec.security == SecurityMode::Insecure {
+            self.part("security", "insecure");
+        }
+        if let Some(hostname) = &exec.hostname {
+            self.part("host name", hostname);
+        }
+        for host in &exec.extra_hosts {
+            self.part("extra host", &host.name);
+        }
+        for limit in &exec.ulimits {
+            let value = format!("{}:{}", limit.soft, limit.hard);
+            self.part(format!("ulimit {}", limit.name), value);
+        }
+    }
+
     /// The key over all parts, and the parts.
     fn finish(self) -> (Key, Vec<KeyPart>) {
         (Key::of(&self.domain, &self.parts), self.parts)
@@ -145,6 +200,10 @@ pub(crate) fn exec(
             format!("{content} mode {:o}", file.mode),
         );
     }
+    for mount in &exec.mounts {
+        builder.lent(mount);
+    }
+    builder.surroundings(exec);
     builder.finish()
 }
 

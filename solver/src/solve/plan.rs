@@ -125,7 +125,7 @@ impl Solve<'_> {
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
         if let Op::Exec(exec) = &vertex.op
-            && let Some(mount) = exec.mounts.first()
+            && let Some(mount) = exec.mounts.iter().find(|mount| !mount.kind.is_lent())
         {
             return Err(StepFailure::UnsupportedMount {
                 kind: mount.kind.name(),
