@@ -266,7 +266,10 @@ mod tests {
                 panic!("{errors:?}")
             };
             assert_eq!(error.message, format!("{} is not allowed", entitlement.name()));
-            assert_eq!(&text[error.span.start..error.span.end], flag.split_once('=').unwrap().1);
+            assert_eq!(
+                &text[error.span.start..error.span.end],
+                flag.split_once('=').unwrap().1
+            );
             options.entitlements.insert(entitlement);
             allowing(&text, options);
         }

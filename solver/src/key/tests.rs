@@ -5,7 +5,7 @@ use kiln_tree::ContentHash;
 use super::{CopyIdentity, RootIdentity, exec, file, image, scratch};
 use crate::graph::{
     Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile,
-    SecurityMode, SourceSpan,
+    SecurityMode, SourceSpan, Ulimit,
 };
 
 fn platform() -> Platform {
@@ -196,7 +196,10 @@ fn every_parameter_of_a_process_counts() {
             "its name",
             exec_key(|exec| exec.extra_hosts = vec![extra_host("cache", [10, 0, 0, 1])]),
         ),
-        ("a limit", exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 10)])),
+        (
+            "a limit",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 10)]),
+        ),
         (
             "its value",
             exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 20)]),
