@@ -25,6 +25,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod error;
 pub mod init;
+pub mod memory;
 mod message;
 pub mod mountpoints;
 pub mod namespace;

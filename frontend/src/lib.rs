@@ -48,7 +48,7 @@ mod unsupported;
 pub use build::{BuildError, BuildRequest, Built, build};
 pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
-pub use options::LowerOptions;
+pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 
