@@ -327,7 +327,7 @@ fn remote(base: &str, dialect: Dialect) -> Option<Result<String, AddressError>> 
         let path = rest.find('/').map_or("", |slash| &rest[slash..]);
         let is_git = match scheme.as_str() {
             "git" | "ssh" => true,
-            "http" | "https" => percent::decode(path).is_some_and(|path| path.ends_with(".git")),
+            "http" | "https" => percent::decode(path).is_some_and(|path| path.strip_suffix(".git").is_some()),
             _ => false,
         };
         return is_git.then(|| checked_remote(&format!("{scheme}://{rest}"), rest));

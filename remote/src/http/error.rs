@@ -1,5 +1,7 @@
 //! What can go wrong with a download.
 
+use kiln_registry::{ErrorKind, Failure};
+
 use crate::caller::SecretError;
 
 /// What sort of failure it is.
@@ -54,9 +56,16 @@ impl HttpError {
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    /// A failed exchange, after its last attempt.
+    pub(crate) fn failed(url: &str, failure: Failure) -> Self {
+        let kind = kind(&failure);
+        let mut error = Self::new(url, kind, failure.cause);
+        if public(&failure.url) != error.url && !failure.host.is_empty() {
+            error.cause = format!("{} (answer of {})", error.cause, public(&failure.url));
+        }
+        error.hint = hint(kind, &failure.host);
+        error.source = failure.source;
+        error
     }
 
     pub(crate) fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -66,6 +75,35 @@ impl HttpError {
 
     pub(crate) fn secret(url: &str, error: SecretError) -> Self {
         Self::new(url, HttpErrorKind::Secret, error.to_string()).source(error)
+    }
+}
+
+fn kind(failure: &Failure) -> HttpErrorKind {
+    match failure.kind {
+        ErrorKind::Unauthorized | ErrorKind::Denied => HttpErrorKind::Denied,
+        ErrorKind::NotFound => HttpErrorKind::NotFound,
+        ErrorKind::Unreachable(_) | ErrorKind::TlsUntrusted => HttpErrorKind::Unreachable,
+        ErrorKind::Interrupted => HttpErrorKind::Canceled,
+        ErrorKind::Local => HttpErrorKind::Local,
+        ErrorKind::Protocol if failure.status.is_none() && failure.host.is_empty() => HttpErrorKind::Url,
+        _ => match failure.status {
+            Some(404 | 410) => HttpErrorKind::NotFound,
+            _ => HttpErrorKind::Server,
+        },
+    }
+}
+
+fn hint(kind: HttpErrorKind, host: &str) -> Option<String> {
+    let name = host.split(':').next().unwrap_or_default();
+    match kind {
+        HttpErrorKind::Denied => Some(format!(
+            "give a token for {name} as the secret HTTP_AUTH_TOKEN_{name}, or a whole header as HTTP_AUTH_HEADER_{name}"
+        )),
+        HttpErrorKind::Unreachable => Some(
+            "check the network and the proxy settings; with --checksum a file that was downloaded before needs no network"
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 
