@@ -10,6 +10,8 @@
 //! <root>/records/<2>/<key>    key → layers, with the key's readable parts    (records)
 //! <root>/hashes/<context>     file hashes of a build context                 (hashes)
 //! <root>/images/ids, names    images and their names                         (images)
+//! <root>/remotes/<url's hash> what a URL had when it was last asked          (remotes)
+//! <root>/git/<remote's hash>/ bare git repositories, filled by the solver
 //! <root>/builds/<id>.json     history; <id>.log/ the steps' logs             (builds)
 //! <root>/index/               sled, rebuildable at any time; journal/        (index)
 //! <root>/synced/              what of all this survives a power loss         (durability)
@@ -38,7 +40,7 @@
 //!
 //! # Main types
 //!
-//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`Builds`], and [`IndexHandle`].
+//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`Builds`], [`Remotes`], and [`IndexHandle`].
 //! A step asks [`Records::get`] with its [`Key`]; on a miss it runs on a [`LayerDraft`], commits that as a
 //! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything.
 
@@ -58,6 +60,7 @@ mod layers;
 mod lease;
 mod maintenance;
 pub mod records;
+pub mod remotes;
 mod remove;
 mod sealed;
 mod store;
@@ -78,6 +81,7 @@ pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};
 pub use maintenance::Maintenance;
 pub use records::{Lookup, Miss, Record, RecordKind, Records};
+pub use remotes::{RemoteFile, Remotes};
 pub use sealed::{Flaw, seal_for_tests};
 pub use store::{Store, StoreOptions};
 pub use temp::{Temp, TempDir};

@@ -14,7 +14,7 @@ use kiln_registry::http::{HttpRequest, HttpResponse, parse_date};
 use crate::caller::Caller;
 use transfer::Transfer;
 
-pub use error::{HttpError, HttpErrorKind};
+pub use error::{HttpError, HttpErrorKind, public};
 pub use name::{UNNAMED, file_name};
 
 /// A file this much older than its download does not change within the second that its time is given in.

@@ -29,6 +29,7 @@ mod key;
 mod narrow;
 mod output;
 mod process;
+pub mod remote;
 mod roots;
 mod save;
 mod schedule;

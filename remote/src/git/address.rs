@@ -245,7 +245,7 @@ pub(crate) fn is_commit_hash(text: &str) -> bool {
 }
 
 /// A remote without user information that holds a password.
-pub(crate) fn public(remote: &str) -> String {
+pub fn public(remote: &str) -> String {
     let Some((scheme, rest)) = remote.split_once("://") else {
         return remote.to_owned();
     };

@@ -2,9 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::address::{GitAddress, Modified};
+use super::credentials::{self, Config};
 use super::error::GitError;
+use super::program::Program;
+use super::{checkout, lookup};
 use crate::caller::Caller;
 
 /// Variables that git gets from its user, where they are set. [`GitSettings::environment`] is to hold these and
@@ -72,32 +76,85 @@ pub struct Checkout<'a> {
 }
 
 /// Repositories, each in a folder of its own below one, shared by any number of processes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Repositories {
-    folder: PathBuf,
-    settings: GitSettings,
+    pub(super) folder: PathBuf,
+    pub(super) settings: GitSettings,
+    /// What of the user's own configuration counts; read once.
+    user: OnceLock<Config>,
 }
 
 impl Repositories {
     /// Repositories kept in `folder`, which is made when it is first needed.
     pub fn new(folder: PathBuf, settings: GitSettings) -> Self {
-        Self { folder, settings }
+        Self {
+            folder,
+            settings,
+            user: OnceLock::new(),
+        }
     }
 
     /// Finds the commit of an address. The remote is asked unless the address has the commit's hash.
     pub fn resolve(&self, address: &GitAddress, caller: Caller<'_>) -> Result<ResolvedCommit, GitError> {
-        let _ = (&self.folder, &self.settings, caller);
-        Err(GitError::NoProgram {
-            remote: address.public_remote(),
-        })
+        if let Some(commit) = address.commit() {
+            return known(address, commit);
+        }
+        let program = self.program(caller);
+        let config = self.config(program, &address.remote, &address.remote)?;
+        let found = lookup::reference(program, &address.remote, address.reference.as_deref(), &config)?;
+        if let Some(expected) = &address.checksum {
+            let matches = |hash: &str| hash.starts_with(expected.as_str());
+            if !matches(&found.commit) && !found.tag.as_deref().is_some_and(matches) {
+                return Err(GitError::Checksum {
+                    remote: address.public_remote(),
+                    expected: expected.clone(),
+                    actual: match &found.tag {
+                        Some(tag) => format!("{tag} (the tag) or {} (its commit)", found.commit),
+                        None => found.commit,
+                    },
+                });
+            }
+        }
+        Ok(found)
     }
 
     /// Puts the files of a commit into `into`, an empty directory: directories and programs 0755, other files
     /// 0644. What is missing is fetched.
     pub fn check_out(&self, wanted: &Checkout<'_>, into: &Path, caller: Caller<'_>) -> Result<(), GitError> {
-        let _ = (into, caller);
-        Err(GitError::NoProgram {
-            remote: wanted.remote.to_owned(),
-        })
+        checkout::run(self, wanted, into, caller)
     }
+
+    pub(super) fn program<'a>(&'a self, caller: Caller<'a>) -> Program<'a> {
+        Program {
+            settings: &self.settings,
+            caller,
+        }
+    }
+
+    pub(super) fn config(&self, program: Program<'_>, remote: &str, main: &str) -> Result<Config, GitError> {
+        credentials::for_remote(program, &self.user, remote, main)
+    }
+}
+
+/// The commit of an address that has its hash.
+fn known(address: &GitAddress, commit: &str) -> Result<ResolvedCommit, GitError> {
+    if let Some(expected) = &address.checksum
+        && !commit.starts_with(expected.as_str())
+    {
+        return Err(GitError::Checksum {
+            remote: address.public_remote(),
+            expected: expected.clone(),
+            actual: commit.to_owned(),
+        });
+    }
+    let reference = address.reference.as_deref().filter(|name| *name != commit);
+    Ok(ResolvedCommit {
+        commit: commit.to_owned(),
+        tag: None,
+        // Without the remote's word a short name is a branch: git prefers those.
+        reference: reference.map(|name| match name.strip_prefix("refs/") {
+            Some(_) => name.to_owned(),
+            None => format!("refs/heads/{name}"),
+        }),
+    })
 }

@@ -73,6 +73,15 @@ impl HttpError {
         self
     }
 
+    /// The server says that a version is unchanged that nobody asked about.
+    pub fn unasked(url: &str) -> Self {
+        Self::new(
+            url,
+            HttpErrorKind::Server,
+            "the server's answer is about another version",
+        )
+    }
+
     pub(crate) fn secret(url: &str, error: SecretError) -> Self {
         Self::new(url, HttpErrorKind::Secret, error.to_string()).source(error)
     }
@@ -108,7 +117,7 @@ fn hint(kind: HttpErrorKind, host: &str) -> Option<String> {
 }
 
 /// A URL without what may be secret in it: user information and query.
-pub(crate) fn public(url: &str) -> String {
+pub fn public(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
