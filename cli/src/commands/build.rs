@@ -6,10 +6,12 @@ mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
 use kiln_image::Platform;
+use kiln_remote::NoCredentials;
 use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
@@ -114,5 +116,6 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
+        credentials: Arc::new(NoCredentials),
     })
 }

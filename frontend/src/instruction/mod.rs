@@ -13,6 +13,7 @@ mod healthcheck;
 mod label;
 mod maintainer;
 mod onbuild;
+mod remote;
 mod run;
 mod shell;
 mod stopsignal;
