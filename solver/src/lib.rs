@@ -34,6 +34,7 @@ mod output;
 mod process;
 mod pump;
 mod redact;
+pub mod remote;
 mod roots;
 mod save;
 mod schedule;
