@@ -225,6 +225,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
         StepFailure::Process { log: Some(log), .. } => {
             hints.push(format!("the full log is {}", log.display()));
         }
+        StepFailure::Platform(cause) => hints.push(cause.remedy.clone()),
         StepFailure::SourceNotFound {
             ignored_by, similar, ..
         } => match ignored_by {

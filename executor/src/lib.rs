@@ -22,6 +22,7 @@
 pub mod backend;
 pub mod capabilities;
 pub mod cgroup;
+pub mod emulation;
 pub mod error;
 pub mod init;
 mod message;
@@ -38,6 +39,7 @@ pub mod stdio;
 mod sys;
 
 pub use backend::{Backend, Builtin, Sandbox};
+pub use emulation::Emulator;
 pub use error::{CommandError, Error, Result};
 pub use nix::sys::signal::Signal;
 pub use oci_spec::runtime;

@@ -17,7 +17,7 @@ use crate::scope::GlobalScope;
 use crate::settle::settle;
 use crate::stage::{Origin, Plan, Table};
 use crate::state::StageState;
-use crate::step::{Emitter, Ground, Layout};
+use crate::step::{Emitter, Ground, Layout, Naming};
 
 /// What a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ pub fn lower(
     let mut images = Images::default();
     let needed = settle(&mut table, target, &mut images, options, resolver)?;
 
-    let mut emitter = Emitter::new(&images, &options.target_platform);
+    let mut emitter = Emitter::new(&images, &options.build_platform);
     let mut built = lower_stages(&table, &needed, &images, &mut emitter, context)?;
     let (graph, contexts) = emitter.finish();
     let Some(Built { state, vertex, .. }) = built.remove(&target) else {
@@ -95,7 +95,16 @@ pub fn lower(
 struct Built {
     state: StageState,
     vertex: VertexId,
-    platform: Platform,
+    platforms: StagePlatforms,
+}
+
+/// The platforms of a stage.
+#[derive(Debug, Clone)]
+struct StagePlatforms {
+    /// What its steps run on.
+    actual: Platform,
+    /// What its base was asked for: it shows in names.
+    requested: Platform,
 }
 
 /// Lowers the needed stages in file order; all their errors come together. A stage whose base failed is left
@@ -111,7 +120,7 @@ fn lower_stages(
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for plan in needed.iter().filter_map(|number| table.plans.get(*number)) {
-        let Some((ground, mut state, platform)) = begin(plan, &built, images, context.options) else {
+        let Some((ground, mut state, platforms)) = begin(plan, &built, images, context.options) else {
             continue;
         };
         let before = errors.len();
@@ -124,14 +133,19 @@ fn lower_stages(
             continue;
         }
         let steps = std::mem::take(&mut state.steps);
+        let targets = std::mem::take(&mut state.targets);
         let label = if has_labels { plan.label() } else { String::new() };
         let layout = Layout {
             number: plan.number,
             label: &label,
             ground,
             from: plan.span,
-            platform: &platform,
+            platform: &platforms.actual,
             ignore_cache: context.options.ignores_cache(plan.number, plan.name),
+            naming: context.options.multi_platform.then_some(Naming {
+                platform: &platforms.requested,
+                targets: &targets,
+            }),
         };
         if let Some(vertex) = emitter.stage(&layout, &steps) {
             built.insert(
@@ -139,7 +153,7 @@ fn lower_stages(
                 Built {
                     state,
                     vertex,
-                    platform,
+                    platforms,
                 },
             );
         }
@@ -153,7 +167,7 @@ fn begin(
     built: &BTreeMap<usize, Built>,
     images: &Images,
     options: &LowerOptions,
-) -> Option<(Ground, StageState, Platform)> {
+) -> Option<(Ground, StageState, StagePlatforms)> {
     match plan.base.as_ref().ok()? {
         Origin::Scratch => {
             // Docker gives scratch the target's platform whatever FROM says.
@@ -161,7 +175,10 @@ fn begin(
             Some((
                 Ground::Scratch,
                 StageState::from_image(config::scratch(&platform)),
-                platform,
+                StagePlatforms {
+                    actual: platform.clone(),
+                    requested: platform,
+                },
             ))
         }
         Origin::Stage(base) => {
@@ -169,7 +186,7 @@ fn begin(
             Some((
                 Ground::Stage(*base),
                 parent.state.child(),
-                parent.platform.clone(),
+                parent.platforms.clone(),
             ))
         }
         Origin::Image(request) => {
@@ -181,7 +198,11 @@ fn begin(
             } else {
                 Ground::Image(key)
             };
-            Some((ground, state, image.platform.clone()))
+            let platforms = StagePlatforms {
+                actual: image.platform.clone(),
+                requested: request.platform.clone(),
+            };
+            Some((ground, state, platforms))
         }
     }
 }

@@ -7,6 +7,7 @@ use kiln_cache::Store;
 use kiln_executor::Backend;
 
 use crate::image::{ClientSource, Images};
+use crate::platform::Emulators;
 
 /// What the engine is told about the machine, the same for all builds.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,7 @@ pub struct Engine {
     pub(crate) images: Images,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) settings: EngineSettings,
+    pub(crate) emulators: Emulators,
     notes: Mutex<Vec<String>>,
 }
 
@@ -43,6 +45,7 @@ impl Engine {
             images,
             backend,
             settings,
+            emulators: Emulators::default(),
             notes: Mutex::default(),
         }
     }

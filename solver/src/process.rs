@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kiln_cache::{LayerDraft, Snapshot, StepLog};
 use kiln_executor::spec::{self, Bind, Network};
 use kiln_executor::{ExitStatus, Running, Sandbox, Stdio};
+use kiln_image::Platform;
 use kiln_tree::{Root, accounts};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -38,10 +39,11 @@ const CA_VARIABLES: [&str; 8] = [
 ];
 
 impl Solve<'_> {
-    /// Runs `exec` on `base` with its changes going to `draft`.
+    /// Runs `exec`, a program of `platform`, on `base` with its changes going to `draft`.
     pub(crate) fn run_process(
         &self,
         exec: &Exec,
+        platform: &Platform,
         base: &Snapshot,
         draft: &LayerDraft,
         task: &Task,
@@ -55,6 +57,7 @@ impl Solve<'_> {
         root.create_dir_all(&exec.cwd, 0o755, None)?;
         drop(root);
         let spec = self.spec(exec, &identity, scratch.path())?;
+        let emulator = self.engine.emulators.get(platform)?;
         let failed = |source| StepFailure::Sandbox {
             command: command.clone(),
             source,
@@ -69,6 +72,7 @@ impl Solve<'_> {
                 root: mount,
                 spec,
                 stdio: Stdio::piped(),
+                emulator,
             })
             .map_err(failed)?;
         let running = Arc::new(running);
