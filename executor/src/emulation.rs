@@ -103,11 +103,11 @@ impl Emulator {
     pub(crate) fn registration(&self, fd: &OwnedFd) -> Option<Vec<u8>> {
         use std::os::fd::AsFd;
         let machine = Machine::find(&self.architecture)?;
-        // O: open the program for the interpreter, C: with the rights of the program (set-uid), F: open the
-        // interpreter now.
+        // P: keep the program's own argv[0] (qemu 6.0 knows how; programs of many names live by it), O: open the
+        // program for the interpreter, C: with the rights of the program (set-uid), F: open the interpreter now.
         Some(
             format!(
-                ":kiln-{}:M:0:{}:{}:{}:OCF",
+                ":kiln-{}:M:0:{}:{}:{}:POCF",
                 machine.architecture,
                 escaped(&machine.magic()),
                 escaped(&machine.mask()),
