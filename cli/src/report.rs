@@ -320,7 +320,7 @@ mod tests {
     use kiln_parser::{Diagnostic, Span};
     use kiln_solver::graph::SourceSpan;
     use kiln_solver::image::PullError;
-    use kiln_solver::{SolveError, StepError, StepFailure};
+    use kiln_solver::{CannotRun, SolveError, StepError, StepFailure};
     use kiln_tree::TreePath;
 
     use super::{DISK_FULL, Failure, chain};
@@ -410,6 +410,19 @@ mod tests {
             (
                 "failing RUN on a full disk",
                 step(run, process(&["cc: a.out: No space left on device"], None)),
+            ),
+            (
+                "RUN of a platform that nothing runs",
+                step(
+                    run,
+                    StepFailure::Platform(CannotRun {
+                        platform: "linux/s390x".parse().unwrap(),
+                        reason: "no interpreter is registered with the kernel, and qemu-s390x-static is not \
+                                 installed"
+                            .to_owned(),
+                        remedy: "install the package qemu-user-static (it has qemu-s390x-static)".to_owned(),
+                    }),
+                ),
             ),
             ("missing source", step(copy, not_found(None, &[]))),
             (

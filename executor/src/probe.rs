@@ -333,28 +333,29 @@ fn foreign_platforms() -> Feature {
         "aarch64" => ["arm64", "arm64"],
         other => [other, other],
     };
-    let mut found = Vec::new();
+    let (mut registered, mut private) = (Vec::new(), Vec::new());
     let mut why_not = String::new();
     for machine in MACHINES
         .iter()
         .filter(|machine| !own.contains(&machine.architecture))
     {
         match emulation::support(machine.architecture) {
-            Support::Registered(name) => {
-                found.push(format!("{} (registered as {name})", machine.architecture));
-            }
-            Support::Private(emulator) => {
-                found.push(format!(
-                    "{} ({})",
-                    machine.architecture,
-                    emulator.interpreter.display()
-                ));
-            }
+            Support::Registered(_) => registered.push(machine.architecture),
+            Support::Private(_) => private.push(machine.architecture),
             // The first of the list stands for all: what is missing is nearly always qemu.
             Support::None { reason, remedy } if why_not.is_empty() => why_not = format!("{reason}; {remedy}"),
             Support::None { .. } => {}
         }
     }
+    let ways = [
+        (registered, "registered on this machine"),
+        (private, "qemu, registered for each sandbox alone"),
+    ];
+    let found: Vec<String> = ways
+        .iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, way)| format!("{} ({way})", names.join(" ")))
+        .collect();
     let outcome = if found.is_empty() {
         Err(why_not)
     } else {

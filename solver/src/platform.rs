@@ -9,7 +9,7 @@ use kiln_image::Platform;
 
 /// Why programs of a platform do not run here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this machine ({host}) cannot run programs of {platform}: {reason}", host = Platform::host())]
+#[error("this machine cannot run programs of {platform}: {reason}")]
 pub struct CannotRun {
     /// The platform.
     pub platform: Platform,
