@@ -78,7 +78,7 @@ pub use builds::{BuildId, BuildLog, Builds, KEPT as BUILDS_KEPT, StepLog};
 pub use durability::Stamp;
 pub use error::{Error, Result, Warning};
 pub use hashes::{FileHashes, Hashes};
-pub use images::{ImageLayer, ImageRecord, Images, Removed};
+pub use images::{Found, ImageLayer, ImageRecord, Images, IndexRecord, IndexedImage, Removed};
 pub use index::IndexHandle;
 pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};

@@ -22,6 +22,7 @@ const FOLDERS: &[&str] = &[
     "hashes",
     "images",
     "images/ids",
+    "images/indexes",
     "images/names",
     "index",
     "index/journal",

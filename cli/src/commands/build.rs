@@ -96,10 +96,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         .iter()
         .map(|tag| values::name(tag))
         .collect::<Result<Vec<_>, _>>()?;
-    let (target_platform, platform_requested) = super::platform(arguments.platform.as_deref())?;
     let mut options = LowerOptions::new(Platform::host());
-    options.target_platform = target_platform;
-    options.platform_requested = platform_requested;
     options.build_args = values::build_args(machine, &arguments.variables);
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
@@ -118,6 +115,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         context,
         options,
         names,
+        platforms: super::platforms(&arguments.platforms)?,
         pull: if arguments.pull {
             PullPolicy::Always
         } else {

@@ -181,10 +181,10 @@ impl Solve<'_> {
         Ok(())
     }
 
-    /// The vertices that have to run so that `target` has a result, in order.
-    pub(super) fn needed(&self, target: VertexId, order: &[VertexId]) -> Vec<VertexId> {
+    /// The vertices that have to run so that all `targets` have a result, in order.
+    pub(super) fn needed(&self, targets: &[VertexId], order: &[VertexId]) -> Vec<VertexId> {
         let mut needed: HashSet<VertexId> = HashSet::new();
-        let mut stack = vec![target];
+        let mut stack = targets.to_vec();
         while let Some(id) = stack.pop() {
             let is_local = contexts::name(self.graph, id).is_some();
             if is_local || self.results.is_complete(id) || !needed.insert(id) {
