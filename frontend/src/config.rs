@@ -26,7 +26,7 @@ pub(crate) fn inherit_image(base: &ImageConfig) -> ImageConfig {
     config.extra.clear();
     config.config.extra.clear();
     config.config.on_build.clear();
-    if !config.config.working_dir.is_empty() {
+    if !config.config.working_dir.is_empty() && !config.config.working_dir.starts_with('/') {
         config.config.working_dir = path::resolve("/", &config.config.working_dir);
     }
     ensure_path(&mut config);

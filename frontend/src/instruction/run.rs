@@ -13,7 +13,7 @@ use crate::options::Entitlement;
 use crate::stage::Line;
 use crate::state::StageState;
 use crate::step::Step;
-use crate::{display, scope};
+use crate::{display, path, scope};
 
 /// Where a here-document that begins with `#!` is put for the shell to run.
 const SCRIPTS: &str = "/dev/pipes";
@@ -42,7 +42,7 @@ pub(super) fn lower(
         args,
         env: environment(stage, &mounts),
         unkeyed_env: proxies(stage, context),
-        cwd: stage.workdir().to_owned(),
+        cwd: path::resolve("/", stage.workdir()),
         user: stage.user().to_owned(),
         network: network(run, context)?,
         files,

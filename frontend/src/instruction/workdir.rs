@@ -24,8 +24,13 @@ pub(super) fn lower(
     let written = context.expander.word(&workdir.path, &stage.environment)?;
     let directory = path::resolve(stage.workdir(), &written);
     path::check_length(&directory, workdir.path.span)?;
-    let created_by = format!("WORKDIR {directory}");
-    stage.config.config.working_dir.clone_from(&directory);
+    // The configuration has an absolute path as it is written, as with Docker.
+    stage.config.config.working_dir = if written.starts_with('/') {
+        written
+    } else {
+        directory.clone()
+    };
+    let created_by = format!("WORKDIR {}", stage.config.config.working_dir);
     if directory == "/" {
         stage.record(created_by);
         return Ok(());
