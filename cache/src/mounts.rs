@@ -132,7 +132,7 @@ pub struct MountEntry {
 }
 
 /// The cache mounts of a store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct CacheMounts<'a> {
     shared: &'a Arc<Shared>,
 }

@@ -5,7 +5,7 @@
 //! nobody outside sees it, and it vanishes with the process.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -19,9 +19,9 @@ pub struct Attached {
 
 impl Attached {
     /// Puts `mount` onto the directory `path`, which must be absolute.
-    pub fn new(mount: OwnedFd, path: &Path) -> io::Result<Self> {
+    pub fn new(mount: BorrowedFd<'_>, path: &Path) -> io::Result<Self> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(mount.as_fd(), "", CWD, path, flags)?;
+        move_mount(mount, "", CWD, path, flags)?;
         Ok(Self {
             path: path.to_owned(),
         })

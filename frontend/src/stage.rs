@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kiln_image::{Platform, Reference};
-use kiln_parser::ast::{From, Instruction, Keyword, Statement};
+use kiln_parser::ast::{self, From, Instruction, Keyword, Statement};
 use kiln_parser::{Diagnostic, Dockerfile, Span, Spanned, suggest};
 
 use crate::images::ImageRequest;
@@ -245,7 +245,7 @@ impl<'a> Table<'a> {
     /// image. The parser has refused variables in it.
     pub(crate) fn origin(
         &self,
-        from: Spanned<&str>,
+        from: &Spanned<&str>,
         verb: &str,
         number: usize,
         platform: &Platform,
@@ -323,7 +323,7 @@ impl<'a> Table<'a> {
             }
             let find = |from: Option<Spanned<&str>>, verb| {
                 let mut origin = from
-                    .map(|from| self.origin(from, verb, number, platform))
+                    .map(|from| self.origin(&from, verb, number, platform))
                     .transpose();
                 if let Ok(Some(Origin::Image(request))) = &mut origin {
                     request.span = line.locate(request.span);
@@ -390,7 +390,7 @@ impl<'a> Table<'a> {
         let takes_from_image = |line: &Line<'_>| match &line.statement.instruction {
             Instruction::Copy(copy) => copy.from.as_ref().is_some_and(|from| !is_stage(&from.value)),
             Instruction::Run(run) => {
-                let mut froms = run.mounts.iter().filter_map(|mount| mount.from());
+                let mut froms = run.mounts.iter().filter_map(ast::Mount::from);
                 froms.any(|from| !is_stage(from.value))
             }
             _ => false,

@@ -216,3 +216,120 @@ fn set_input(kind: &mut MountKind, slot: usize) {
         MountKind::Tmpfs { .. } | MountKind::Secret { .. } | MountKind::Ssh { .. } => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_solver::graph::{Mount, MountKind, Op, Sharing};
+
+    use crate::testing::{FakeResolver, last_op, lower_with, lowered, messages, options};
+
+    /// The mounts of the last RUN.
+    fn mounts(text: &str) -> Vec<Mount> {
+        match last_op(&lowered(text)) {
+            Op::Exec(exec) => exec.mounts.clone(),
+            other => panic!("{other:?} is no process"),
+        }
+    }
+
+    fn targets(mounts: &[Mount]) -> Vec<&str> {
+        mounts.iter().map(|mount| mount.target.as_str()).collect()
+    }
+
+    #[test]
+    fn targets_are_absolute_sorted_and_unique() {
+        let text = "FROM busybox\nWORKDIR /w\nRUN --mount=target=b/c --mount=type=tmpfs,target=b \
+                    --mount=type=tmpfs,target=/a --mount=target=/x/../a/ --mount=target=../b y\n";
+        let mounts = mounts(text);
+        assert_eq!(targets(&mounts), ["/a", "/b", "/w/b", "/w/b/c"]);
+        assert_eq!(mounts[0].kind.name(), "bind", "the last of two counts");
+        // Slots in the order of the mounts, without that of the mount that was replaced.
+        let slots: Vec<_> = mounts.iter().map(|mount| mount.kind.input()).collect();
+        assert_eq!(slots, [Some(1), Some(2), None, Some(3)]);
+    }
+
+    #[test]
+    fn a_cache_is_called_as_written_and_begins_empty() {
+        let text = "FROM busybox\nWORKDIR /w\nRUN --mount=type=cache,target=./c//d/ --mount=type=cache,target=/x,id=i,\
+                    sharing=locked,mode=0700,uid=1,gid=2,ro y\n";
+        let mut options = options();
+        options
+            .build_args
+            .insert("BUILDKIT_CACHE_MOUNT_NS".to_owned(), Some("team".to_owned()));
+        let lowered = lower_with(text, &options, &FakeResolver::new([])).unwrap();
+        let Op::Exec(exec) = last_op(&lowered) else {
+            panic!("no process")
+        };
+        let cache = |id: &str, sharing, mode, uid, gid| MountKind::Cache {
+            namespace: "team".to_owned(),
+            id: id.to_owned(),
+            sharing,
+            input: None,
+            source: String::new(),
+            mode,
+            uid,
+            gid,
+        };
+        assert_eq!(targets(&exec.mounts), ["/w/c/d", "/x"]);
+        assert_eq!(
+            exec.mounts[0].kind,
+            cache("c/d", Sharing::Shared, None, None, None)
+        );
+        let other = cache("i", Sharing::Locked, Some(0o700), Some(1), Some(2));
+        assert_eq!((&exec.mounts[1].kind, exec.mounts[1].read_only), (&other, true));
+        assert!(lowered.contexts.is_empty(), "the context is not needed");
+    }
+
+    #[test]
+    fn binds_are_read_only_unless_they_say_otherwise() {
+        for (options, read_only) in [
+            ("", true),
+            (",rw", false),
+            (",ro", true),
+            (",rw=false", true),
+            (",readonly=false", false),
+            (",ro,rw", false),
+        ] {
+            let mounts = mounts(&format!("FROM busybox\nRUN --mount=target=/t{options} x\n"));
+            assert_eq!(mounts[0].read_only, read_only, "{options}");
+        }
+    }
+
+    #[test]
+    fn secrets_and_agents_have_places_of_their_own() {
+        let text = "FROM busybox\nRUN --mount=type=secret,id=dir/a --mount=type=secret,id=b,env=B \
+                    --mount=type=ssh --mount=type=ssh,id=x --mount=type=secret,id=c,target=/c,env=C y\n";
+        let mounts = mounts(text);
+        let expected = [
+            "",
+            "/c",
+            "/run/buildkit/ssh_agent.0",
+            "/run/buildkit/ssh_agent.1",
+            "/run/secrets/a",
+        ];
+        assert_eq!(targets(&mounts), expected);
+        let as_file = |mount: &Mount| matches!(mount.kind, MountKind::Secret { file: true, .. });
+        assert_eq!((as_file(&mounts[0]), as_file(&mounts[1])), (false, true));
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_is_told_with_its_place() {
+        for (mount, message) in [
+            ("target=/", "invalid mount target \"/\""),
+            ("target=a/..", "invalid mount target \"/\""),
+            ("type=tmpfs", "invalid mount target \"/\""),
+            (
+                "type=cache,target=/c,source=x",
+                "a cache mount takes source only together with from",
+            ),
+            (
+                "target=/t,from=later",
+                "cannot mount from stage \"later\": it comes after stage 0",
+            ),
+            ("target=/t,from=7", "there is no stage 7"),
+        ] {
+            let text =
+                format!("FROM busybox\nRUN --mount={mount} x\nFROM busybox AS later\nCOPY --from=0 / /\n");
+            assert_eq!(messages(&text), [message], "{mount}");
+        }
+    }
+}

@@ -4,8 +4,8 @@ use kiln_tree::ContentHash;
 
 use super::{RootIdentity, TakenIdentity, exec, file, image, scratch};
 use crate::graph::{
-    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile,
-    SecurityMode, SourceSpan, Ulimit,
+    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, Mount, MountKind,
+    NetworkMode, SandboxFile, SecurityMode, Sharing, SourceSpan, Ulimit,
 };
 
 fn platform() -> Platform {
@@ -255,6 +255,173 @@ fn every_parameter_of_a_process_counts() {
         ),
         ("kind", key(content, NetworkMode::Host, "linux/amd64", root())),
     ]);
+}
+
+fn mount(kind: MountKind) -> Mount {
+    Mount {
+        target: "/t".to_owned(),
+        kind,
+        read_only: true,
+        span: None,
+    }
+}
+
+fn bind() -> Mount {
+    mount(MountKind::Bind {
+        input: 1,
+        source: "dir".to_owned(),
+    })
+}
+
+fn cache(mode: Option<u32>, uid: Option<u32>, gid: Option<u32>) -> Mount {
+    mount(MountKind::Cache {
+        namespace: String::new(),
+        id: "/t".to_owned(),
+        sharing: Sharing::Shared,
+        input: None,
+        source: String::new(),
+        mode,
+        uid,
+        gid,
+    })
+}
+
+fn secret(edit: impl FnOnce(&mut MountKind)) -> Mount {
+    let mut kind = MountKind::Secret {
+        id: "s".to_owned(),
+        environment: None,
+        file: true,
+        required: false,
+        mode: 0o400,
+        uid: 0,
+        gid: 0,
+    };
+    edit(&mut kind);
+    mount(kind)
+}
+
+fn mounted_key(mount: Mount, identity: Option<TakenIdentity>) -> Key {
+    let mut command = command();
+    command.mounts = vec![mount];
+    let kind = RecordKind::Definition;
+    exec(
+        kind,
+        &command,
+        NetworkMode::Host,
+        &platform(),
+        root(),
+        &[identity],
+    )
+    .0
+}
+
+#[test]
+fn every_parameter_of_a_mount_counts() {
+    let plain = |mount| mounted_key(mount, None);
+    let tmpfs = |size| plain(mount(MountKind::Tmpfs { size }));
+    assert_all_differ(&[
+        ("no mount", exec_key(|_| {})),
+        ("a bind by files", mounted_key(bind(), Some(files()))),
+        (
+            "other files",
+            mounted_key(bind(), Some(TakenIdentity::Files(ContentHash([77; 32])))),
+        ),
+        ("a bind by definition", mounted_key(bind(), Some(step()))),
+        (
+            "another source",
+            mounted_key(
+                mount(MountKind::Bind {
+                    input: 1,
+                    source: "other".to_owned(),
+                }),
+                Some(step()),
+            ),
+        ),
+        (
+            "another target",
+            mounted_key(
+                Mount {
+                    target: "/u".to_owned(),
+                    ..bind()
+                },
+                Some(files()),
+            ),
+        ),
+        (
+            "writable",
+            mounted_key(
+                Mount {
+                    read_only: false,
+                    ..bind()
+                },
+                Some(files()),
+            ),
+        ),
+        ("a cache", plain(cache(None, None, None))),
+        ("its mode", plain(cache(Some(0o700), None, None))),
+        ("its owner", plain(cache(None, Some(7), None))),
+        ("its group", plain(cache(None, None, Some(7)))),
+        (
+            "what it begins with",
+            mounted_key(cache(None, None, None), Some(files())),
+        ),
+        ("a tmpfs", tmpfs(None)),
+        ("its size", tmpfs(Some(7))),
+        ("a secret", plain(secret(|_| {}))),
+        (
+            "its id",
+            plain(secret(|kind| {
+                if let MountKind::Secret { id, .. } = kind {
+                    *id = "other".to_owned();
+                }
+            })),
+        ),
+        (
+            "its variable",
+            plain(secret(|kind| {
+                if let MountKind::Secret { environment, .. } = kind {
+                    *environment = Some("S".to_owned());
+                }
+            })),
+        ),
+        (
+            "an agent",
+            plain(mount(MountKind::Ssh {
+                id: "s".to_owned(),
+                required: false,
+                mode: 0o600,
+                uid: 0,
+                gid: 0,
+            })),
+        ),
+    ]);
+}
+
+#[test]
+fn which_cache_directory_it_is_does_not_count() {
+    let reference = mounted_key(cache(None, None, None), None);
+    let mut other = cache(None, None, None);
+    if let MountKind::Cache {
+        namespace,
+        id,
+        sharing,
+        ..
+    } = &mut other.kind
+    {
+        *namespace = "team".to_owned();
+        *id = "other".to_owned();
+        *sharing = Sharing::Locked;
+    }
+    assert_eq!(mounted_key(other, None), reference);
+    // By its files, a bind counts the same wherever they lie.
+    let elsewhere = mount(MountKind::Bind {
+        input: 3,
+        source: "elsewhere".to_owned(),
+    });
+    assert_eq!(
+        mounted_key(elsewhere, Some(files())),
+        mounted_key(bind(), Some(files()))
+    );
 }
 
 #[test]

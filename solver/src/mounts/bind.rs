@@ -10,6 +10,7 @@
 //! once a build for all steps that mount the same. The copy is not kept: a later build must see the files' times as they
 //! are then, which no content hash covers and which tools like make and cargo go by.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,16 +55,13 @@ impl Solve<'_> {
         let [place] = chosen.selection.places.as_slice() else {
             return Err(StepFailure::Graph("a mount of several places"));
         };
-        let (mut lowers, path) = match &chosen.view {
-            Some(view) => {
-                let folder = self.context_part(view, place, request.task)?;
-                let copied = TreePath::clean(COPIED).unwrap_or_default();
-                (vec![folder.path().to_owned()], copied)
-            }
-            None => {
-                let snapshot = self.input_snapshot(request.inputs, slot)?;
-                (self.engine.store.layers().lowers(&snapshot)?, place.path.clone())
-            }
+        let (mut lowers, path) = if let Some(view) = &chosen.view {
+            let folder = self.context_part(view, place, request.task)?;
+            let copied = TreePath::clean(COPIED).unwrap_or_default();
+            (vec![folder.path().to_owned()], copied)
+        } else {
+            let snapshot = self.input_snapshot(request.inputs, slot)?;
+            (self.engine.store.layers().lowers(&snapshot)?, place.path.clone())
         };
         if lowers.is_empty() {
             lowers.push(self.folder(prepared)?);
@@ -120,7 +118,7 @@ impl Solve<'_> {
             volatile: true,
         };
         let mounted = overlay::mount(&overlay).map_err(mount_failed)?;
-        let attached = Attached::new(mounted, &at).map_err(|source| StepFailure::Io {
+        let attached = Attached::new(mounted.as_fd(), &at).map_err(|source| StepFailure::Io {
             path: at.clone(),
             source,
         })?;

@@ -20,7 +20,8 @@ const MAX_SYMLINKS: u32 = 40;
 /// A mountpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Point<'a> {
-    /// Absolute path in the sandbox, or one below what is bound, with a leading slash.
+    /// Absolute path in the sandbox, or one below what is bound, with a leading slash. Empty when the mount has no
+    /// place (a secret that is a variable alone).
     pub(super) target: &'a str,
     /// A directory, else a file.
     pub(super) directory: bool,
@@ -29,17 +30,18 @@ pub(super) struct Point<'a> {
 impl Point<'_> {
     /// Whether `other` lies below this.
     fn holds(&self, other: &Point<'_>) -> bool {
-        other
-            .target
-            .strip_prefix(self.target)
-            .is_some_and(|rest| rest.starts_with('/'))
+        let rest = other.target.strip_prefix(self.target);
+        !self.target.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
 /// The mountpoints that lie in the root itself, not in another mount.
 pub(super) fn outside<'a>(points: &[Point<'a>]) -> Vec<Point<'a>> {
     let nested = |point: &Point<'_>| points.iter().any(|outer| outer.holds(point));
-    points.iter().filter(|point| !nested(point)).copied().collect()
+    let own = points
+        .iter()
+        .filter(|point| !point.target.is_empty() && !nested(point));
+    own.copied().collect()
 }
 
 /// The mountpoints that lie in the mount at `outer` and in no other one between, relative to it.
@@ -154,7 +156,7 @@ mod tests {
 
     #[test]
     fn mountpoints_belong_to_the_innermost_mount_around_them() {
-        let targets = ["/a", "/a/b", "/a/b/c/d", "/ab", "/a/e/f"].map(point);
+        let targets = ["/a", "/a/b", "/a/b/c/d", "/ab", "/a/e/f", ""].map(point);
         let names = |points: Vec<Point<'_>>| points.iter().map(|p| p.target.to_owned()).collect::<Vec<_>>();
         assert_eq!(names(outside(&targets)), ["/a", "/ab"]);
         assert_eq!(names(inside(&targets, &targets[0])), ["/b", "/e/f"]);

@@ -1,6 +1,6 @@
 use kiln_tree::{Entry, EntryKind, Listing, ResolveError};
 
-use super::{SelectError, Selection, select};
+use super::{SelectError, Selection, select, select_mounted};
 use crate::graph::CopySource;
 use crate::testing::{dir, file, link, listing, path, symlink};
 
@@ -238,4 +238,51 @@ fn a_device_is_no_directory() {
     };
     let listing = listing(vec![device]);
     assert!(!chosen(&listing, &["null"]).places[0].is_dir);
+}
+
+#[test]
+fn a_mount_shows_one_place_whatever_characters_its_path_has() {
+    let listing = listing(sample());
+    for (source, place, is_dir) in [
+        ("", "", true),
+        ("/", "", true),
+        ("a/", "a", true),
+        ("dir_link", "a", true),
+        ("dir_link/up", "top.txt", false),
+        ("../../top.txt", "top.txt", false),
+        ("we[ird", "we[ird", false),
+    ] {
+        let selection = select_mounted(&listing, source).unwrap();
+        let found = &selection.places[0];
+        assert_eq!(
+            (found.path.to_string(), found.is_dir),
+            (place.to_owned(), is_dir),
+            "{source}"
+        );
+    }
+    for source in ["a/*.txt", "none", "dangling", "loop", "top.txt/x"] {
+        assert!(
+            matches!(select_mounted(&listing, source), Err(SelectError::Resolve { .. })),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn a_mount_counts_by_what_it_shows_and_not_by_its_name() {
+    let hash = |entries: Vec<Entry>, source: &str| {
+        select_mounted(&listing(entries), source)
+            .unwrap()
+            .hash
+            .to_string()
+    };
+    let renamed = vec![dir("b"), file("b/uno.txt", "1"), file("same", "1")];
+    assert_eq!(hash(sample(), "a/one.txt"), hash(renamed.clone(), "b/uno.txt"));
+    assert_eq!(hash(sample(), "a/one.txt"), hash(renamed.clone(), "same"));
+    assert_ne!(hash(sample(), "a/one.txt"), hash(sample(), "a/two.txt"));
+    assert_ne!(hash(sample(), "a"), hash(renamed, "b"), "names below it count");
+    let mut beside = sample();
+    beside.push(file("zzz", "z"));
+    assert_eq!(hash(sample(), "a"), hash(beside.clone(), "a"));
+    assert_ne!(hash(sample(), ""), hash(beside, ""));
 }
