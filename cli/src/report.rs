@@ -201,8 +201,7 @@ fn single(diagnostic: &Diagnostic, source: &[u8], name: &str) -> Failure {
 fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     let (message, hints) = explain(&step.cause);
     let place = match &step.cause {
-        StepFailure::UnsupportedMount { span: Some(span), .. }
-        | StepFailure::MissingSecret { span: Some(span), .. }
+        StepFailure::MissingSecret { span: Some(span), .. }
         | StepFailure::Secret { span: Some(span), .. }
         | StepFailure::MissingAgent { span: Some(span), .. }
         | StepFailure::Agent { span: Some(span), .. }

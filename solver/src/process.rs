@@ -11,8 +11,8 @@ use kiln_tree::{Root, accounts};
 
 use crate::error::{StepFailure, chain};
 use crate::graph::{Exec, NetworkMode, SecurityMode};
-use crate::lend::Lent;
 use crate::limits;
+use crate::mounts::Prepared;
 use crate::output::OutputTail;
 use crate::pump::pump;
 use crate::solve::Solve;
@@ -38,24 +38,24 @@ const CA_VARIABLES: [&str; 8] = [
 ];
 
 impl Solve<'_> {
-    /// Runs `exec` on `base` with its changes going to `draft`.
+    /// Runs `exec` on `base` with its changes going to `draft`, and `mounts` over it.
     pub(crate) fn run_process(
         &self,
         exec: &Exec,
         base: &Snapshot,
         draft: &LayerDraft,
+        mounts: &Prepared,
         task: &Task,
     ) -> Result<(), StepFailure> {
         let command = exec.args.join(" ");
         let scratch = self.engine.store.temp().dir()?;
-        let mount = self.roots.sandbox(base, draft)?;
+        let mount = self.roots.sandbox(base, draft, mounts.stub())?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
         let identity = accounts::identity(&root, &exec.user)?;
         // Docker makes a missing working directory, too.
         root.create_dir_all(&exec.cwd, 0o755, None)?;
         drop(root);
-        let lent = Lent::new(exec, self.request, scratch.path())?;
-        let spec = self.spec(exec, &identity, scratch.path(), &lent)?;
+        let spec = self.spec(exec, &identity, mounts, scratch.path())?;
         let failed = |source| StepFailure::Sandbox {
             command: command.clone(),
             source,
@@ -128,8 +128,8 @@ impl Solve<'_> {
         &self,
         exec: &Exec,
         identity: &accounts::Identity,
+        mounts: &Prepared,
         scratch: &std::path::Path,
-        lent: &Lent,
     ) -> Result<kiln_executor::runtime::Spec, StepFailure> {
         let write = |name: &str, data: &[u8]| -> Result<PathBuf, StepFailure> {
             let path = scratch.join(name);
@@ -154,6 +154,8 @@ impl Solve<'_> {
             } else {
                 Network::Host
             });
+        // As with Docker, they may hide the files above; not those below, which the step needs.
+        builder = mounts.add_to(builder);
         if let Some(bundle) = &self.engine.settings.ca_bundle {
             let apt = write(
                 "apt-ca.conf",
@@ -188,12 +190,7 @@ impl Solve<'_> {
                 read_only: true,
             });
         }
-        for mount in &exec.mounts {
-            if let Some(mount) = lent.mount(&mount.target) {
-                builder = builder.mount(mount);
-            }
-        }
-        lent.set_variables(&mut env);
+        mounts.set_variables(&mut env);
         Ok(self.limit(builder, exec)?.env(env).build())
     }
 

@@ -124,19 +124,8 @@ impl Solve<'_> {
 
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
-        if let Op::Exec(exec) = &vertex.op
-            && let Some(mount) = exec.mounts.iter().find(|mount| !mount.kind.is_lent())
-        {
-            return Err(StepFailure::UnsupportedMount {
-                kind: mount.kind.name(),
-                span: mount.span,
-            });
-        }
         let inputs = self.graph.inputs(id);
-        let chosen = match &vertex.op {
-            Op::File(op) => self.choose_local(op, &inputs, None)?,
-            _ => Vec::new(),
-        };
+        let chosen = self.choose_local(&vertex.op, &inputs, None)?;
         let definition = self.definition_of(vertex, &inputs, &chosen)?;
         let key = definition.key;
         self.results.define(id, definition);
