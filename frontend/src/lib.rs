@@ -22,6 +22,7 @@
 //!   that is not marked empty, in order;
 //! - a flag that this release does not carry out is an error at its place (`unsupported`), never ignored.
 
+mod budget;
 mod build;
 mod change;
 mod config;
@@ -36,6 +37,7 @@ mod onbuild;
 mod options;
 mod path;
 mod record;
+mod remote;
 mod resolve;
 mod scope;
 mod settle;
@@ -49,7 +51,9 @@ pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
-pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+pub use resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
+};
 
 #[cfg(test)]
 mod cases;

@@ -14,6 +14,7 @@ mod label;
 mod maintainer;
 mod mount;
 mod onbuild;
+mod remote;
 mod run;
 mod shell;
 mod stopsignal;
@@ -39,7 +40,7 @@ pub(crate) struct Context<'a> {
     /// The global ARGs.
     pub(crate) globals: &'a GlobalScope,
     /// Expands words with the file's escape character.
-    pub(crate) expander: Expander,
+    pub(crate) expander: Expander<'a>,
 }
 
 /// Lowers one instruction: changes the state of its stage.

@@ -1,12 +1,11 @@
 //! What a step's process sees over its root: the mounts of an [`Exec`], made ready for a sandbox.
 //!
 //! Everything that is mounted gets a path of the host first ([`Prepared`] keeps it alive while the process runs):
-//! [`bind`] finds or makes it for files of other inputs, [`cache`] takes a directory of the store, [`lend`] puts
-//! secrets and sockets of agents into memory. [`stub`] sees to it that mountpoints exist without being made in the layer.
+//! [`bind`] finds or makes it for files of other inputs, [`cache`] takes a directory of the store. [`stub`] sees to
+//! it that mountpoints exist without being made in the layer.
 
 mod bind;
 mod cache;
-mod lend;
 mod stub;
 
 pub(crate) use bind::ContextPart;
@@ -19,20 +18,20 @@ use kiln_executor::{Attached, overlay, runtime};
 
 use crate::error::StepFailure;
 use crate::graph::{Exec, Mount, MountKind, VertexId};
+use crate::lend::Lent;
 use crate::solve::{Chosen, Solve};
 use crate::task::Task;
-use lend::Lent;
 
 /// The mounts of one process, ready. To be dropped after the process has ended.
 ///
 /// The order of the fields is that of their end: first nothing is mounted any more, then others get the cache
 /// mounts, then the folders go.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Prepared {
     ready: Vec<Ready>,
     attached: Vec<Attached>,
-    lent: Lent,
     caches: Vec<CacheMount>,
+    lent: Lent,
     folders: Vec<TempDir>,
     /// Mountpoints, to be stacked below everything else.
     stub: Option<TempDir>,
@@ -42,8 +41,8 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 enum Ready {
     Bind(Bind),
-    Lent(Box<runtime::Mount>),
     Tmpfs { target: String, options: Vec<String> },
+    Lent(Box<runtime::Mount>),
 }
 
 impl Prepared {
@@ -57,17 +56,17 @@ impl Prepared {
         for mount in &self.ready {
             builder = match mount {
                 Ready::Bind(bind) => builder.bind(bind.clone()),
-                Ready::Lent(mount) => builder.mount(mount.as_ref().clone()),
                 Ready::Tmpfs { target, options } => {
                     let options: Vec<&str> = options.iter().map(String::as_str).collect();
                     builder.tmpfs(target, &options)
                 }
+                Ready::Lent(mount) => builder.mount(mount.as_ref().clone()),
             };
         }
         builder
     }
 
-    /// Sets the variables that hold secrets, over those of the same name.
+    /// Sets the variables that are lent to the process, over those of the same name.
     pub(crate) fn set_variables(&self, env: &mut Vec<String>) {
         self.lent.set_variables(env);
     }
@@ -104,17 +103,19 @@ impl Solve<'_> {
             return Ok(prepared);
         }
         let request = Request { inputs, chosen, task };
-        if exec.mounts.iter().any(|mount| mount.kind.is_lent()) {
+        if exec.mounts.iter().any(|mount| is_lent(&mount.kind)) {
             let folder = self.engine.store.temp().dir()?;
             prepared.lent = Lent::new(exec, self.request, folder.path())?;
             prepared.folders.push(folder);
         }
         let points = points(&exec.mounts, &request, &prepared.lent)?;
+        let present: Vec<stub::Point<'_>> = points.iter().flatten().copied().collect();
         let caches = self.take_caches(&exec.mounts, &request, &mut prepared)?;
         for (position, mount) in exec.mounts.iter().enumerate() {
             let source = match &mount.kind {
                 MountKind::Bind { input, .. } => {
-                    let inner = stub::inside(&points, position);
+                    let outer = points.get(position).copied().flatten();
+                    let inner = outer.map_or_else(Vec::new, |outer| stub::inside(&present, &outer));
                     self.bind_source(
                         mount,
                         *input,
@@ -133,8 +134,11 @@ impl Solve<'_> {
                     continue;
                 }
                 MountKind::Secret { .. } | MountKind::Ssh { .. } => {
-                    let lent = prepared.lent.mount(mount);
-                    prepared.ready.extend(lent.map(Box::new).map(Ready::Lent));
+                    // What the request does not have, and need not have, is not there.
+                    let lent = prepared.lent.mount(&mount.target);
+                    prepared
+                        .ready
+                        .extend(lent.map(|mount| Ready::Lent(Box::new(mount))));
                     continue;
                 }
             };
@@ -144,12 +148,17 @@ impl Solve<'_> {
                 read_only: mount.read_only,
             }));
         }
-        prepared.stub = self.stub_layer(base, &stub::outside(&points))?;
+        prepared.stub = self.stub_layer(base, &stub::outside(&present))?;
         Ok(prepared)
     }
 }
 
-/// Where each mount goes, and whether a file or a directory; `None` for what is not mounted after all.
+/// Whether the request has to lend it.
+fn is_lent(kind: &MountKind) -> bool {
+    matches!(kind, MountKind::Secret { .. } | MountKind::Ssh { .. })
+}
+
+/// Where each mount goes, and whether a file or a directory; nowhere when what it lends is missing.
 fn points<'a>(
     mounts: &'a [Mount],
     request: &Request<'_>,
@@ -163,13 +172,11 @@ fn points<'a>(
                 places.first().is_some_and(|place| place.is_dir)
             }
             MountKind::Cache { .. } | MountKind::Tmpfs { .. } => true,
-            MountKind::Secret { .. } | MountKind::Ssh { .. } => {
-                if lent.mount(mount).is_none() {
-                    points.push(None);
-                    continue;
-                }
-                false
+            MountKind::Secret { .. } | MountKind::Ssh { .. } if lent.mount(&mount.target).is_none() => {
+                points.push(None);
+                continue;
             }
+            MountKind::Secret { .. } | MountKind::Ssh { .. } => false,
         };
         points.push(Some(stub::Point {
             target: &mount.target,

@@ -37,30 +37,20 @@ impl Point<'_> {
 }
 
 /// The mountpoints that lie in the root itself, not in another mount.
-pub(super) fn outside<'a>(points: &[Option<Point<'a>>]) -> Vec<Point<'a>> {
-    let nested = |point: &Point<'_>| points.iter().flatten().any(|outer| outer.holds(point));
-    points
-        .iter()
-        .flatten()
-        .filter(|point| !nested(point))
-        .copied()
-        .collect()
+pub(super) fn outside<'a>(points: &[Point<'a>]) -> Vec<Point<'a>> {
+    let nested = |point: &Point<'_>| points.iter().any(|outer| outer.holds(point));
+    points.iter().filter(|point| !nested(point)).copied().collect()
 }
 
-/// The mountpoints that lie in the mount at `position` and in no other one between, relative to it.
-pub(super) fn inside<'a>(points: &[Option<Point<'a>>], position: usize) -> Vec<Point<'a>> {
-    let Some(Some(outer)) = points.get(position) else {
-        return Vec::new();
-    };
+/// The mountpoints that lie in the mount at `outer` and in no other one between, relative to it.
+pub(super) fn inside<'a>(points: &[Point<'a>], outer: &Point<'_>) -> Vec<Point<'a>> {
     let between = |point: &Point<'_>| {
         points
             .iter()
-            .flatten()
             .any(|other| outer.holds(other) && other.holds(point))
     };
     points
         .iter()
-        .flatten()
         .filter(|point| outer.holds(point) && !between(point))
         .map(|point| Point {
             target: &point.target[outer.target.len()..],
@@ -164,13 +154,12 @@ mod tests {
 
     #[test]
     fn mountpoints_belong_to_the_innermost_mount_around_them() {
-        let targets = ["/a", "/a/b", "/a/b/c/d", "/ab", "/a/e/f"].map(|target| Some(point(target)));
+        let targets = ["/a", "/a/b", "/a/b/c/d", "/ab", "/a/e/f"].map(point);
         let names = |points: Vec<Point<'_>>| points.iter().map(|p| p.target.to_owned()).collect::<Vec<_>>();
         assert_eq!(names(outside(&targets)), ["/a", "/ab"]);
-        assert_eq!(names(inside(&targets, 0)), ["/b", "/e/f"]);
-        assert_eq!(names(inside(&targets, 1)), ["/c/d"]);
-        assert!(inside(&targets, 2).is_empty());
-        assert!(inside(&targets, 9).is_empty());
+        assert_eq!(names(inside(&targets, &targets[0])), ["/b", "/e/f"]);
+        assert_eq!(names(inside(&targets, &targets[1])), ["/c/d"]);
+        assert!(inside(&targets, &targets[2]).is_empty());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! to its target. All is gone when the step ends.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
@@ -23,7 +22,7 @@ use crate::ssh::{AgentError, SshAgents};
 
 /// What is lent, until it is dropped.
 #[derive(Default)]
-pub(super) struct Lent {
+pub(crate) struct Lent {
     /// Variables of the process, by name.
     variables: BTreeMap<String, String>,
     /// What is bound, by target.
@@ -31,16 +30,6 @@ pub(super) struct Lent {
     // In this order: nobody listens any more when the folder goes.
     sockets: Vec<Forward>,
     folder: Option<MemoryFolder>,
-}
-
-impl fmt::Debug for Lent {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let targets = self.files.keys();
-        formatter
-            .debug_set()
-            .entries(targets.chain(self.variables.keys()))
-            .finish()
-    }
 }
 
 /// What may be done with a bound file.
@@ -55,7 +44,7 @@ enum Binding {
 
 impl Lent {
     /// Lends what `exec` asks for. `scratch` is an empty folder of the step.
-    pub(super) fn new(exec: &Exec, request: &SolveRequest, scratch: &Path) -> Result<Self, StepFailure> {
+    pub(crate) fn new(exec: &Exec, request: &SolveRequest, scratch: &Path) -> Result<Self, StepFailure> {
         let mut lent = Self::default();
         for mount in &exec.mounts {
             match &mount.kind {
@@ -67,9 +56,8 @@ impl Lent {
         Ok(lent)
     }
 
-    /// The mount of what is lent there; `None` when it is missing and need not be there, or is no file.
-    pub(super) fn mount(&self, mount: &Mount) -> Option<runtime::Mount> {
-        let target = mount.target.as_str();
+    /// The mount of what is lent at `target`; `None` when it is missing and need not be there.
+    pub(crate) fn mount(&self, target: &str) -> Option<runtime::Mount> {
         let (source, binding) = self.files.get(target)?;
         let mut options = vec!["rbind", "rprivate", "ro", "nosuid", "nodev"];
         if !matches!(binding, Binding::File { executable: true }) {
@@ -85,7 +73,7 @@ impl Lent {
     }
 
     /// Sets the lent variables, over those of the same name.
-    pub(super) fn set_variables(&self, env: &mut Vec<String>) {
+    pub(crate) fn set_variables(&self, env: &mut Vec<String>) {
         env.retain(|variable| {
             let name = variable
                 .split_once('=')
