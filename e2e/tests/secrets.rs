@@ -70,10 +70,14 @@ fn build(project: &Project, progress: &str, arguments: &[&str]) -> Result<Ended>
 fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let text = String::from_utf8_lossy(value);
     let json = serde_json::to_string(&text).unwrap_or_default();
-    let hexadecimal: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hexadecimal = String::new();
+    for byte in value {
+        let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+        hexadecimal.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
     let mut forms = vec![
         value.to_vec(),
-        json[1..json.len() - 1].as_bytes().to_vec(),
+        json.as_bytes()[1..json.len() - 1].to_vec(),
         hexadecimal.to_uppercase().into_bytes(),
         hexadecimal.into_bytes(),
     ];
