@@ -60,7 +60,7 @@ pub enum StepFailure {
         span: Option<SourceSpan>,
     },
     /// The request has no such SSH agent, and the step requires it.
-    #[error("SSH agent {id}: not found")]
+    #[error("unset ssh forward key {id}")]
     MissingAgent {
         /// Its id.
         id: String,

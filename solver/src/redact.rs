@@ -8,7 +8,9 @@
 //! All patterns are searched at once by an automaton (Aho and Corasick's), one step a byte. Only bytes that may
 //! be the beginning of a secret are held back until the next read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -181,7 +183,9 @@ fn json(text: &str) -> Vec<u8> {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            control if control.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(control))),
+            control if control.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
             other => out.push(other),
         }
     }
@@ -222,9 +226,9 @@ impl<'a> Redactor<'a> {
     }
 
     /// Takes what was read and gives what may be shown by now.
-    pub(crate) fn take(&mut self, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn take<'d>(&mut self, data: &'d [u8]) -> Cow<'d, [u8]> {
         if self.patterns.is_empty() {
-            return data.to_vec();
+            return Cow::Borrowed(data);
         }
         for &byte in data {
             self.held.push(byte);
@@ -236,7 +240,7 @@ impl<'a> Redactor<'a> {
             }
         }
         let open = self.patterns.node(self.state).depth as usize;
-        self.release(self.held.len().saturating_sub(open))
+        Cow::Owned(self.release(self.held.len().saturating_sub(open)))
     }
 
     /// Gives what is left at the end of the stream.
@@ -305,7 +309,7 @@ mod tests {
         let mut redactor = Redactor::new(&patterns);
         let mut shown = Vec::new();
         for piece in output.as_bytes().chunks(size) {
-            shown.extend(redactor.take(piece));
+            shown.extend_from_slice(&redactor.take(piece));
         }
         shown.extend(redactor.finish());
         String::from_utf8(shown).expect("text")
@@ -356,9 +360,9 @@ mod tests {
     fn only_the_beginning_of_a_secret_is_held_back() {
         let patterns = Patterns::of(["password"]);
         let mut redactor = Redactor::new(&patterns);
-        assert_eq!(redactor.take(b"prompt: pa"), b"prompt: ");
-        assert_eq!(redactor.take(b"st"), b"past");
-        assert_eq!(redactor.take(b"passwor"), b"");
+        assert_eq!(&*redactor.take(b"prompt: pa"), b"prompt: ");
+        assert_eq!(&*redactor.take(b"st"), b"past");
+        assert_eq!(&*redactor.take(b"passwor"), b"");
         assert_eq!(redactor.finish(), b"passwor");
     }
 

@@ -245,8 +245,8 @@ mod tests {
         assert_eq!((exec.cwd.as_str(), exec.user.as_str()), ("/w", "me"));
     }
 
-    fn allowing(text: &str, options: LowerOptions) -> Exec {
-        let lowered = lower_with(text, &options, &FakeResolver::new([])).unwrap();
+    fn allowing(text: &str, options: &LowerOptions) -> Exec {
+        let lowered = lower_with(text, options, &FakeResolver::new([])).unwrap();
         match last_op(&lowered) {
             Op::Exec(exec) => exec.clone(),
             other => panic!("{other:?} is no process"),
@@ -271,7 +271,7 @@ mod tests {
                 flag.split_once('=').unwrap().1
             );
             options.entitlements.insert(entitlement);
-            allowing(&text, options);
+            allowing(&text, &options);
         }
         // What every process gets anyway needs none.
         exec("FROM busybox\nRUN --network=none x\nRUN --network=default --security=sandbox x\n");
@@ -307,7 +307,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
         };
         options.extra_hosts.push(host.clone());
-        let exec = allowing("FROM busybox\nRUN x\n", options);
+        let exec = allowing("FROM busybox\nRUN x\n", &options);
         assert_eq!(exec.hostname.as_deref(), Some("here"));
         assert_eq!(exec.extra_hosts, [host]);
     }

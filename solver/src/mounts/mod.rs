@@ -103,9 +103,11 @@ impl Solve<'_> {
             return Ok(prepared);
         }
         let request = Request { inputs, chosen, task };
-        let folder = self.engine.store.temp().dir()?;
-        prepared.lent = Lent::new(exec, self.request, folder.path())?;
-        prepared.folders.push(folder);
+        if exec.mounts.iter().any(|mount| is_lent(&mount.kind)) {
+            let folder = self.engine.store.temp().dir()?;
+            prepared.lent = Lent::new(exec, self.request, folder.path())?;
+            prepared.folders.push(folder);
+        }
         let points = points(&exec.mounts, &request, &prepared.lent)?;
         let present: Vec<stub::Point<'_>> = points.iter().flatten().copied().collect();
         let caches = self.take_caches(&exec.mounts, &request, &mut prepared)?;
@@ -149,6 +151,11 @@ impl Solve<'_> {
         prepared.stub = self.stub_layer(base, &stub::outside(&present))?;
         Ok(prepared)
     }
+}
+
+/// Whether the request has to lend it.
+fn is_lent(kind: &MountKind) -> bool {
+    matches!(kind, MountKind::Secret { .. } | MountKind::Ssh { .. })
 }
 
 /// Where each mount goes, and whether a file or a directory; nowhere when what it lends is missing.

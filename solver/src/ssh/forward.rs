@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -93,13 +93,13 @@ fn accept(listener: &UnixListener, woken: &OwnedFd, agent: &Path, connections: &
             // Without a thread the client sees its connection closed, as when the agent is gone.
             let _ = std::thread::Builder::new()
                 .name("ssh agent connection".to_owned())
-                .spawn(move || serve(client, &agent, &connections));
+                .spawn(move || serve(&client, &agent, &connections));
         }
     }
 }
 
 /// One connection, from its beginning to its end.
-fn serve(client: UnixStream, agent: &PathBuf, connections: &Mutex<Connections>) {
+fn serve(client: &UnixStream, agent: &Path, connections: &Mutex<Connections>) {
     let lock = || connections.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(agent) = client
         .set_nonblocking(false)
@@ -121,7 +121,7 @@ fn serve(client: UnixStream, agent: &PathBuf, connections: &Mutex<Connections>) 
         number
     };
     // However it ends, both see their connection closed.
-    let _ = talk(&client, &agent);
+    let _ = talk(client, &agent);
     lock().open.remove(&number);
 }
 

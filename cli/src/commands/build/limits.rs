@@ -15,7 +15,7 @@ use crate::report::{self, Failure};
 const HOST_GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What `--cpus` is measured over, in microseconds.
-const PERIOD: u64 = 100_000;
+const PERIOD: u32 = 100_000;
 
 /// The limits that no key knows.
 pub(super) fn limits(arguments: &Surroundings) -> Result<Limits, Failure> {
@@ -44,7 +44,7 @@ pub(super) fn limits(arguments: &Surroundings) -> Result<Limits, Failure> {
         }
     }
     if let Some(cpus) = &arguments.cpus {
-        limits.cpu_period = Some(PERIOD);
+        limits.cpu_period = Some(u64::from(PERIOD));
         limits.cpu_quota = Some(quota(cpus)?);
     }
     Ok(limits)
@@ -74,7 +74,7 @@ fn memory(flag: &str, text: Option<&str>) -> Result<Option<i64>, Failure> {
 fn quota(text: &str) -> Result<i64, Failure> {
     let wrong = || Failure::usage(format!("--cpus {text}: expected a number above 0, such as 1.5"));
     let cpus: f64 = text.parse().map_err(|_| wrong())?;
-    let quota = cpus * PERIOD as f64;
+    let quota = cpus * f64::from(PERIOD);
     // The kernel takes no less than a millisecond.
     if quota.is_finite() && (1_000.0..1e12).contains(&quota) {
         Ok(quota as i64)
@@ -169,7 +169,7 @@ fn unknown_entitlement(text: &str) -> Failure {
     let hint = if text == "device" || text.starts_with("device=") {
         Some("RUN --device is not supported yet".to_owned())
     } else {
-        suggest::hint(text, names.into_iter())
+        suggest::hint(text, names)
     };
     failure.hint(hint.unwrap_or_else(|| format!("it is {}", names.join(" or "))))
 }
