@@ -281,6 +281,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             None if !similar.is_empty() => hints.push(format!("there is {}", similar.join(", "))),
             None => {}
         },
+        StepFailure::Remote(error) => hints.extend(error.hint()),
         _ => {}
     }
     if is_disk_full(cause) || output_says_disk_full(cause) {

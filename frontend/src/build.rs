@@ -10,9 +10,12 @@ use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Parsed};
-use kiln_solver::graph::{SourceSpan, VertexId};
+use kiln_remote::git::GitAddress;
+use kiln_remote::{Caller, Credentials};
+use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
 use kiln_solver::image::{PullError, PullPolicy};
 use kiln_solver::limits::Limits;
+use kiln_solver::remote::RemoteError;
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
@@ -26,7 +29,9 @@ use crate::lower::UnusedBuildArg;
 use crate::options::LowerOptions;
 use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all};
 use crate::record;
-use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+use crate::resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
+};
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
 #[derive(Debug, Clone)]
@@ -56,6 +61,8 @@ pub struct BuildRequest {
     pub ssh: Arc<SshAgents>,
     /// Limits of each step's process.
     pub limits: Limits,
+    /// What proves to servers of remote sources who asks.
+    pub credentials: Arc<dyn Credentials + Send>,
 }
 
 /// A finished build.
@@ -136,6 +143,7 @@ fn build_image(
         engine,
         request,
         reporter,
+        cancel,
         is_index: is_index(&request.options, &request.platforms)
             .map_err(|error| BuildError::Dockerfile(vec![error]))?,
     };
@@ -145,7 +153,7 @@ fn build_image(
         &request.platforms,
         &resolver,
     )
-    .map_err(BuildError::Dockerfile)?;
+    .map_err(|errors| canceled_or(cancel, BuildError::Dockerfile(errors)))?;
     let solve = SolveRequest {
         jobs: request.jobs,
         build: id.clone(),
@@ -154,6 +162,7 @@ fn build_image(
         secrets: Arc::clone(&request.secrets),
         ssh: Arc::clone(&request.ssh),
         limits: request.limits.clone(),
+        credentials: Arc::clone(&request.credentials),
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
     let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);
@@ -238,7 +247,7 @@ fn export(
     Ok((id, built.collect()))
 }
 
-/// The user stopped a build while its image was written: that is no failure of the export.
+/// The user stopped a build while its sources were looked up or its image was written: that is no failure of these.
 fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
     if cancel.is_raised() {
         BuildError::Solve(SolveError::Canceled)
@@ -352,6 +361,72 @@ struct EngineResolver<'a> {
     reporter: &'a Reporter,
     /// The result is an index: names say which platform they are about.
     is_index: bool,
+    cancel: &'a Cancel,
+}
+
+impl EngineResolver<'_> {
+    /// Looks something up as a task of the build.
+    fn look_up<T>(
+        &self,
+        name: &str,
+        span: Option<SourceSpan>,
+        look_up: impl FnOnce(Caller<'_>) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteFailure> {
+        let mut task = self.reporter.announce(name, Vec::new(), span);
+        task.start();
+        let result = look_up(Caller {
+            credentials: &*self.request.credentials,
+            progress: &|received, total| task.progress("downloading", received, total, false),
+            canceled: &|| self.cancel.is_raised(),
+        });
+        match result {
+            Ok(found) => {
+                task.done();
+                Ok(found)
+            }
+            Err(error) => {
+                let message = chain(&error);
+                if error.is_canceled() {
+                    task.canceled();
+                } else {
+                    task.failed(&*message);
+                }
+                Err(RemoteFailure {
+                    hint: error.hint(),
+                    message,
+                })
+            }
+        }
+    }
+}
+
+impl RemoteResolver for EngineResolver<'_> {
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        let look_up = |caller: Caller<'_>| self.engine.resolve_http(url, checksum, caller);
+        if checksum.is_some() {
+            // Nobody is asked, so there is nothing to tell.
+            return look_up(Caller::default()).map_err(|error| RemoteFailure {
+                hint: error.hint(),
+                message: chain(&error),
+            });
+        }
+        self.look_up(name, span, look_up)
+    }
+
+    fn git(
+        &self,
+        address: &GitAddress,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        self.look_up(name, span, |caller| self.engine.resolve_git(address, caller))
+    }
 }
 
 impl ImageResolver for EngineResolver<'_> {

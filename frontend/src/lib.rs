@@ -39,6 +39,7 @@ mod options;
 mod path;
 mod platforms;
 mod record;
+mod remote;
 mod resolve;
 mod scope;
 mod settle;
@@ -52,7 +53,9 @@ pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
-pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+pub use resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
+};
 
 #[cfg(test)]
 mod cases;

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_image::{ImageConfig, Platform, Reference};
+use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Dockerfile, Span};
+use kiln_remote::git::GitAddress;
 use kiln_solver::Joiner;
-use kiln_solver::graph::{Graph, SourceSpan, VertexId};
+use kiln_solver::graph::{GitSource, Graph, HttpSource, SourceSpan, VertexId};
 
 use crate::images::ImageKey;
 use crate::lower::{Lowered, UnusedBuildArg, lower};
 use crate::options::LowerOptions;
-use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+use crate::resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
+};
 
 /// What a Dockerfile lowers to for all platforms of a build.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ pub(crate) fn lower_all(
     dockerfile: &Dockerfile,
     options: &LowerOptions,
     platforms: &[Platform],
-    resolver: &dyn ImageResolver,
+    resolver: &dyn Resolver,
 ) -> Result<LoweredAll, Vec<Diagnostic>> {
     let is_index = is_index(options, platforms).map_err(|error| vec![error])?;
     let for_platform = |platform: &Platform| LowerOptions {
@@ -88,7 +91,9 @@ pub(crate) fn lower_all(
     }
     let shared = Shared {
         inner: resolver,
-        known: Mutex::default(),
+        images: Mutex::default(),
+        files: Mutex::default(),
+        repositories: Mutex::default(),
     };
     let results: Vec<Result<Lowered, Vec<Diagnostic>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = variants
@@ -159,10 +164,48 @@ fn join(lowered: Vec<Lowered>, platforms: &[Platform]) -> Result<LoweredAll, Vec
 
 type Answer = Result<ResolvedImage, (ResolveErrorKind, Arc<ResolveError>)>;
 
-/// Asks for each image and platform once, however many lowerings want it.
+/// What was asked for and, when it is known, what came back.
+type Once<K, T> = Mutex<BTreeMap<K, Arc<OnceLock<T>>>>;
+
+/// Asks for each image and platform, file and repository once, however many lowerings want it.
 struct Shared<'a> {
-    inner: &'a dyn ImageResolver,
-    known: Mutex<BTreeMap<ImageKey, Arc<OnceLock<Answer>>>>,
+    inner: &'a dyn Resolver,
+    images: Once<ImageKey, Answer>,
+    files: Once<(String, Option<Digest>), Result<HttpSource, RemoteFailure>>,
+    repositories: Once<String, Result<GitSource, RemoteFailure>>,
+}
+
+/// The answer for `key`; whoever comes second waits for the first.
+fn once<K: Ord, T: Clone>(known: &Once<K, T>, key: K, ask: impl FnOnce() -> T) -> T {
+    let mut answers = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = Arc::clone(answers.entry(key).or_default());
+    drop(answers);
+    answer.get_or_init(ask).clone()
+}
+
+impl RemoteResolver for Shared<'_> {
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        once(&self.files, (url.to_owned(), checksum), || {
+            self.inner.http(url, checksum, name, span)
+        })
+    }
+
+    fn git(
+        &self,
+        address: &GitAddress,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        once(&self.repositories, format!("{address:?}"), || {
+            self.inner.git(address, name, span)
+        })
+    }
 }
 
 /// A failure that several lowerings get to hear of.
@@ -177,20 +220,12 @@ impl ImageResolver for Shared<'_> {
         platform: &Platform,
         span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
-        let key = ImageKey::new(reference, platform);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = Arc::clone(known.entry(key).or_default());
-        drop(known);
-        // Whoever comes second waits here for the first.
-        let answer = answer.get_or_init(|| {
+        let answer = once(&self.images, ImageKey::new(reference, platform), || {
             self.inner
                 .resolve(reference, platform, span)
                 .map_err(|error| (error.kind.clone(), Arc::new(error)))
         });
-        match answer {
-            Ok(image) => Ok(image.clone()),
-            Err((kind, error)) => Err(ResolveError::new(kind.clone(), SharedError(Arc::clone(error)))),
-        }
+        answer.map_err(|(kind, error)| ResolveError::new(kind, SharedError(error)))
     }
 }
 

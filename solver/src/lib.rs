@@ -36,6 +36,7 @@ mod platform;
 mod process;
 mod pump;
 mod redact;
+pub mod remote;
 mod roots;
 mod save;
 mod schedule;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
 use kiln_image::Platform;
+use kiln_remote::NoCredentials;
 use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
@@ -124,5 +125,6 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
         ssh: Arc::new(secrets::ssh(&machine.environment, &surroundings.ssh)?),
         limits: limits::limits(surroundings)?,
+        credentials: Arc::new(NoCredentials),
     })
 }

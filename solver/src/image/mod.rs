@@ -87,7 +87,8 @@ impl Images {
         }
     }
 
-    fn client(&self) -> Result<&Client, PullError> {
+    /// The client, made when it is first needed.
+    pub(crate) fn client(&self) -> Result<&Client, kiln_registry::ConfigError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
