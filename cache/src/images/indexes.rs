@@ -50,7 +50,7 @@ pub struct IndexRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// One image.
-    Image(ImageRecord),
+    Image(Box<ImageRecord>),
     /// One image a platform.
     Index(IndexRecord),
 }
@@ -159,7 +159,7 @@ impl Images<'_> {
         let index = match found {
             Found::Image(record) => {
                 let fits = platform.is_none_or(|platform| record.platform.satisfies(platform));
-                return Ok(fits.then_some(record));
+                return Ok(fits.then_some(*record));
             }
             Found::Index(index) => index,
         };
@@ -251,7 +251,7 @@ impl Images<'_> {
     /// What an id stands for.
     pub(super) fn found(&self, id: &Digest, names: &BTreeMap<String, Digest>) -> Result<Option<Found>> {
         if let Some(record) = self.read(id)? {
-            return Ok(Some(Found::Image(with_names(record, names))));
+            return Ok(Some(Found::Image(Box::new(with_names(record, names)))));
         }
         let index = self.read_index(id)?;
         Ok(index.map(|index| Found::Index(named(index, names))))
