@@ -38,9 +38,33 @@ pub(crate) fn source_pattern(path: &str) -> String {
     resolve("/", path).trim_start_matches('/').to_owned()
 }
 
+/// A source of `COPY --parents`: the directory up to the first `/./`, whose path is not kept, and the rest.
+pub(crate) fn pivot(path: &str) -> (String, String) {
+    let (pivot, below) = path.split_once("/./").unwrap_or(("", path));
+    (source_pattern(pivot), source_pattern(below))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{destination, names_directory, resolve, source_pattern};
+    use super::{destination, names_directory, pivot, resolve, source_pattern};
+
+    #[test]
+    fn a_source_is_cut_at_its_pivot() {
+        for (path, expected) in [
+            ("a/b/c", ("", "a/b/c")),
+            ("/a/b/", ("", "a/b")),
+            ("./a/b", ("", "a/b")),
+            ("a/./b/c", ("a", "b/c")),
+            ("/a/*/./b/**/c", ("a/*", "b/**/c")),
+            ("a/./b/./c", ("a", "b/c")),
+            ("a/./../../b", ("a", "b")),
+            ("a/./", ("a", "")),
+            (".", ("", "")),
+        ] {
+            let (directory, below) = pivot(path);
+            assert_eq!((directory.as_str(), below.as_str()), expected, "{path}");
+        }
+    }
 
     #[test]
     fn paths_resolve_lexically_and_stay_below_the_root() {

@@ -23,6 +23,9 @@ pub(super) fn lower(
         chmod: add.chmod.as_ref(),
         input: Input::Context,
         unpack: add.unpack.as_ref().is_none_or(|unpack| unpack.value),
+        link: transfer::is_on(add.link.as_ref()),
+        parents: false,
+        exclude: &add.exclude,
         refuse,
     };
     transfer::lower(transfer, line, stage, context)

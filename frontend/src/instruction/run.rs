@@ -39,6 +39,7 @@ pub(super) fn lower(run: &Run, line: &Line<'_>, stage: &mut StageState, context:
     let step = Step {
         op: Op::Exec(exec),
         inputs: Vec::new(),
+        link: false,
         text,
         span: line.span(),
     };

@@ -49,7 +49,7 @@ impl Solve<'_> {
                 Some(old) => self.contexts.read_again(name, old)?,
                 None => self.contexts.read(name)?.0,
             };
-            let selection = select::select(&view.listing, &copy.sources)
+            let selection = select::select(&view.listing, &copy.sources, &copy.exclude)
                 .map_err(|(source, error)| self.missing(error, source, Some((name, &view))))?;
             chosen.push(Some(Chosen {
                 selection,
@@ -80,7 +80,7 @@ impl Solve<'_> {
 
     fn choose(&self, copy: &Copy, inputs: &[VertexId]) -> Result<Chosen, StepFailure> {
         let listing = self.roots.listing(&self.input_snapshot(inputs, copy.from)?)?;
-        let selection = select::select(&listing, &copy.sources)
+        let selection = select::select(&listing, &copy.sources, &copy.exclude)
             .map_err(|(source, error)| self.missing(error, source, None))?;
         Ok(Chosen {
             selection,
@@ -178,7 +178,7 @@ impl Solve<'_> {
                 base,
             )),
             Op::File(op) => Ok(key::file(kind, op, &vertex.platform, base, copies)),
-            Op::Source(_) => Err(StepFailure::Graph("a source has no key by its inputs")),
+            Op::Source(_) | Op::Merge => Err(StepFailure::Graph("not a step that has such a key")),
         }
     }
 
