@@ -12,9 +12,12 @@ use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Parsed};
 use kiln_solver::graph::SourceSpan;
 use kiln_solver::image::{PullError, PullPolicy};
+use kiln_solver::limits::Limits;
+use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
-    Cancel, ContextPolicy, Engine, LocalContext, SolveError, SolveRequest, StepFailure, StepReport, chain,
+    Cancel, ContextPolicy, Engine, LocalContext, Secrets, SolveError, SolveRequest, StepFailure, StepReport,
+    chain,
 };
 use kiln_tree::TreePath;
 use kiln_tree::walk::{Decision, WalkPolicy};
@@ -43,6 +46,12 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// As many steps may run at a time.
     pub jobs: usize,
+    /// Secrets that steps may ask for.
+    pub secrets: Arc<Secrets>,
+    /// SSH agents that steps may ask for.
+    pub ssh: Arc<SshAgents>,
+    /// Limits of each step's process.
+    pub limits: Limits,
 }
 
 /// A finished build.
@@ -119,6 +128,9 @@ fn build_image(
         build: id.clone(),
         contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
         network: request.options.network,
+        secrets: Arc::clone(&request.secrets),
+        ssh: Arc::clone(&request.ssh),
+        limits: request.limits.clone(),
     };
     let solved = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel);
     steps.clone_from(&solved.steps);

@@ -22,6 +22,7 @@
 //!   that is not marked empty, in order;
 //! - a flag that this release does not carry out is an error at its place (`unsupported`), never ignored.
 
+mod budget;
 mod build;
 mod change;
 mod config;
@@ -47,7 +48,7 @@ mod unsupported;
 pub use build::{BuildError, BuildRequest, Built, build};
 pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
-pub use options::LowerOptions;
+pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 

@@ -1,9 +1,9 @@
 //! What the request of a build decides about lowering.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Platform;
-use kiln_solver::graph::NetworkMode;
+use kiln_solver::graph::{ExtraHost, NetworkMode, Ulimit};
 
 /// Everything that changes what a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -28,6 +28,34 @@ pub struct LowerOptions {
     pub labels: BTreeMap<String, String>,
     /// `--network`: what a RUN without a `--network` of its own gets.
     pub network: NetworkMode,
+    /// What steps are allowed that they are not by default.
+    pub entitlements: BTreeSet<Entitlement>,
+    /// Names in the `/etc/hosts` of every RUN.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Resource limits of every RUN.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// Something that a Dockerfile may ask for only when the request allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `RUN --network=host`.
+    NetworkHost,
+    /// `RUN --security=insecure`.
+    SecurityInsecure,
+}
+
+impl Entitlement {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::NetworkHost, Self::SecurityInsecure];
+
+    /// The name, as BuildKit has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+        }
+    }
 }
 
 impl LowerOptions {
@@ -43,6 +71,9 @@ impl LowerOptions {
             no_cache_filter: Vec::new(),
             labels: BTreeMap::new(),
             network: NetworkMode::Default,
+            entitlements: BTreeSet::new(),
+            extra_hosts: Vec::new(),
+            ulimits: Vec::new(),
         }
     }
 

@@ -299,6 +299,10 @@ fn dump_exec(out: &mut String, exec: &Exec) -> std::fmt::Result {
     exec.files.iter().try_for_each(|file| {
         let data = String::from_utf8_lossy(&file.data);
         writeln!(out, "   file {} {:o} {data:?}", file.path, file.mode)
+    })?;
+    exec.mounts.iter().try_for_each(|mount| {
+        let read_only = if mount.read_only { ", read-only" } else { "" };
+        writeln!(out, "   mount {:?}{read_only}: {:?}", mount.target, mount.kind)
     })
 }
 

@@ -35,11 +35,48 @@ pub enum StepFailure {
         status: String,
         /// The exit code, 128 + the number for a signal.
         code: i32,
+        /// The kernel killed it, or a process of it, because it used more memory than the request allows.
+        out_of_memory: bool,
         /// The last lines of its output.
         last_output: Vec<String>,
         /// Where the whole output is kept.
         log: Option<PathBuf>,
     },
+    /// The request has no such secret, and the step requires it.
+    #[error("secret {id}: not found")]
+    MissingSecret {
+        /// Its id.
+        id: String,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// A secret was passed and cannot be had.
+    #[error("{source}")]
+    Secret {
+        /// Why.
+        source: crate::secret::SecretError,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// The request has no such SSH agent, and the step requires it.
+    #[error("SSH agent {id}: not found")]
+    MissingAgent {
+        /// Its id.
+        id: String,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// An SSH agent was passed and cannot be used.
+    #[error("{source}")]
+    Agent {
+        /// Why.
+        source: crate::ssh::AgentError,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// A resource limit cannot be set as asked.
+    #[error(transparent)]
+    Limit(#[from] crate::limits::LimitError),
     /// The sandbox could not be set up or the command could not be started.
     #[error("failed to run {command:?}")]
     Sandbox {

@@ -70,6 +70,15 @@ pub(crate) struct RefusedFiles {
     devices: u64,
 }
 
+impl From<copy::Refused> for RefusedFiles {
+    fn from(refused: copy::Refused) -> Self {
+        Self {
+            owners: refused.owners,
+            devices: refused.devices,
+        }
+    }
+}
+
 impl RefusedFiles {
     /// A line for each kind of thing that was refused.
     pub(crate) fn warnings(self) -> impl Iterator<Item = String> {
@@ -279,6 +288,7 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
     let change = action.mode.as_deref().map(parse_mode).transpose()?;
     let mode = change.as_ref().map_or(0o644, |change| change.apply(0o644, false));
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+        // As for copied files: an octal mode is for the folders on the way, too.
         base.create_dir_all(parent, ModeChange::of_parents(change.as_ref()), Some((uid, gid)))?;
     }
     let mut file = base.create_file(&path, mode)?;

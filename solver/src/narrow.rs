@@ -362,3 +362,8 @@ impl Way {
         TreePath::clean(bytes).ok()
     }
 }
+
+/// The pattern that matches exactly `path`.
+pub(crate) fn literal(path: &TreePath) -> Option<TreePath> {
+    TreePath::clean(glob::escape(path.as_bytes())).ok()
+}

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Surroundings;
+
 /// How a build shows its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Progress {
@@ -82,6 +84,8 @@ pub(crate) struct Build {
     /// As many steps may run at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) jobs: usize,
+    #[command(flatten)]
+    pub(crate) surroundings: Surroundings,
     /// Docker's flags that ask for what happens anyway.
     #[arg(long, hide = true)]
     rm: bool,

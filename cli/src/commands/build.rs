@@ -2,10 +2,14 @@
 
 mod context;
 mod dockerfile;
+mod fields;
+mod limits;
+mod secrets;
 mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
@@ -101,6 +105,11 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
     options.no_cache_filter.clone_from(&arguments.no_cache_filter);
     options.labels = values::labels(&arguments.labels)?;
     options.network = values::network(&arguments.network)?;
+    let surroundings = &arguments.surroundings;
+    limits::without_meaning(surroundings)?;
+    options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
+    options.extra_hosts = limits::hosts(&surroundings.hosts)?;
+    options.ulimits = limits::ulimits(&surroundings.ulimits)?;
     Ok(BuildRequest {
         dockerfile,
         ignore: dockerfile::ignore_file(dockerfile_path.as_deref(), &context)?,
@@ -114,5 +123,8 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
+        secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
+        ssh: Arc::new(secrets::ssh(&machine.environment, &surroundings.ssh)?),
+        limits: limits::limits(surroundings)?,
     })
 }

@@ -113,7 +113,10 @@ impl Backend for Builtin {
         let group = linux
             .resources()
             .as_ref()
-            .map(|limits| self.groups.create(&id, limits))
+            .map(|limits| {
+                let parent = linux.cgroups_path().as_deref();
+                self.groups.create(&id, limits, parent)
+            })
             .transpose()?;
         if let Some(group) = &group {
             plan.cgroup_procs = group.procs_files();

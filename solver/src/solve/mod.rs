@@ -26,7 +26,10 @@ use crate::diff_ids::DiffIds;
 use crate::engine::Engine;
 use crate::error::{SolveError, StepError, StepFailure, chain};
 use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
+use crate::limits::Limits;
 use crate::roots::Roots;
+use crate::secret::Secrets;
+use crate::ssh::SshAgents;
 use crate::task::{Reporter, Task};
 
 use contexts::Contexts;
@@ -44,6 +47,12 @@ pub struct SolveRequest {
     pub build: BuildId,
     /// What [`NetworkMode::Default`] means: the host's network or none.
     pub network: NetworkMode,
+    /// Secrets that steps may ask for.
+    pub secrets: Arc<Secrets>,
+    /// SSH agents that steps may ask for.
+    pub ssh: Arc<SshAgents>,
+    /// Limits of each step's process.
+    pub limits: Limits,
 }
 
 /// How a step came to its result, or why it has none.
@@ -106,7 +115,7 @@ struct Planned {
     fresh: bool,
     /// Another vertex with the same definition key whose result it shares.
     same_as: Option<VertexId>,
-    /// What its copies select from local directories, by the action's position.
+    /// What its copies and mounts select from local directories, by their position.
     chosen: Vec<Option<Chosen>>,
 }
 

@@ -139,10 +139,7 @@ impl Solve<'_> {
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
         let inputs = self.graph.inputs(id);
-        let chosen = match &vertex.op {
-            Op::File(op) => self.choose_local(op, &inputs, None)?,
-            _ => Vec::new(),
-        };
+        let chosen = self.choose_local(&vertex.op, &inputs, None)?;
         let definition = self.definition_of(vertex, &inputs, &chosen)?;
         let key = definition.key;
         self.results.define(id, definition);

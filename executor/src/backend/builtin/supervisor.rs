@@ -153,6 +153,9 @@ impl Supervisor {
                 error,
             )
         });
+        if self.group.as_ref().is_some_and(Group::ran_out_of_memory) {
+            self.ending.ran_out_of_memory();
+        }
         let group = self.group.take().and_then(|group| group.remove().err());
         left.or(group.map(Error::from))
     }
