@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Blobs, BootId, Builds, CacheMounts, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records,
-    Result, Stamp, Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
+    Remotes, Result, Stamp, Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
 };
 
 /// The format of the whole store: the set of folders and what they mean. Single files have versions of their own.
@@ -22,6 +22,7 @@ const FOLDERS: &[&str] = &[
     "hashes",
     "images",
     "images/ids",
+    "images/indexes",
     "images/names",
     "index",
     "index/journal",
@@ -127,6 +128,11 @@ impl Store {
     /// The directories that steps keep from build to build.
     pub fn cache_mounts(&self) -> CacheMounts<'_> {
         CacheMounts::new(&self.shared)
+    }
+
+    /// What is known of files that were downloaded.
+    pub fn remotes(&self) -> Remotes<'_> {
+        Remotes::new(&self.shared)
     }
 
     /// The history of builds.

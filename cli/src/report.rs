@@ -273,6 +273,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             ));
         }
         StepFailure::MissingAgent { id, .. } => hints.push(format!("pass it with --ssh {id}")),
+        StepFailure::Platform(cause) => hints.push(cause.remedy.clone()),
         StepFailure::SourceNotFound {
             ignored_by, similar, ..
         } => match ignored_by {
@@ -280,6 +281,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             None if !similar.is_empty() => hints.push(format!("there is {}", similar.join(", "))),
             None => {}
         },
+        StepFailure::Remote(error) => hints.extend(error.hint()),
         _ => {}
     }
     if is_disk_full(cause) || output_says_disk_full(cause) {
@@ -370,7 +372,7 @@ mod tests {
     use kiln_parser::{Diagnostic, Span};
     use kiln_solver::graph::SourceSpan;
     use kiln_solver::image::PullError;
-    use kiln_solver::{SolveError, StepError, StepFailure};
+    use kiln_solver::{CannotRun, SolveError, StepError, StepFailure};
     use kiln_tree::TreePath;
 
     use super::{DISK_FULL, Failure, chain};
@@ -461,6 +463,19 @@ mod tests {
             (
                 "failing RUN on a full disk",
                 step(run, process(&["cc: a.out: No space left on device"], None)),
+            ),
+            (
+                "RUN of a platform that nothing runs",
+                step(
+                    run,
+                    StepFailure::Platform(CannotRun {
+                        platform: "linux/s390x".parse().unwrap(),
+                        reason: "no interpreter is registered with the kernel, and qemu-s390x-static is not \
+                                 installed"
+                            .to_owned(),
+                        remedy: "install the package qemu-user-static (it has qemu-s390x-static)".to_owned(),
+                    }),
+                ),
             ),
             ("missing source", step(copy, not_found(None, &[]))),
             (

@@ -23,6 +23,7 @@ mod attached;
 pub mod backend;
 pub mod capabilities;
 pub mod cgroup;
+pub mod emulation;
 pub mod error;
 pub mod init;
 pub mod memory;
@@ -41,6 +42,7 @@ mod sys;
 
 pub use attached::Attached;
 pub use backend::{Backend, Builtin, Sandbox};
+pub use emulation::Emulator;
 pub use error::{CommandError, Error, Result};
 pub use nix::sys::signal::Signal;
 pub use oci_spec::runtime;

@@ -18,6 +18,8 @@ pub struct LowerOptions {
     /// Whether the user asked for `target_platform`. If not, an image whose base only exists for another
     /// platform keeps that base's platform in its config.
     pub platform_requested: bool,
+    /// The image is one of several, or of an index at least: step names say which platform they are for.
+    pub multi_platform: bool,
     /// What the build runs on (`BUILDPLATFORM`).
     pub build_platform: Platform,
     /// Ignore the cache for all steps.
@@ -66,6 +68,7 @@ impl LowerOptions {
             target: None,
             target_platform: platform.clone(),
             platform_requested: false,
+            multi_platform: false,
             build_platform: platform,
             no_cache: false,
             no_cache_filter: Vec::new(),

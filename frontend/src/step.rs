@@ -10,6 +10,8 @@ use kiln_solver::graph::{Graph, LocalSource, Op, Source, SourceSpan, Vertex, Ver
 
 use crate::MAIN_CONTEXT;
 use crate::images::{ImageKey, Images};
+use crate::naming::{self, Target};
+use crate::remote::{RemoteRequest, Remotes};
 use crate::stage::Origin;
 
 /// One step of a stage. It works on the result of the step before.
@@ -39,6 +41,8 @@ pub(crate) enum Input {
     Image(ImageKey),
     /// Nothing (`--from=scratch`).
     Scratch,
+    /// A file or a repository from elsewhere, and where it is written.
+    Remote(RemoteRequest, Span),
 }
 
 impl Input {
@@ -79,6 +83,33 @@ pub(crate) struct Layout<'a> {
     pub(crate) platform: &'a Platform,
     /// Whether its steps run even when their results are known.
     pub(crate) ignore_cache: bool,
+    /// Platforms for the step names of a multi-platform build.
+    pub(crate) naming: Option<Naming<'a>>,
+}
+
+/// What the step names of a multi-platform build tell.
+#[derive(Debug)]
+pub(crate) struct Naming<'a> {
+    /// The platform that the stage was asked for.
+    pub(crate) platform: &'a Platform,
+    /// For each step, the target that its variables speak of.
+    pub(crate) targets: &'a [Option<Target>],
+}
+
+impl Layout<'_> {
+    /// `[linux/arm64 build 3/12] ` before the name of a step, or of FROM when there is no step.
+    fn position(&self, step: Option<usize>, number: usize, total: usize) -> String {
+        let Some(naming) = &self.naming else {
+            return position(self.label, number, total);
+        };
+        let target = step.and_then(|step| naming.targets.get(step)?.as_ref());
+        let platform = naming::label(naming.platform, target);
+        let label = match self.label {
+            "" => platform,
+            label => format!("{platform} {label}"),
+        };
+        position(&label, number, total)
+    }
 }
 
 /// Turns steps into vertices.
@@ -86,6 +117,8 @@ pub(crate) struct Layout<'a> {
 pub(crate) struct Emitter<'a> {
     graph: Graph,
     images: &'a Images,
+    remotes: &'a Remotes,
+    remote_vertices: Vec<(RemoteRequest, VertexId)>,
     context: Option<VertexId>,
     scratch: BTreeMap<String, VertexId>,
     image_vertices: BTreeMap<ImageKey, VertexId>,
@@ -95,16 +128,23 @@ pub(crate) struct Emitter<'a> {
 
 impl<'a> Emitter<'a> {
     /// An emitter with an empty graph. `platform` is that of the build context.
-    pub(crate) fn new(images: &'a Images, platform: &'a Platform) -> Self {
+    pub(crate) fn new(images: &'a Images, remotes: &'a Remotes, platform: &'a Platform) -> Self {
         Self {
             graph: Graph::new(),
             images,
+            remotes,
+            remote_vertices: Vec::new(),
             context: None,
             scratch: BTreeMap::new(),
             image_vertices: BTreeMap::new(),
             stages: BTreeMap::new(),
             platform,
         }
+    }
+
+    /// The last vertex of a stage that was added.
+    pub(crate) fn stage_vertex(&self, number: usize) -> Option<VertexId> {
+        self.stages.get(&number).copied()
     }
 
     /// The graph and the local contexts that it reads.
@@ -124,7 +164,7 @@ impl<'a> Emitter<'a> {
         let total = from_counts + steps.len();
         let mut current = self.ground(layout, total)?;
         for (index, step) in steps.iter().enumerate() {
-            let position = position(layout.label, from_counts + index + 1, total);
+            let position = layout.position(Some(index), from_counts + index + 1, total);
             let vertex = |op: Op, name: String| Vertex {
                 op,
                 platform: layout.platform.clone(),
@@ -158,7 +198,7 @@ impl<'a> Emitter<'a> {
         match &layout.ground {
             Ground::Scratch => Some(self.scratch(layout.platform)),
             Ground::Stage(number) => self.stages.get(number).copied(),
-            Ground::Image(key) => self.image(key, &position(layout.label, 1, total), layout.from),
+            Ground::Image(key) => self.image(key, &layout.position(None, 1, total), layout.from),
         }
     }
 
@@ -169,6 +209,7 @@ impl<'a> Emitter<'a> {
             Input::Scratch => Some(self.scratch(layout.platform)),
             Input::Image(key) if self.images.is_empty_image(key) => Some(self.scratch(layout.platform)),
             Input::Image(key) => self.image(key, "", span),
+            Input::Remote(request, span) => self.remote(request, *span),
         }
     }
 
@@ -197,6 +238,18 @@ impl<'a> Emitter<'a> {
         let op = Op::Source(Source::Image(image.source.clone()));
         let vertex = self.source(op, image.platform.clone(), name, Some(span));
         self.image_vertices.insert(key.clone(), vertex);
+        Some(vertex)
+    }
+
+    /// The vertex of a remote source; one for all its uses.
+    fn remote(&mut self, request: &RemoteRequest, span: Span) -> Option<VertexId> {
+        let made = self.remote_vertices.iter().find(|(other, _)| other == request);
+        if let Some((_, vertex)) = made {
+            return Some(*vertex);
+        }
+        let op = self.remotes.get(request)?.clone();
+        let vertex = self.source(op, self.platform.clone(), request.step_name(), Some(span));
+        self.remote_vertices.push((request.clone(), vertex));
         Some(vertex)
     }
 

@@ -7,7 +7,8 @@ use kiln_tree::accounts::AccountError;
 
 use crate::context::ContextError;
 use crate::diff_ids::DiffIdError;
-use crate::graph::SourceSpan;
+use crate::graph::{Graph, SourceSpan, VertexId};
+use crate::platform::CannotRun;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,9 @@ pub enum StepFailure {
         #[source]
         source: kiln_executor::Error,
     },
+    /// The process is of another platform, and nothing on this machine runs it.
+    #[error(transparent)]
+    Platform(#[from] CannotRun),
     /// A copy's source is not there.
     #[error("\"/{path}\": not found in {place}")]
     SourceNotFound {
@@ -170,6 +174,9 @@ pub enum StepFailure {
     /// An image could not be fetched.
     #[error(transparent)]
     Pull(#[from] crate::image::PullError),
+    /// A file or repository from elsewhere could not be fetched.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// A layer's digest could not be computed.
     #[error(transparent)]
     DiffId(#[from] DiffIdError),
@@ -194,6 +201,21 @@ pub enum SolveError {
     /// No thread could be started for a step.
     #[error("failed to start a thread for a step")]
     Thread(#[source] std::io::Error),
+}
+
+impl SolveError {
+    /// A target that nothing was made for: a fault of the solver.
+    pub(crate) fn no_root(graph: &Graph, target: VertexId) -> Self {
+        let name = graph
+            .get(target)
+            .map(|vertex| vertex.name.clone())
+            .unwrap_or_default();
+        Self::Step(Box::new(StepError {
+            name,
+            span: None,
+            cause: StepFailure::Graph("the target has no root file system"),
+        }))
+    }
 }
 
 /// An error with its sources, in one line.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kiln_cache::{LayerDraft, Snapshot, StepLog};
 use kiln_executor::spec::{self, Bind, Network, SpecBuilder};
 use kiln_executor::{ExitStatus, Sandbox, Stdio};
+use kiln_image::Platform;
 use kiln_tree::{Root, accounts};
 
 use crate::error::{StepFailure, chain};
@@ -38,10 +39,11 @@ const CA_VARIABLES: [&str; 8] = [
 ];
 
 impl Solve<'_> {
-    /// Runs `exec` on `base` with its changes going to `draft`, and `mounts` over it.
+    /// Runs `exec`, a program of `platform`, on `base` with its changes going to `draft`, and `mounts` over it.
     pub(crate) fn run_process(
         &self,
         exec: &Exec,
+        platform: &Platform,
         base: &Snapshot,
         draft: &LayerDraft,
         mounts: &Prepared,
@@ -56,6 +58,7 @@ impl Solve<'_> {
         root.create_dir_all(&exec.cwd, 0o755, Some((identity.uid, identity.gid)))?;
         drop(root);
         let spec = self.spec(exec, &identity, mounts, scratch.path())?;
+        let emulator = self.engine.emulators.get(platform)?;
         let failed = |source| StepFailure::Sandbox {
             command: command.clone(),
             source,
@@ -70,6 +73,7 @@ impl Solve<'_> {
                 root: mount,
                 spec,
                 stdio: Stdio::piped(),
+                emulator,
             })
             .map_err(failed)?;
         let running = Arc::new(running);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
 use kiln_image::Platform;
+use kiln_remote::NoCredentials;
 use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
@@ -95,10 +96,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         .iter()
         .map(|tag| values::name(tag))
         .collect::<Result<Vec<_>, _>>()?;
-    let (target_platform, platform_requested) = super::platform(arguments.platform.as_deref())?;
     let mut options = LowerOptions::new(Platform::host());
-    options.target_platform = target_platform;
-    options.platform_requested = platform_requested;
     options.build_args = values::build_args(machine, &arguments.variables);
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
@@ -117,6 +115,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         context,
         options,
         names,
+        platforms: super::platforms(&arguments.platforms)?,
         pull: if arguments.pull {
             PullPolicy::Always
         } else {
@@ -126,5 +125,6 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
         ssh: Arc::new(secrets::ssh(&machine.environment, &surroundings.ssh)?),
         limits: limits::limits(surroundings)?,
+        credentials: Arc::new(NoCredentials),
     })
 }

@@ -87,6 +87,7 @@ impl Backend for Builtin {
             root,
             spec,
             stdio,
+            emulator,
         } = sandbox;
         let linux = spec.linux().clone().unwrap_or_default();
         let filter = linux
@@ -110,6 +111,7 @@ impl Backend for Builtin {
             ));
         }
         let mut plan = Plan::of(&spec, &self.host, terminal, filter.as_deref())?;
+        plan.emulator = emulator;
         let group = linux
             .resources()
             .as_ref()

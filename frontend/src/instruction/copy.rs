@@ -26,16 +26,9 @@ pub(super) fn lower(
         link: transfer::is_on(copy.link.as_ref()),
         parents: transfer::is_on(copy.parents.as_ref()),
         exclude: &copy.exclude,
-        refuse,
+        remote: None,
     };
     transfer::lower(transfer, line, stage, context)
-}
-
-fn refuse(source: &str) -> Option<&'static str> {
-    if transfer::is_git(source) {
-        return Some("a source of COPY cannot be a git repository; ADD can");
-    }
-    transfer::is_url(source).then_some("a source of COPY cannot be a URL; ADD can")
 }
 
 #[cfg(test)]

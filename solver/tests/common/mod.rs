@@ -90,6 +90,7 @@ impl Lab {
             secrets: Arc::default(),
             ssh: Arc::default(),
             limits: kiln_solver::limits::Limits::default(),
+            credentials: Arc::new(kiln_remote::NoCredentials),
         }
     }
 
