@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         ("changed proxy is a hit", changed_proxy),
         ("no-cache runs everything", no_cache),
         ("changed base is a miss", changed_base),
+        ("linked copy outlives its base", linked_copy),
+        ("excluded file is no matter", excluded_file),
         ("steps are shared between Dockerfiles", shared_between_dockerfiles),
         ("changed metadata leaves the steps cached", changed_metadata),
         ("failed step is not remembered", failed_step),
@@ -296,6 +298,81 @@ fn changed_base() -> TestResult {
             "the image was built on the old base"
         );
     }
+    Ok(Outcome::Passed)
+}
+
+/// Whatever becomes of the steps before a linked copy, it is not done again and its layer stays the same.
+fn linked_copy() -> TestResult {
+    let dockerfile = |before: &str| {
+        format!(
+            "FROM busybox:latest\nRUN {before}\nCOPY --link --chmod=640 app.py /app/\nADD --link --chown=5 lib /app/lib/\n"
+        )
+    };
+    let first = dockerfile("mkdir /one");
+    let files = [
+        ("Dockerfile", first.as_str()),
+        ("app.py", "1\n"),
+        ("lib/x.py", "x\n"),
+    ];
+    let project = Project::new("linked-copy", &files)?;
+    let (copy, add) = (
+        "COPY --link --chmod=640 app.py /app/",
+        "ADD --link --chown=5 lib /app/lib/",
+    );
+    ran(&project.build(&[])?, &["RUN mkdir /one", copy, add])?;
+    let first = project.image()?.diff_ids;
+    project.write("Dockerfile", &dockerfile("mkdir /two"))?;
+    ran(&project.build(&[])?, &["RUN mkdir /two"])?;
+    let second = project.image()?.diff_ids;
+    let linked = first.len() - 2;
+    ensure!(
+        first.len() == second.len() && first[linked..] == second[linked..],
+        "other layers: {first:?} {second:?}"
+    );
+    ensure!(
+        first[linked - 1] != second[linked - 1],
+        "the step before makes the same layer"
+    );
+    let found = project.shell("cat /app/app.py /app/lib/x.py && stat -c %a /app/app.py && ls -d /two")?;
+    ensure!(found == "1\nx\n640\n/two\n", "the image holds {found:?}");
+    // The linked copy alone is redone when its source changes.
+    project.write("app.py", "2\n")?;
+    ran(&project.build(&[])?, &[copy])?;
+    ensure!(
+        project.shell("cat /app/app.py")? == "2\n",
+        "the image has the old file"
+    );
+    Ok(Outcome::Passed)
+}
+
+/// What --exclude leaves out and what --parents does not take is in no key.
+fn excluded_file() -> TestResult {
+    let files = [
+        (
+            "Dockerfile",
+            "FROM busybox:latest\nCOPY --exclude=**/*.log . /a/\nCOPY --parents **/*.py /b/\n",
+        ),
+        ("app.py", "1\n"),
+        ("x.log", "1\n"),
+        ("lib/y.log", "1\n"),
+        ("lib/data", "1\n"),
+    ];
+    let project = Project::new("excluded-file", &files)?;
+    let (exclude, parents) = ("COPY --exclude=**/*.log . /a/", "COPY --parents **/*.py /b/");
+    ran(&project.build(&[])?, &[exclude, parents])?;
+    project.write("x.log", "2\n")?;
+    project.write("lib/y.log", "2\n")?;
+    project.write("lib/z.log", "new\n")?;
+    ran(&project.build(&[])?, &[])?;
+    project.write("lib/data", "2\n")?;
+    ran(&project.build(&[])?, &[exclude])?;
+    project.write("lib/z.py", "z\n")?;
+    ran(&project.build(&[])?, &[exclude, parents])?;
+    let found = project.shell("cd /b && find . -type f | sort && ls /a/lib")?;
+    ensure!(
+        found == "./app.py\n./lib/z.py\ndata\nz.py\n",
+        "the image holds {found:?}"
+    );
     Ok(Outcome::Passed)
 }
 

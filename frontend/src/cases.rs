@@ -167,6 +167,7 @@ fn each_step_has_its_history_entry() {
         while let Some(&below) = lowered.graph.inputs(current).first() {
             let name = &lowered.graph.get(current).unwrap().name;
             let text = name.split_once("] ").unwrap().1;
+            let text = text.strip_prefix("LINK ").unwrap_or(text);
             let text = text.strip_prefix("ONBUILD ").unwrap_or(text);
             assert_eq!(first_word(text), keywords.pop(), "{}: {name}", case.display());
             current = below;

@@ -74,9 +74,15 @@ pub(crate) fn source_pattern(path: &str) -> String {
     resolve("/", path).trim_start_matches('/').to_owned()
 }
 
+/// A source of `COPY --parents`: the directory up to the first `/./`, whose path is not kept, and the rest.
+pub(crate) fn pivot(path: &str) -> (String, String) {
+    let (pivot, below) = path.split_once("/./").unwrap_or(("", path));
+    (source_pattern(pivot), source_pattern(below))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, check_length, clean, destination, names_directory, resolve, source_pattern};
+    use super::{LONGEST, check_length, clean, destination, names_directory, pivot, resolve, source_pattern};
     use kiln_parser::Span;
 
     #[test]
@@ -84,6 +90,24 @@ mod tests {
         assert!(check_length(&"x".repeat(LONGEST), Span::default()).is_ok());
         let error = check_length(&"x".repeat(LONGEST + 1), Span::new(1, 2)).unwrap_err();
         assert!(error.message.contains("4096 bytes") && error.span == Span::new(1, 2));
+    }
+
+    #[test]
+    fn a_source_is_cut_at_its_pivot() {
+        for (path, expected) in [
+            ("a/b/c", ("", "a/b/c")),
+            ("/a/b/", ("", "a/b")),
+            ("./a/b", ("", "a/b")),
+            ("a/./b/c", ("a", "b/c")),
+            ("/a/*/./b/**/c", ("a/*", "b/**/c")),
+            ("a/./b/./c", ("a", "b/c")),
+            ("a/./../../b", ("a", "b")),
+            ("a/./", ("a", "")),
+            (".", ("", "")),
+        ] {
+            let (directory, below) = pivot(path);
+            assert_eq!((directory.as_str(), below.as_str()), expected, "{path}");
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub(crate) struct Step {
     pub(crate) op: Op,
     /// Its inputs from slot 1 on; slot 0 is the step before.
     pub(crate) inputs: Vec<Input>,
+    /// It works on an empty root instead, and what it makes is put on top of the step before: so it need not be done
+    /// again when that changes.
+    pub(crate) link: bool,
     /// The instruction as a person sees it, without the `[stage 1/2]` before it.
     pub(crate) text: String,
     /// The instruction's place.
@@ -161,22 +164,31 @@ impl<'a> Emitter<'a> {
         let total = from_counts + steps.len();
         let mut current = self.ground(layout, total)?;
         for (index, step) in steps.iter().enumerate() {
-            let mut inputs = vec![current];
-            for input in &step.inputs {
-                inputs.push(self.input(input, layout, step.span)?);
-            }
-            let vertex = Vertex {
-                op: step.op.clone(),
+            let position = layout.position(Some(index), from_counts + index + 1, total);
+            let vertex = |op: Op, name: String| Vertex {
+                op,
                 platform: layout.platform.clone(),
-                name: format!(
-                    "{}{}",
-                    layout.position(Some(index), from_counts + index + 1, total),
-                    step.text
-                ),
+                name,
                 span: Some(source_span(step.span)),
                 ignore_cache: layout.ignore_cache,
             };
-            current = self.graph.add(vertex, &inputs);
+            let base = if step.link {
+                self.scratch(layout.platform)
+            } else {
+                current
+            };
+            let mut inputs = vec![base];
+            for input in &step.inputs {
+                inputs.push(self.input(input, layout, step.span)?);
+            }
+            let made = vertex(step.op.clone(), format!("{position}{}", step.text));
+            let made = self.graph.add(made, &inputs);
+            current = if step.link {
+                let merge = vertex(Op::Merge, format!("{position}LINK {}", step.text));
+                self.graph.add(merge, &[current, made])
+            } else {
+                made
+            };
         }
         self.stages.insert(layout.number, current);
         Some(current)

@@ -339,6 +339,7 @@ fn dump_op(out: &mut String, op: &Op) {
         Op::Source(Source::Git(git)) => {
             writeln!(out, "   git {}#{}:{}", git.remote, git.commit, git.subdirectory)
         }
+        Op::Merge => writeln!(out, "   merge"),
         Op::Exec(exec) => dump_exec(out, exec),
         Op::File(file) => file
             .actions
@@ -374,11 +375,19 @@ fn dump_action(out: &mut String, action: &FileAction) -> std::fmt::Result {
                 .iter()
                 .map(|source| source.pattern.as_str())
                 .collect();
-            let unpack = if copy.unpack { ", unpacking" } else { "" };
+            let mut rest = if copy.unpack { ", unpacking" } else { "" }.to_owned();
+            for source in &copy.sources {
+                if let Some(below) = &source.below {
+                    write!(rest, ", below {below:?}")?;
+                }
+            }
+            if !copy.exclude.is_empty() {
+                write!(rest, ", without {:?}", copy.exclude)?;
+            }
             let (from, to, owner, mode) = (copy.from, &copy.destination, &copy.owner, &copy.mode);
             writeln!(
                 out,
-                "   copy {from}:{sources:?} to {to:?}, owner {owner:?}, mode {mode:?}{unpack}"
+                "   copy {from}:{sources:?} to {to:?}, owner {owner:?}, mode {mode:?}{rest}"
             )
         }
         FileAction::MakeDirectory(make) => {

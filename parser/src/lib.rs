@@ -3,15 +3,13 @@
 //! [`parse()`] never fails: it yields a [`ast::Dockerfile`] and every error and warning found. It works in
 //! stages: lines (directives, comments, continuations, heredoc bodies), then a grammar for each logical
 //! line, then a typed instruction. [`expand`] gives words their values, [`ignore`] decides which files of a
-//! context count, [`glob`] matches the sources of COPY.
+//! context count.
 
 pub mod ast;
 pub mod diagnostic;
 pub mod directive;
 pub mod expand;
-pub mod glob;
 mod grammar;
-pub mod ignore;
 pub mod instruction;
 mod line;
 mod lint;
@@ -23,6 +21,7 @@ pub mod value;
 
 pub use ast::Dockerfile;
 pub use diagnostic::{Diagnostic, Severity, render};
+pub use kiln_tree::ignore;
 pub use parse::{parse, parse_instruction};
 pub use span::{LineIndex, Position, Span, Spanned};
 

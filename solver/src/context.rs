@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kiln_tree::walk::{self, HashMemory, PlainOptions, WalkPolicy};
 use kiln_tree::{EntryKind, Listing, Root, TreePath};
 
-use crate::narrow::{Narrowed, Wanted};
+use crate::narrow::{Narrowed, Want, Wanted};
 
 /// As many walks as a chain of symlinks may need.
 const MAX_ROUNDS: u32 = 40;
@@ -74,21 +74,21 @@ impl LocalContext {
 }
 
 impl ContextView {
-    /// Walks `context`, opened as `root`, where `patterns` (copy sources) can select something.
+    /// Walks `context`, opened as `root`, where `wants` can select something.
     ///
     /// A selected symlink draws in what it points at, so the walk is repeated until no target is missing; files are
     /// read after that, each once.
     pub(crate) fn read(
         context: &LocalContext,
         root: Root,
-        patterns: &[TreePath],
+        wants: &[Want],
         memory: &dyn HashMemory,
     ) -> Result<Self, ContextError> {
         let failed = |source| ContextError::Read {
             directory: context.directory.clone(),
             source,
         };
-        let mut wanted = Wanted::new(patterns);
+        let mut wanted = Wanted::new(wants);
         let mut rounds = 0;
         let survey = loop {
             let narrowed = Narrowed {

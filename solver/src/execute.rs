@@ -34,7 +34,7 @@ impl Solve<'_> {
                 Prehashed::default()
             }
             Op::File(op) => self.apply_files(op, inputs, chosen, &base, &draft, task)?,
-            Op::Source(_) => return Err(StepFailure::Graph("a source has no operation to execute")),
+            Op::Source(_) | Op::Merge => return Err(StepFailure::Graph("nothing that is executed")),
         };
         let layer = commit(&self.engine.store, draft, &written)?;
         self.diff_ids.begin(&layer);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kiln_image::archive::{self, Extracted};
 use kiln_image::layer::LayerError;
 use kiln_tree::copy::{self, CopyError, CopyRequest, ModeChange, Prehashed, SourceTree};
-use kiln_tree::{ContentHasher, EntryKind, Listing, Root, accounts};
+use kiln_tree::{ContentHasher, EntryKind, Listing, Root, TreePath, accounts};
 
 use crate::cancel::Cancel;
 use crate::context::ContextView;
@@ -149,6 +149,11 @@ fn copy_all(
         request.follow_dest_symlink = true;
         request.owner = owner;
         request.mode.clone_from(&mode);
+        let filter = place.filter.as_deref();
+        let left_out = |path: &TreePath| filter.is_some_and(|filter| !filter.takes(path.as_bytes()));
+        if filter.is_some() {
+            request.exclude = Some(&left_out);
+        }
         let copied = copy::copy(&request, base).map_err(|source| match source {
             CopyError::Changed { path } => StepFailure::SourceChanged { path, attempts: 1 },
             source => StepFailure::Copy {
@@ -284,8 +289,7 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
     let mode = change.as_ref().map_or(0o644, |change| change.apply(0o644, false));
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
         // As for copied files: an octal mode is for the folders on the way, too.
-        let mode = change.as_ref().and_then(ModeChange::octal).unwrap_or(0o755);
-        base.create_dir_all(parent, mode, Some((uid, gid)))?;
+        base.create_dir_all(parent, ModeChange::of_parents(change.as_ref()), Some((uid, gid)))?;
     }
     let mut file = base.create_file(&path, mode)?;
     std::io::Write::write_all(&mut file, &action.data).map_err(|source| kiln_tree::Error::Io {

@@ -62,6 +62,9 @@ pub enum Op {
     Exec(Exec),
     /// Changes files without running a process; slot 0 is the base.
     File(FileOp),
+    /// Puts the layers of slots 1 and up, in order, on top of those of slot 0. Nothing is copied or run: the result
+    /// is the list of all their layers, so that a layer made on an empty root stays what it is on every base.
+    Merge,
 }
 
 /// Where outside content comes from.
@@ -388,15 +391,21 @@ pub struct Copy {
     pub owner: Option<String>,
     /// The new mode as written, octal or symbolic.
     pub mode: Option<String>,
-    /// Local tar archives are unpacked (`ADD`).
+    /// Tar archives are unpacked (`ADD`); what is none is copied as it is.
     pub unpack: bool,
+    /// What is left out, as patterns of an ignore file: below a copied directory by the path in it, of single files by
+    /// their names.
+    pub exclude: Vec<String>,
 }
 
 /// One source of a [`struct@Copy`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopySource {
     /// Path below the input's root; with wildcards as in Go's `filepath.Match`.
     pub pattern: String,
+    /// Of the directories that `pattern` means, only what this pattern of an ignore file means, with the directories
+    /// above it up to there (`COPY --parents`). Symlinks are not followed in it.
+    pub below: Option<String>,
     /// Where this source was written, for messages.
     pub span: Option<SourceSpan>,
 }

@@ -29,6 +29,9 @@
 //! steps that differ in the cache's id make the same layer. (BuildKit leaves these out, too.) What it begins with does
 //! count, with its mode and owner.
 //!
+//! A merge has only a definition key, over those of its inputs: its result is a list of theirs, which is never looked
+//! up. What stands on it counts the layers themselves.
+//!
 //! The definition key can be looked up before anything has run. The content key is tried when that misses
 //! and the inputs are there: a step that was run again but made the same content lets all after it hit.
 
@@ -119,6 +122,13 @@ impl KeyBuilder {
                     let path = TreePath::clean(&source.pattern);
                     let path = path.map_or_else(|_| source.pattern.clone(), |path| path.to_string());
                     self.part("copy source", path);
+                    if let Some(below) = &source.below {
+                        self.part("copy source below", below);
+                    }
+                }
+                // Where the files themselves count, what was left out does not.
+                for pattern in &copy.exclude {
+                    self.part("copy exclude", pattern);
                 }
             }
             None => self.part("copy from", "nothing"),
@@ -205,6 +215,15 @@ pub(crate) fn scratch(platform: &Platform) -> Key {
     KeyBuilder::new("scratch", RecordKind::Definition, platform)
         .finish()
         .0
+}
+
+/// The definition key of a merge, from those of its inputs, by slot.
+pub(crate) fn merge(platform: &Platform, inputs: &[Key]) -> (Key, Vec<KeyPart>) {
+    let mut builder = KeyBuilder::new("merge", RecordKind::Definition, platform);
+    for (slot, input) in inputs.iter().enumerate() {
+        builder.part(format!("input {slot}"), input.to_string());
+    }
+    builder.finish()
 }
 
 /// A key of a process's run. `network` is the mode after the request's default was filled in; `mounts` is by the

@@ -21,7 +21,7 @@ pub mod event;
 mod execute;
 mod export;
 mod file;
-mod glob;
+mod filter;
 pub mod graph;
 pub mod image;
 mod import;

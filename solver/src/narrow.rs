@@ -4,14 +4,46 @@
 //! at. Symlinks further below a copied directory are copied as they are and draw in nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use kiln_tree::TreePath;
+use kiln_tree::glob::{self, Glob};
 use kiln_tree::walk::{Decision, Survey, WalkPolicy};
 
-use crate::glob;
+use crate::filter::Filter;
+use crate::graph::CopySource;
 
 /// As many symlinks as Linux follows in one path.
 const MAX_SYMLINKS: u32 = 40;
+
+/// Something that a build takes from a local directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    /// A path with wildcards.
+    pattern: TreePath,
+    /// What of a directory is taken; everything without.
+    filter: Option<Arc<Filter>>,
+}
+
+impl Want {
+    /// What a copy takes that leaves `exclude` out. `None` for what is malformed: that is reported when it is
+    /// selected, with its place.
+    pub(crate) fn of(source: &CopySource, exclude: &[String]) -> Option<Self> {
+        Some(Self {
+            pattern: TreePath::clean(&source.pattern).ok()?,
+            filter: Filter::new(source, exclude).ok()?.map(Arc::new),
+        })
+    }
+}
+
+impl From<TreePath> for Want {
+    fn from(pattern: TreePath) -> Self {
+        Self {
+            pattern,
+            filter: None,
+        }
+    }
+}
 
 /// Where a path lies as seen from the wanted patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,27 +59,79 @@ enum Reach {
 /// The patterns of everything that is wanted.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    patterns: BTreeSet<TreePath>,
+    /// The filters; patterns name them by position.
+    filters: Vec<Arc<Filter>>,
+    /// All patterns, each with its filter.
+    known: BTreeSet<(TreePath, Option<usize>)>,
+    /// The same, to match paths with.
+    compiled: Vec<Compiled>,
+}
+
+/// A pattern by components.
+#[derive(Debug)]
+struct Compiled {
+    components: Vec<Matcher>,
+    filter: Option<Arc<Filter>>,
+}
+
+/// What matches one component of a path.
+#[derive(Debug)]
+enum Matcher {
+    Name(Vec<u8>),
+    Glob(Glob),
+    /// A malformed pattern selects nothing here; selecting reports it with its place.
+    Nothing,
 }
 
 impl Wanted {
-    /// What `sources` name; as far as it is known before any symlink was seen.
-    pub(crate) fn new(sources: &[TreePath]) -> Self {
-        Self {
-            patterns: sources.iter().cloned().collect(),
+    /// What `wants` name; as far as it is known before any symlink was seen.
+    pub(crate) fn new(wants: &[Want]) -> Self {
+        let mut wanted = Self {
+            filters: Vec::new(),
+            known: BTreeSet::new(),
+            compiled: Vec::new(),
+        };
+        for want in wants {
+            let filter = want.filter.as_ref().map(|filter| {
+                let known = wanted.filters.iter().position(|known| known == filter);
+                known.unwrap_or_else(|| {
+                    wanted.filters.push(Arc::clone(filter));
+                    wanted.filters.len() - 1
+                })
+            });
+            wanted.insert(want.pattern.clone(), filter);
         }
+        wanted
+    }
+
+    /// Says whether the pattern is new.
+    fn insert(&mut self, pattern: TreePath, filter: Option<usize>) -> bool {
+        let compiled = Compiled {
+            components: pattern.components().map(Matcher::new).collect(),
+            filter: filter.and_then(|filter| self.filters.get(filter)).cloned(),
+        };
+        let new = self.known.insert((pattern, filter));
+        if new {
+            self.compiled.push(compiled);
+        }
+        new
     }
 
     /// Adds what symlinks that were seen lead to; says whether there was anything new.
     pub(crate) fn follow(&mut self, survey: &Survey) -> bool {
         let seen = Seen::new(survey);
         let mut found = BTreeSet::new();
-        for pattern in &self.patterns {
-            seen.targets(pattern, &mut found);
+        for (pattern, filter) in &self.known {
+            let mut targets = BTreeSet::new();
+            seen.targets(pattern, &mut targets);
+            // What is taken of a directory does not depend on the way to it.
+            found.extend(targets.into_iter().map(|target| (target, *filter)));
         }
-        let before = self.patterns.len();
-        self.patterns.append(&mut found);
-        self.patterns.len() > before
+        let mut any = false;
+        for (pattern, filter) in found {
+            any |= self.insert(pattern, filter);
+        }
+        any
     }
 
     /// Whether what is at `path` is to be read and listed: all that is selected, and the symlinks on the way.
@@ -62,8 +146,8 @@ impl Wanted {
     /// Where `path` lies.
     fn reach(&self, path: &TreePath) -> Reach {
         let mut reach = Reach::Outside;
-        for pattern in &self.patterns {
-            match reach_of(pattern, path) {
+        for pattern in &self.compiled {
+            match pattern.reach(path) {
                 Reach::Within => return Reach::Within,
                 Reach::Above => reach = Reach::Above,
                 Reach::Outside => {}
@@ -73,21 +157,53 @@ impl Wanted {
     }
 }
 
-fn reach_of(pattern: &TreePath, path: &TreePath) -> Reach {
-    let mut wanted = pattern.components();
-    for name in path.components() {
-        let Some(component) = wanted.next() else {
-            return Reach::Within;
-        };
-        // A malformed pattern selects nothing here; selecting reports it with its place.
-        if !glob::matches(component, name).unwrap_or(false) {
-            return Reach::Outside;
+impl Compiled {
+    fn reach(&self, path: &TreePath) -> Reach {
+        let mut wanted = self.components.iter();
+        let mut rest = path.as_bytes();
+        for name in path.components() {
+            let Some(component) = wanted.next() else {
+                return self.reach_in_directory(rest);
+            };
+            if !component.matches(name) {
+                return Reach::Outside;
+            }
+            rest = rest.get(name.len() + 1..).unwrap_or_default();
+        }
+        // What a filter keeps of the directory itself is known by what is in it; of a single file, by its name as
+        // written.
+        if wanted.next().is_some() {
+            Reach::Above
+        } else {
+            Reach::Within
         }
     }
-    if wanted.next().is_some() {
-        Reach::Above
-    } else {
-        Reach::Within
+
+    /// Where a path lies that is in a directory which the pattern means.
+    fn reach_in_directory(&self, path: &[u8]) -> Reach {
+        match &self.filter {
+            None => Reach::Within,
+            Some(filter) if filter.takes(path) => Reach::Within,
+            Some(filter) if filter.could_take_below(path) => Reach::Above,
+            Some(_) => Reach::Outside,
+        }
+    }
+}
+
+impl Matcher {
+    fn new(component: &[u8]) -> Self {
+        if !glob::is_pattern(component) {
+            return Self::Name(component.to_vec());
+        }
+        Glob::new(component).map_or(Self::Nothing, Self::Glob)
+    }
+
+    fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Name(wanted) => wanted == name,
+            Self::Glob(glob) => glob.matches(name),
+            Self::Nothing => false,
+        }
     }
 }
 
@@ -175,7 +291,8 @@ impl<'a> Seen<'a> {
                     }
                 }
                 Some(Component::Pattern(pattern)) => {
-                    for (path, _) in self.matching(&way.at, &pattern, way.rest.is_empty()) {
+                    let glob = Matcher::new(&pattern);
+                    for (path, _) in self.matching(&way.at, &glob, way.rest.is_empty()) {
                         let way = Way {
                             at: way.at.clone(),
                             rest: way.rest.clone(),
@@ -212,7 +329,7 @@ impl<'a> Seen<'a> {
     fn matching(
         &self,
         directory: &'a TreePath,
-        pattern: &'a [u8],
+        pattern: &'a Matcher,
         last: bool,
     ) -> impl Iterator<Item = &(&'a TreePath, bool)> {
         self.paths.iter().filter(move |(path, is_dir)| {
@@ -221,7 +338,7 @@ impl<'a> Seen<'a> {
             } else {
                 *is_dir
             }) && path.parent().as_ref() == Some(directory)
-                && glob::matches(pattern, path.file_name().unwrap_or_default()).unwrap_or(false)
+                && pattern.matches(path.file_name().unwrap_or_default())
         })
     }
 }
@@ -233,12 +350,12 @@ impl Way {
         if matches!(self.rest.front(), Some(Component::Name(name)) if name == b"..") {
             return None;
         }
-        let mut bytes = escape(self.at.as_bytes());
+        let mut bytes = glob::escape(self.at.as_bytes());
         for component in &self.rest {
             bytes.push(b'/');
             match component {
                 Component::Name(name) if name == b".." => break,
-                Component::Name(name) => bytes.extend(escape(name)),
+                Component::Name(name) => bytes.extend(glob::escape(name)),
                 Component::Pattern(pattern) => bytes.extend_from_slice(pattern),
             }
         }
@@ -248,17 +365,5 @@ impl Way {
 
 /// The pattern that matches exactly `path`.
 pub(crate) fn literal(path: &TreePath) -> Option<TreePath> {
-    TreePath::clean(escape(path.as_bytes())).ok()
-}
-
-/// The pattern that matches exactly `name`.
-fn escape(name: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(name.len());
-    for byte in name {
-        if glob::is_pattern(std::slice::from_ref(byte)) {
-            escaped.push(b'\\');
-        }
-        escaped.push(*byte);
-    }
-    escaped
+    TreePath::clean(glob::escape(path.as_bytes())).ok()
 }

@@ -4,10 +4,13 @@
 //! that hash goes into the step's key, so that files which no step selects never invalidate anything.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use kiln_tree::copy::{self, Taken};
+use kiln_tree::glob::{self, Glob, GlobError};
 use kiln_tree::{ContentHash, ContentHasher, Entry, EntryKind, Listing, ResolveError, TreePath};
 
-use crate::glob;
+use crate::filter::{self, Filter, FilterError};
 use crate::graph::CopySource;
 
 /// What a copy's sources are in one tree.
@@ -28,6 +31,8 @@ pub(crate) struct Place {
     pub(crate) path: TreePath,
     /// Whether it is a directory (whose contents are copied).
     pub(crate) is_dir: bool,
+    /// What of a directory is copied; everything without.
+    pub(crate) filter: Option<Arc<Filter>>,
 }
 
 /// Why a source cannot be selected.
@@ -47,8 +52,11 @@ pub(crate) enum SelectError {
         /// The pattern as written.
         pattern: String,
         /// What is wrong with it.
-        source: glob::BadPattern,
+        source: GlobError,
     },
+    /// A pattern of what is taken or left out is malformed.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// The path holds a NUL byte or is too long.
     #[error("\"{pattern}\": {source}")]
     Path {
@@ -59,41 +67,19 @@ pub(crate) enum SelectError {
     },
 }
 
-/// Selects `sources` in `listing`. A literal path must exist; a wildcard may match nothing, as with Docker.
+/// Selects `sources` in `listing`, less what `exclude` names. A literal path must exist; a wildcard may match nothing,
+/// as with Docker.
 ///
 /// An error comes with the source that it concerns.
 pub(crate) fn select<'a>(
     listing: &Listing,
     sources: &'a [CopySource],
+    exclude: &[String],
 ) -> Result<Selection, (&'a CopySource, SelectError)> {
     let mut places = Vec::new();
     let mut hasher = ContentHasher::new();
     for source in sources {
-        let path = TreePath::clean(source.pattern.as_bytes()).map_err(|error| {
-            (
-                source,
-                SelectError::Path {
-                    pattern: source.pattern.clone(),
-                    source: error,
-                },
-            )
-        })?;
-        let matched = if glob::is_pattern(path.as_bytes()) {
-            expand(listing, &path).map_err(|error| {
-                (
-                    source,
-                    SelectError::Pattern {
-                        pattern: source.pattern.clone(),
-                        source: error,
-                    },
-                )
-            })?
-        } else {
-            vec![path]
-        };
-        for path in matched {
-            let place =
-                place(listing, &path).map_err(|error| (source, SelectError::Resolve { path, error }))?;
+        for place in places_of(listing, source, exclude).map_err(|error| (source, error))? {
             add_to_hash(&mut hasher, listing, &place);
             places.push(place);
         }
@@ -102,6 +88,69 @@ pub(crate) fn select<'a>(
         places,
         hash: hasher.finish(),
     })
+}
+
+/// The places that one source means.
+fn places_of(listing: &Listing, source: &CopySource, exclude: &[String]) -> Result<Vec<Place>, SelectError> {
+    let pattern = || source.pattern.clone();
+    let path = TreePath::clean(source.pattern.as_bytes()).map_err(|source| SelectError::Path {
+        pattern: pattern(),
+        source,
+    })?;
+    let filter = Filter::new(source, exclude)?.map(Arc::new);
+    let matched = if glob::is_pattern(path.as_bytes()) {
+        expand(listing, &path).map_err(|source| SelectError::Pattern {
+            pattern: pattern(),
+            source,
+        })?
+    } else {
+        vec![path]
+    };
+    let mut places = Vec::with_capacity(matched.len());
+    for path in matched {
+        let excluded = filter
+            .as_ref()
+            .is_some_and(|filter| filter.excludes(path.file_name().unwrap_or_default()));
+        // A wildcard for directories passes over everything else.
+        let passes_over = source.below.is_some() && glob::has_wildcards(&source.pattern);
+        let mut place = match place(listing, &path) {
+            // What leads nowhere is no directory.
+            Err(_) if excluded || passes_over => continue,
+            place => place.map_err(|error| SelectError::Resolve { path, error })?,
+        };
+        if place.is_dir {
+            place.filter.clone_from(&filter);
+        } else if excluded || source.below.is_some() {
+            // Nothing is below a file.
+            continue;
+        }
+        places.push(place);
+    }
+    expect_below(listing, source, &places)?;
+    Ok(places)
+}
+
+/// Something has to be there of what a source without wildcards names below a directory.
+fn expect_below(listing: &Listing, source: &CopySource, places: &[Place]) -> Result<(), SelectError> {
+    let Some(below) = source.below.as_deref().filter(|_| filter::is_literal(source)) else {
+        return Ok(());
+    };
+    let takes = |place: &Place, entry: &Entry| {
+        let relative = entry.path.strip_prefix(&place.path);
+        let filter = place.filter.as_ref();
+        relative.is_some_and(|path| filter.is_none_or(|filter| filter.takes(path.as_bytes())))
+    };
+    let is_there = |place: &Place| listing.below(&place.path).iter().any(|entry| takes(place, entry));
+    if below.is_empty() || places.iter().any(is_there) {
+        return Ok(());
+    }
+    let path = format!("{}/{below}", source.pattern);
+    let path = TreePath::clean(path.as_bytes()).map_err(|error| SelectError::Path {
+        pattern: path,
+        source: error,
+    })?;
+    let error = ResolveError::NotFound { path: path.clone() };
+    Err(SelectError::Resolve { path, error })
 }
 
 /// Selects the one place that a mount shows. `source` is a path, whatever characters it has; symlinks are resolved
@@ -131,22 +180,21 @@ fn place(listing: &Listing, path: &TreePath) -> Result<Place, ResolveError> {
         written: path.clone(),
         path: found,
         is_dir,
+        filter: None,
     })
 }
 
 /// The paths that match `pattern`, in the listing's order. Symlinks are followed before the first wildcard, not
 /// after it, as in Docker.
-fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::BadPattern> {
+fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, GlobError> {
     let components: Vec<&[u8]> = pattern.components().collect();
     let literal = components
         .iter()
         .take_while(|component| !glob::is_pattern(component))
         .count();
     let (prefix, rest) = components.split_at(literal);
-    for component in rest {
-        // Refused even where nothing is there to be matched.
-        glob::matches(component, b"")?;
-    }
+    // Refused even where nothing is there to be matched.
+    let rest: Vec<Glob> = rest.iter().map(Glob::new).collect::<Result<_, _>>()?;
     let prefix = TreePath::clean(prefix.join(&b'/')).unwrap_or_default();
     // What is missing before the wildcard matches nothing.
     let Ok(start) = listing.resolve(&prefix, true) else {
@@ -157,7 +205,7 @@ fn expand(listing: &Listing, pattern: &TreePath) -> Result<Vec<TreePath>, glob::
         let mut next = Vec::new();
         for parent in &level {
             for child in listing.children(parent) {
-                if glob::matches(component, child.path.file_name().unwrap_or_default())? {
+                if component.matches(child.path.file_name().unwrap_or_default()) {
                     next.push(child.path.clone());
                 }
             }
@@ -184,6 +232,14 @@ fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
         }
         return;
     }
+    if let Some(filter) = &place.filter {
+        // The directory's own looks reach the destination as little as its name.
+        hasher.update(b"filtered\0");
+        let left_out = |path: &TreePath| !filter.takes(path.as_bytes());
+        let taken = copy::taken(listing, &place.path, Some(&left_out));
+        hasher.update(relocate(listing, &taken).content_hash().as_bytes());
+        return;
+    }
     hasher.update(b"directory\0");
     if let Some(entry) = listing.get(&place.path) {
         let entry = Entry {
@@ -196,38 +252,43 @@ fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
         hasher.update(listing.content_hash().as_bytes());
         return;
     }
-    let below = relocate(listing, &place.path);
+    let below = relocate(listing, &copy::taken(listing, &place.path, None));
     hasher.update(below.content_hash().as_bytes());
 }
 
-/// What is below `directory`, with paths relative to it. Hard links whose first name lies outside become files.
-fn relocate(listing: &Listing, directory: &TreePath) -> Listing {
-    let mut first_names: HashMap<TreePath, TreePath> = HashMap::new();
-    let mut entries = Vec::new();
-    for entry in listing.below(directory) {
-        let Some(path) = entry.path.strip_prefix(directory) else {
-            continue;
-        };
+/// What a copy takes, with paths relative to the copied directory. Hard links whose first name is not taken become
+/// files.
+fn relocate(listing: &Listing, taken: &[Taken<'_>]) -> Listing {
+    let mut first_names: HashMap<&TreePath, TreePath> = HashMap::new();
+    if taken
+        .iter()
+        .any(|taken| matches!(taken.entry.kind, EntryKind::HardLink { .. }))
+    {
+        let files = taken
+            .iter()
+            .filter(|taken| matches!(taken.entry.kind, EntryKind::File { .. }));
+        first_names.extend(files.map(|taken| (&taken.entry.path, taken.relative.clone())));
+    }
+    let mut entries = Vec::with_capacity(taken.len());
+    for Taken { entry, relative, .. } in taken {
         let kind = match &entry.kind {
-            EntryKind::HardLink { target } => match (target.strip_prefix(directory), first_names.get(target))
-            {
-                (Some(inside), _) => EntryKind::HardLink { target: inside },
-                (None, Some(first)) => EntryKind::HardLink {
-                    target: first.clone(),
-                },
-                (None, None) => {
-                    first_names.insert(target.clone(), path.clone());
-                    listing
-                        .get_linked(&entry.path)
-                        .map_or_else(|| entry.kind.clone(), |file| file.kind.clone())
+            EntryKind::HardLink { target } => {
+                if let Some(first) = first_names.get(target) {
+                    EntryKind::HardLink {
+                        target: first.clone(),
+                    }
+                } else {
+                    first_names.insert(target, relative.clone());
+                    let file = listing.get_linked(&entry.path);
+                    file.map_or_else(|| entry.kind.clone(), |file| file.kind.clone())
                 }
-            },
+            }
             kind => kind.clone(),
         };
         entries.push(Entry {
-            path,
+            path: relative.clone(),
             kind,
-            ..entry.clone()
+            ..(*entry).clone()
         });
     }
     Listing::from_entries(entries)

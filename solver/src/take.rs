@@ -5,7 +5,7 @@
 use kiln_tree::{Listing, TreePath};
 
 use crate::graph::{Copy, FileAction, Mount, MountKind, Op, SourceSpan};
-use crate::narrow;
+use crate::narrow::{self, Want};
 use crate::select::{self, SelectError, Selection};
 
 /// One place of an operation that takes files from an input.
@@ -27,7 +27,7 @@ pub(crate) enum Take<'a> {
 /// What `op` takes, by the position of the file action or of the mount.
 pub(crate) fn takes(op: &Op) -> Vec<Option<Take<'_>>> {
     match op {
-        Op::Source(_) => Vec::new(),
+        Op::Source(_) | Op::Merge => Vec::new(),
         Op::Exec(exec) => exec.mounts.iter().map(of_mount).collect(),
         Op::File(file) => file.actions.iter().map(of_action).collect(),
     }
@@ -48,7 +48,7 @@ fn of_mount(mount: &Mount) -> Option<Take<'_>> {
     mount.kind.input().map(|slot| Take::Mount { mount, slot, source })
 }
 
-impl<'a> Take<'a> {
+impl Take<'_> {
     /// The input slot.
     pub(crate) fn slot(self) -> usize {
         match self {
@@ -57,17 +57,18 @@ impl<'a> Take<'a> {
         }
     }
 
-    /// Where a local directory has to be looked through, as patterns. What is no path is reported when it is
-    /// selected, with its place.
-    pub(crate) fn patterns(self) -> Vec<TreePath> {
+    /// Where a local directory has to be looked through. What is malformed is reported when it is selected, with its
+    /// place.
+    pub(crate) fn wants(self) -> Vec<Want> {
         match self {
             Self::Copy(copy) => {
-                let clean = |source: &'a crate::graph::CopySource| TreePath::clean(&source.pattern).ok();
-                copy.sources.iter().filter_map(clean).collect()
+                let want = |source| Want::of(source, &copy.exclude);
+                copy.sources.iter().filter_map(want).collect()
             }
             Self::Mount { source, .. } => TreePath::clean(source)
                 .ok()
                 .and_then(|path| narrow::literal(&path))
+                .map(Want::from)
                 .into_iter()
                 .collect(),
         }
@@ -76,9 +77,8 @@ impl<'a> Take<'a> {
     /// What is selected in `listing`. An error comes with the place in the source text that it concerns.
     pub(crate) fn select(self, listing: &Listing) -> Result<Selection, (Option<SourceSpan>, SelectError)> {
         match self {
-            Self::Copy(copy) => {
-                select::select(listing, &copy.sources).map_err(|(source, error)| (source.span, error))
-            }
+            Self::Copy(copy) => select::select(listing, &copy.sources, &copy.exclude)
+                .map_err(|(source, error)| (source.span, error)),
             Self::Mount { mount, source, .. } => {
                 select::select_mounted(listing, source).map_err(|error| (mount.span, error))
             }

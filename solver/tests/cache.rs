@@ -12,7 +12,7 @@ use kiln_executor::{Backend, Error, Running, Sandbox};
 use kiln_image::ImageConfig;
 use kiln_solver::StepOutcome::{Cached, CachedByContent, Canceled, Failed, Ran, Skipped};
 use kiln_solver::event::EventKind;
-use kiln_solver::graph::VertexId;
+use kiln_solver::graph::{Op, VertexId};
 use kiln_solver::{Cancel, SolveError, StepFailure};
 
 /// File operations need no processes.
@@ -535,4 +535,94 @@ fn equal_builds_export_equal_images() {
         ids.push(exported.id);
     }
     assert_eq!(ids[0], ids[1]);
+}
+
+/// `base` with one file of its own, and on top of it a layer made on nothing: the file `app` of the context, as
+/// `/app/file`; then a step that stands on both.
+fn linked(base_text: &str) -> (Builder, VertexId) {
+    let mut builder = Builder::default();
+    let (scratch, context) = (builder.scratch(), builder.context());
+    let base = builder.make_file("base", scratch, "/app/base", base_text);
+    let layer = builder.copy("linked", scratch, context, (&["app"], "/app/file"));
+    let merged = builder.add("merge", Op::Merge, &[base, layer]);
+    let target = builder.make_file("after", merged, "/app/after", "always the same");
+    (builder, target)
+}
+
+#[test]
+fn a_layer_made_on_nothing_is_put_on_any_base() {
+    let Some(lab) = lab() else { return };
+    lab.write("app", "1");
+    let solve = |text: &str| {
+        let (builder, target) = linked(text);
+        lab.solve(&builder.graph, target)
+    };
+    let first = solve("one");
+    assert_eq!(outcomes(&first), [("base", Ran), ("linked", Ran), ("after", Ran)]);
+    let layers = &snapshot(&first).layers;
+    assert_eq!(layers.len(), 3);
+    for (path, text) in [
+        ("app/base", "one"),
+        ("app/file", "1"),
+        ("app/after", "always the same"),
+    ] {
+        assert_eq!(lab.read(snapshot(&first), path).as_deref(), Some(text), "{path}");
+    }
+    let cached = [("base", Cached), ("linked", Cached), ("after", Cached)];
+    assert_eq!(outcomes(&solve("one")), cached, "the second time");
+
+    // Another base: the layer stays what it is, byte for byte.
+    let second = solve("two");
+    assert_eq!(
+        outcomes(&second),
+        [("base", Ran), ("linked", Cached), ("after", Ran)]
+    );
+    let other = &snapshot(&second).layers;
+    assert_ne!(layers[0], other[0]);
+    assert_eq!(layers[1], other[1]);
+    assert_eq!(lab.read(snapshot(&second), "app/base").as_deref(), Some("two"));
+
+    // The layer changes while the base stays.
+    lab.write("app", "2");
+    let third = solve("two");
+    assert_eq!(
+        outcomes(&third),
+        [("base", Cached), ("linked", Ran), ("after", Ran)]
+    );
+    assert_eq!(lab.read(snapshot(&third), "app/file").as_deref(), Some("2"));
+    assert_eq!(outcomes(&solve("two")), cached);
+}
+
+/// Merges can be targets, stand on merges, and be copied from; the same layer may be there twice.
+#[test]
+fn merges_are_snapshots_like_any_other() {
+    let Some(lab) = lab() else { return };
+    let mut builder = Builder::default();
+    let scratch = builder.scratch();
+    let a = builder.make_file("a", scratch, "/d/a", "a");
+    let b = builder.make_file("b", scratch, "/d/b", "b");
+    let ab = builder.add("merge", Op::Merge, &[a, b]);
+    let aba = builder.add("merge", Op::Merge, &[ab, scratch, a]);
+    let copied = builder.copy("copy", aba, aba, (&["d"], "/e/"));
+    let target = builder.add("merge", Op::Merge, &[copied]);
+    let solved = lab.solve(&builder.graph, target);
+    assert_eq!(outcomes(&solved), [("a", Ran), ("b", Ran), ("copy", Ran)]);
+    let root = snapshot(&solved);
+    assert_eq!(root.layers.len(), 4);
+    for (path, text) in [("d/a", "a"), ("d/b", "b"), ("e/a", "a"), ("e/b", "b")] {
+        assert_eq!(lab.read(root, path).as_deref(), Some(text), "{path}");
+    }
+    assert_eq!(
+        outcomes(&lab.solve(&builder.graph, target)),
+        [("a", Cached), ("b", Cached), ("copy", Cached)]
+    );
+    // A merge alone: nothing runs, nothing is announced for it.
+    let record = Arc::new(Record::default());
+    let solved = lab.solve_with(&builder.graph, ab, Arc::clone(&record) as _, &Cancel::new());
+    assert_eq!(snapshot(&solved).layers.len(), 2);
+    let events = record.events.lock().expect("the lock");
+    let announced = events
+        .iter()
+        .filter(|event| matches!(event, EventKind::Announced { .. }));
+    assert_eq!(announced.count(), 2);
 }

@@ -16,6 +16,7 @@ mod tests;
 mod write;
 
 pub use mode::{ModeChange, ModeParseError};
+pub use plan::{Taken, taken};
 pub use prehashed::Prehashed;
 
 use crate::{Listing, ResolveError, Root, Timestamp, TreePath};

@@ -9,13 +9,16 @@
 //!
 //! A [`Root`] is an open directory in which every path is resolved as if it were `/`: neither symbolic links nor
 //! `..` lead out of it, whatever the tree holds. All writes into a root file system go through it, and so does the
-//! copy engine [`copy`], which brings entries of one tree into another.
+//! copy engine [`copy`], which brings entries of one tree into another. [`glob`] and [`ignore`] say which paths are
+//! meant.
 
 pub mod accounts;
 pub mod copy;
 mod entry;
 mod error;
+pub mod glob;
 mod hash;
+pub mod ignore;
 pub mod listing;
 mod path;
 pub mod root;

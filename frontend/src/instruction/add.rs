@@ -25,6 +25,9 @@ pub(super) fn lower(
         chmod: add.chmod.as_ref(),
         input: Input::Context,
         unpack: add.unpack.as_ref().is_none_or(|unpack| unpack.value),
+        link: transfer::is_on(add.link.as_ref()),
+        parents: false,
+        exclude: &add.exclude,
         remote: Some(RemoteSources {
             flags: RemoteFlags::of(add, stage, context)?,
             unpack: add.unpack.as_ref().is_some_and(|unpack| unpack.value),

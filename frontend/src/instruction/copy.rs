@@ -23,6 +23,9 @@ pub(super) fn lower(
         chmod: copy.chmod.as_ref(),
         input: Input::from_origin(line.from.as_ref()),
         unpack: false,
+        link: transfer::is_on(copy.link.as_ref()),
+        parents: transfer::is_on(copy.parents.as_ref()),
+        exclude: &copy.exclude,
         remote: None,
     };
     transfer::lower(transfer, line, stage, context)
@@ -45,8 +48,32 @@ mod tests {
     }
 
     #[test]
+    fn a_linked_layer_knows_no_names() {
+        for good in ["0:root", "root", "5", "5:6", "$U", ":5"] {
+            lowered(&format!(
+                "FROM busybox\nENV U=7\nCOPY --link --chown={good} a /\n"
+            ));
+        }
+        for (chown, name) in [("app", "app"), ("5:staff", "staff"), ("root:staff", "staff")] {
+            let expected = format!(
+                "--chown={chown} needs numbers together with --link: there is no image to look \"{name}\" up in"
+            );
+            let text = format!("FROM busybox\nENV U={chown}\nCOPY --link --chown=$U a /\n");
+            assert_eq!(messages(&text), [expected]);
+            lowered(&text.replace("--link", "--link=false"));
+        }
+    }
+
+    #[test]
     fn several_sources_need_a_directory() {
-        for good in ["a b ./", "a b .", "a b /x/", "a b /x/.", "a* /x"] {
+        for good in [
+            "a b ./",
+            "a b .",
+            "a b /x/",
+            "a b /x/.",
+            "a* /x",
+            "--parents a b /x",
+        ] {
             lowered(&format!("FROM busybox\nCOPY {good}\n"));
         }
         let message = "COPY with more than one source needs a directory as its destination";

@@ -59,6 +59,7 @@ pub(super) fn lower(
     let step = Step {
         op: Op::Exec(exec),
         inputs,
+        link: false,
         text,
         span: line.span(),
     };

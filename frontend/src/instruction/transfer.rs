@@ -2,9 +2,9 @@
 //!
 //! Paths come first, in order, then the files made from here-documents, as Docker does it.
 
-use kiln_parser::Diagnostic;
 use kiln_parser::ast::{Heredoc, Source, Word};
 use kiln_parser::value::Chmod;
+use kiln_parser::{Diagnostic, Spanned};
 use kiln_solver::graph::{Copy, CopySource, FileAction, FileOp, MakeFile, Op};
 
 use super::Context;
@@ -31,6 +31,12 @@ pub(super) struct Transfer<'a> {
     pub(super) input: Input,
     /// Whether tar archives are unpacked.
     pub(super) unpack: bool,
+    /// `--link`.
+    pub(super) link: bool,
+    /// `--parents`.
+    pub(super) parents: bool,
+    /// `--exclude`.
+    pub(super) exclude: &'a [Spanned<String>],
     /// What is done with sources from elsewhere; `None` refuses them.
     pub(super) remote: Option<RemoteSources>,
 }
@@ -93,7 +99,13 @@ pub(super) fn lower(
                 (slot, transfer.unpack)
             }
         };
-        actions.push(FileAction::Copy(copy(group, slot, unpack, &target, line)));
+        actions.push(FileAction::Copy(copy(
+            &transfer,
+            group,
+            (slot, unpack),
+            &target,
+            line,
+        )));
     }
     for heredoc in heredocs {
         actions.push(FileAction::MakeFile(MakeFile {
@@ -108,6 +120,7 @@ pub(super) fn lower(
     let step = Step {
         op: Op::File(FileOp { actions }),
         inputs,
+        link: transfer.link,
         text,
         span: line.span(),
     };
@@ -129,18 +142,38 @@ fn target(
     Ok(Target {
         path,
         written,
-        owner: optional(transfer.chown.map(expand).transpose()?),
+        owner: optional(
+            transfer
+                .chown
+                .map(|word| owner(transfer, word, expand(word)?))
+                .transpose()?,
+        ),
         mode: optional(transfer.chmod.map(|word| mode(word, expand(word)?)).transpose()?),
     })
 }
 
-fn copy(paths: &[SourcePath<'_>], from: usize, unpack: bool, target: &Target, line: &Line<'_>) -> Copy {
-    let source = |source: &SourcePath<'_>| CopySource {
-        pattern: match &source.remote {
-            Some(request) => remote::pattern(request),
-            None => path::source_pattern(&source.path),
-        },
-        span: Some(source_span(line.locate(source.word.span))),
+/// The copy of `paths` from an input slot, unpacking archives or not.
+fn copy(
+    transfer: &Transfer<'_>,
+    paths: &[SourcePath<'_>],
+    (from, unpack): (usize, bool),
+    target: &Target,
+    line: &Line<'_>,
+) -> Copy {
+    let source = |source: &SourcePath<'_>| {
+        let (pattern, below) = match &source.remote {
+            Some(request) => (remote::pattern(request), None),
+            None if transfer.parents => {
+                let (pivot, below) = path::pivot(&source.path);
+                (pivot, Some(below))
+            }
+            None => (path::source_pattern(&source.path), None),
+        };
+        CopySource {
+            pattern,
+            below,
+            span: Some(source_span(line.locate(source.word.span))),
+        }
     };
     Copy {
         from,
@@ -149,10 +182,15 @@ fn copy(paths: &[SourcePath<'_>], from: usize, unpack: bool, target: &Target, li
         owner: target.owner.clone(),
         mode: target.mode.clone(),
         unpack,
+        exclude: transfer
+            .exclude
+            .iter()
+            .map(|pattern| pattern.value.clone())
+            .collect(),
     }
 }
 
-/// Docker leaves every flag out but these two, and puts here-documents last.
+/// Docker leaves every flag out but these, and puts here-documents last.
 fn created_by(
     transfer: &Transfer<'_>,
     paths: &[SourcePath<'_>],
@@ -160,6 +198,7 @@ fn created_by(
     target: &Target,
 ) -> String {
     let mut words = vec![transfer.keyword.to_owned()];
+    words.extend(transfer.parents.then(|| "--parents".to_owned()));
     words.extend(target.owner.iter().map(|owner| format!("--chown={owner}")));
     words.extend(target.mode.iter().map(|mode| format!("--chmod={mode}")));
     words.extend(paths.iter().map(|source| source.path.clone()));
@@ -208,7 +247,8 @@ fn heredocs(sources: &[Source]) -> Vec<&Heredoc> {
 /// Several sources need a directory. Docker's present builder lets later files overwrite earlier ones instead,
 /// which its documentation rules out and nobody can want.
 fn check_destination(transfer: &Transfer<'_>, destination: &str, sources: usize) -> Result<(), Diagnostic> {
-    if sources < 2 || path::names_directory(destination) {
+    // With --parents it is one anyway.
+    if sources < 2 || transfer.parents || path::names_directory(destination) {
         return Ok(());
     }
     let keyword = transfer.keyword;
@@ -217,6 +257,22 @@ fn check_destination(transfer: &Transfer<'_>, destination: &str, sources: usize)
         format!("{keyword} with more than one source needs a directory as its destination"),
     )
     .hint(format!("end the destination with a slash: {destination}/")))
+}
+
+/// Checks a `--chown` value; it is given on as written. A linked layer is made without the files that names are looked
+/// up in.
+fn owner(transfer: &Transfer<'_>, word: &Word, text: String) -> Result<String, Diagnostic> {
+    let is_name = |name: &str| !matches!(name, "" | "root") && name.parse::<u32>().is_err();
+    match text.split(':').find(|name| transfer.link && is_name(name)) {
+        None => Ok(text),
+        Some(name) => Err(Diagnostic::error(
+            word.span,
+            format!(
+                "--chown={text} needs numbers together with --link: there is no image to look {name:?} up in"
+            ),
+        )
+        .hint("write the numbers, as in --chown=1000:1000, or leave --link out")),
+    }
 }
 
 /// Checks a `--chmod` value; it is given on as written.
@@ -228,4 +284,9 @@ fn mode(word: &Word, text: String) -> Result<String, Diagnostic> {
         Ok(_) => Ok(text),
         Err(error) => Err(Diagnostic::error(word.span, error.to_string())),
     }
+}
+
+/// Whether a boolean flag is there and not `=false`.
+pub(super) fn is_on(flag: Option<&Spanned<bool>>) -> bool {
+    flag.is_some_and(|flag| flag.value)
 }

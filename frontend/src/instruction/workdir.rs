@@ -45,6 +45,7 @@ pub(super) fn lower(
             actions: vec![FileAction::MakeDirectory(make)],
         }),
         inputs: Vec::new(),
+        link: false,
         text: display::expanded(line, &stage.environment, context.expander),
         span: line.span(),
     };

@@ -5,6 +5,8 @@ use kiln_tree::walk::{Decision, HashMemory, StatKey, WalkPolicy};
 use kiln_tree::{ContentHash, TreePath};
 
 use super::{ContextError, ContextPolicy, ContextView, LocalContext, similar, similar_names, why_hidden};
+use crate::graph::CopySource;
+use crate::narrow::Want;
 use crate::testing::{TempDir, path};
 
 /// Hides paths, and what is below them, by name.
@@ -51,14 +53,18 @@ fn local(folder: &TempDir, hidden: &'static [&'static str]) -> LocalContext {
 
 /// What a context is seen to hold, and which files were read for it.
 fn view(folder: &TempDir, hidden: &'static [&'static str], patterns: &[&str]) -> (Vec<String>, Vec<String>) {
-    let context = local(folder, hidden);
-    let patterns: Vec<TreePath> = patterns
+    let wants: Vec<Want> = patterns
         .iter()
-        .map(|text| TreePath::clean(text).expect("a path"))
+        .map(|text| TreePath::clean(text).expect("a path").into())
         .collect();
+    view_of(folder, hidden, &wants)
+}
+
+fn view_of(folder: &TempDir, hidden: &'static [&'static str], wants: &[Want]) -> (Vec<String>, Vec<String>) {
+    let context = local(folder, hidden);
     let memory = Recording::default();
     let root = context.open().expect("the context");
-    let view = ContextView::read(&context, root, &patterns, &memory).expect("a view");
+    let view = ContextView::read(&context, root, wants, &memory).expect("a view");
     assert!(
         view.listing
             .entries()
@@ -124,6 +130,72 @@ fn only_what_patterns_reach_is_read() {
         let files = seen.iter().filter(|seen| seen.contains('.')).count();
         assert_eq!(files, expected.len(), "{patterns:?}: {seen:?}");
     }
+}
+
+/// Sources, each a directory and after a `|` the pattern below it; what is excluded; what is read.
+type Narrowing = (
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+#[test]
+fn what_copies_leave_out_is_not_read() {
+    let folder = TempDir::new();
+    for path in [
+        "a/x.c",
+        "a/x.o",
+        "a/deep/y.c",
+        "a/deep/y.o",
+        "b/x.c",
+        "keep.o",
+        "z.c",
+    ] {
+        folder.write(path, path);
+    }
+    folder.symlink("to_a", "a");
+    folder.symlink("named.c", "keep.o");
+    let table: &[Narrowing] = &[
+        (&["a"], &["**/*.o"], &["a/deep/y.c", "a/x.c"]),
+        (&["a"], &["deep"], &["a/x.c", "a/x.o"]),
+        (&["a"], &["*", "!deep/y.c"], &["a/deep/y.c"]),
+        (&["to_a"], &["*.c", "deep"], &["a/x.o"]),
+        (&["."], &["a", "b"], &["keep.o", "z.c"]),
+        // By the name as it is written.
+        (&["named.c"], &["*.o"], &["keep.o"]),
+        (&["|a/deep"], &[], &["a/deep/y.c", "a/deep/y.o"]),
+        (&["|**/*.c"], &[], &["a/deep/y.c", "a/x.c", "b/x.c", "z.c"]),
+        (&["|*/x.c"], &["b"], &["a/x.c"]),
+        (&["a|deep/y.*"], &["**/*.o"], &["a/deep/y.c"]),
+        (&["to_a|x.c"], &[], &["a/x.c"]),
+        (&["|none/x", "z.c"], &[], &["z.c"]),
+    ];
+    for (sources, exclude, expected) in table {
+        let exclude: Vec<String> = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+        let want = |source: &&str| {
+            let (pattern, below) = match source.split_once('|') {
+                Some((pattern, below)) => (pattern, Some(below.to_owned())),
+                None => (*source, None),
+            };
+            let source = CopySource {
+                pattern: pattern.to_owned(),
+                below,
+                span: None,
+            };
+            Want::of(&source, &exclude).expect("patterns")
+        };
+        let wants: Vec<Want> = sources.iter().map(want).collect();
+        let (_, read) = view_of(&folder, &[], &wants);
+        assert_eq!(read, *expected, "{sources:?} without {exclude:?}");
+    }
+    // What another copy takes is read all the same.
+    let mut wants = vec![Want::from(path("a/x.o"))];
+    let source = CopySource {
+        pattern: "a".to_owned(),
+        ..CopySource::default()
+    };
+    wants.extend(Want::of(&source, &["**/*.o".to_owned()]));
+    assert_eq!(view_of(&folder, &[], &wants).1, ["a/deep/y.c", "a/x.c", "a/x.o"]);
 }
 
 #[test]

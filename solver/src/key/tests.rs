@@ -2,7 +2,7 @@ use kiln_cache::{Key, RecordKind};
 use kiln_image::{Digest, Platform};
 use kiln_tree::ContentHash;
 
-use super::{RootIdentity, TakenIdentity, exec, file, image, scratch};
+use super::{RootIdentity, TakenIdentity, exec, file, image, merge, scratch};
 use crate::graph::{
     Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, Mount, MountKind,
     NetworkMode, SandboxFile, SecurityMode, Sharing, SourceSpan, Ulimit,
@@ -71,12 +71,13 @@ fn copy() -> Copy {
         from: 1,
         sources: vec![CopySource {
             pattern: "a".to_owned(),
-            span: None,
+            ..CopySource::default()
         }],
         destination: "/dst/".to_owned(),
         owner: None,
         mode: None,
         unpack: false,
+        exclude: Vec::new(),
     }
 }
 
@@ -479,7 +480,7 @@ fn sources_count_by_name_or_by_what_they_select() {
         move |copy: &mut Copy| {
             let source = |pattern: &&str| CopySource {
                 pattern: (*pattern).to_owned(),
-                span: None,
+                ..CopySource::default()
             };
             copy.sources = patterns.iter().map(source).collect();
         }
@@ -499,6 +500,37 @@ fn sources_count_by_name_or_by_what_they_select() {
         copy_key(files(), sources(&["a", "b"])),
         copy_key(files(), sources(&["*"]))
     );
+}
+
+/// From another step the patterns count too, for the same reason.
+#[test]
+fn what_is_left_out_counts_by_patterns_or_by_what_is_left() {
+    let below = |copy: &mut Copy| copy.sources[0].below = Some("x".to_owned());
+    let exclude = |patterns: &'static [&'static str]| {
+        move |copy: &mut Copy| copy.exclude = patterns.iter().map(|&pattern| pattern.to_owned()).collect()
+    };
+    assert_all_differ(&[
+        ("all", copy_key(step(), |_| {})),
+        ("below", copy_key(step(), below)),
+        ("without a", copy_key(step(), exclude(&["a"]))),
+        ("without a and b", copy_key(step(), exclude(&["a", "b"]))),
+        ("without b and a", copy_key(step(), exclude(&["b", "a"]))),
+    ]);
+    assert_eq!(copy_key(files(), below), copy_key(files(), |_| {}));
+    assert_eq!(copy_key(files(), exclude(&["a"])), copy_key(files(), |_| {}));
+}
+
+#[test]
+fn a_merge_is_its_inputs_in_their_order() {
+    let [a, b] = [Key([1; 32]), Key([2; 32])];
+    let key = |inputs: &[Key]| merge(&platform(), inputs).0;
+    assert_all_differ(&[
+        ("a b", key(&[a, b])),
+        ("b a", key(&[b, a])),
+        ("a", key(&[a])),
+        ("a a", key(&[a, a])),
+        ("none", key(&[])),
+    ]);
 }
 
 #[test]

@@ -9,13 +9,13 @@ fn sources(patterns: &[&str]) -> Vec<CopySource> {
         .iter()
         .map(|pattern| CopySource {
             pattern: (*pattern).to_owned(),
-            span: None,
+            ..CopySource::default()
         })
         .collect()
 }
 
 fn chosen(listing: &Listing, patterns: &[&str]) -> Selection {
-    match select(listing, &sources(patterns)) {
+    match select(listing, &sources(patterns), &[]) {
         Ok(selection) => selection,
         Err((source, error)) => panic!("{}: {error}", source.pattern),
     }
@@ -102,21 +102,18 @@ fn failures_name_their_source() {
         ("a/none/x", "\"/a/none/x\": a/none: not found"),
         ("top.txt/x", "\"/top.txt/x\": top.txt: not found"),
         ("loop", "\"/loop\": loop: too many levels of symbolic links"),
-        (
-            "a/[",
-            "\"a/[\": the pattern is malformed: a `[` class or a `\\` escape is not closed",
-        ),
+        ("a/[", "\"a/[\": unterminated character class in pattern"),
         ("dangling", "\"/dangling\": none: not found"),
         ("dang*", "\"/dangling\": none: not found"),
     ];
     for (pattern, message) in table {
         let sources = sources(&["top.txt", pattern]);
-        let (source, error) = select(&listing, &sources).expect_err(pattern);
+        let (source, error) = select(&listing, &sources, &[]).expect_err(pattern);
         assert_eq!(source.pattern, *pattern);
         assert_eq!(error.to_string(), *message, "{pattern}");
     }
     let sources = sources(&["a\0b"]);
-    let nul = select(&listing, &sources).map_err(|(_, error)| error);
+    let nul = select(&listing, &sources, &[]).map_err(|(_, error)| error);
     assert!(matches!(nul, Err(SelectError::Path { .. })));
     assert_eq!(
         ResolveError::NotFound { path: path("x") }.to_string(),
@@ -285,4 +282,125 @@ fn a_mount_counts_by_what_it_shows_and_not_by_its_name() {
     beside.push(file("zzz", "z"));
     assert_eq!(hash(sample(), "a"), hash(beside.clone(), "a"));
     assert_ne!(hash(sample(), ""), hash(beside, ""));
+}
+
+/// One source, the directory up to `|` and the pattern below it, less what is excluded.
+fn filtered(listing: &Listing, source: &str, exclude: &[&str]) -> Result<Selection, String> {
+    let (pattern, below) = match source.split_once('|') {
+        Some((pattern, below)) => (pattern, Some(below.to_owned())),
+        None => (source, None),
+    };
+    let source = CopySource {
+        pattern: pattern.to_owned(),
+        below,
+        span: None,
+    };
+    let exclude: Vec<String> = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+    select(listing, &[source], &exclude).map_err(|(_, error)| error.to_string())
+}
+
+/// Source, what is excluded, and the paths that make a difference.
+#[test]
+fn only_what_a_filter_takes_counts() {
+    let all = ["a/one.txt", "a/two.txt", "a/sub/deep.txt", ".hidden", "top.txt"];
+    let table: &[(&str, &[&str], &[&str])] = &[
+        ("a", &["one.txt"], &["a/two.txt", "a/sub/deep.txt"]),
+        ("a", &["sub"], &["a/one.txt", "a/two.txt"]),
+        ("a", &["**", "!sub"], &["a/sub/deep.txt"]),
+        ("a", &["a/one.txt"], &["a/one.txt", "a/two.txt", "a/sub/deep.txt"]),
+        ("dir_link", &["*.txt"], &["a/sub/deep.txt"]),
+        ("a*", &["*.txt", "sub"], &[]),
+        ("top.txt", &["*.txt"], &[]),
+        (
+            "*",
+            &["*.txt", ".hidden", "dangling", "loop", "we*"],
+            &["a/one.txt", "a/sub/deep.txt"],
+        ),
+        ("|a/one.txt", &[], &["a/one.txt"]),
+        ("|a/sub", &[], &["a/sub/deep.txt"]),
+        ("a|sub", &[], &["a/sub/deep.txt"]),
+        ("dir_link|one.txt", &[], &["a/one.txt"]),
+        (
+            "|**/*.txt",
+            &["**/deep.txt", "top.txt"],
+            &["a/one.txt", "a/two.txt"],
+        ),
+        ("|*", &["a"], &[".hidden", "top.txt"]),
+        ("a|", &["t*"], &["a/one.txt", "a/sub/deep.txt"]),
+        ("*|s?b", &[], &["a/sub/deep.txt"]),
+        ("none*|x", &[], &[]),
+        ("|none/*", &[], &[]),
+    ];
+    for (source, exclude, expected) in table {
+        let hash = |entries: Vec<Entry>| {
+            let chosen = filtered(&listing(entries), source, exclude).expect(source);
+            chosen.hash.to_string()
+        };
+        let base = hash(sample());
+        let differs = |at: &&str| {
+            let mut entries = sample();
+            entries.retain(|entry| entry.path != path(at));
+            entries.push(file(at, "edited"));
+            hash(entries) != base
+        };
+        let counting: Vec<&str> = all.iter().copied().filter(|at| differs(at)).collect();
+        assert_eq!(counting, *expected, "{source} without {exclude:?}");
+    }
+}
+
+#[test]
+fn a_directory_above_counts_with_its_looks_and_not_with_its_neighbours() {
+    let base = listing(sample());
+    let hash = |listing: &Listing| {
+        filtered(listing, "|a/sub/deep.txt", &[])
+            .expect("a selection")
+            .hash
+    };
+    let mut entries = sample();
+    for entry in &mut entries {
+        if entry.path == path("a/sub") {
+            entry.mode = 0o700;
+        }
+    }
+    assert_ne!(hash(&base), hash(&listing(entries)));
+    let mut entries = sample();
+    entries.push(dir("a/empty"));
+    assert_eq!(hash(&base), hash(&listing(entries)));
+}
+
+#[test]
+fn what_a_literal_names_below_a_directory_has_to_be_there() {
+    let listing = listing(sample());
+    for (source, exclude, missing) in [
+        ("|a/none", &[][..], "a/none"),
+        ("a|none/x", &[], "a/none/x"),
+        ("|a/one.txt", &["**/*.txt"], "a/one.txt"),
+        // Symlinks are not followed below the directory.
+        ("|dir_link/one.txt", &[], "dir_link/one.txt"),
+        ("top.txt|x", &[], "top.txt/x"),
+    ] {
+        let error = filtered(&listing, source, exclude).expect_err(source);
+        assert_eq!(error, format!("\"/{missing}\": {missing}: not found"), "{source}");
+    }
+    assert!(
+        filtered(&listing, "|dir_link", &[]).is_ok(),
+        "a link itself is there"
+    );
+    assert_eq!(
+        filtered(&listing, "|[", &[]).map(|_| ()),
+        Err("\"[\": unterminated character class in pattern".to_owned())
+    );
+}
+
+#[test]
+fn a_hard_link_whose_first_name_is_left_out_counts_as_a_file() {
+    let linked = listing(vec![
+        dir("d"),
+        file("d/a", "same"),
+        link("d/b", "d/a"),
+        link("d/c", "d/a"),
+    ]);
+    let plain = listing(vec![dir("d"), file("d/b", "same"), link("d/c", "d/b")]);
+    let hash = |listing: &Listing| filtered(listing, "d", &["a"]).expect("a selection").hash;
+    assert_eq!(hash(&linked), hash(&plain));
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_tree::TreePath;
-
 use super::SolveRequest;
 use crate::context::{ContextView, LocalContext};
 use crate::engine::Engine;
 use crate::error::StepFailure;
 use crate::graph::{Graph, Op, Source, Vertex, VertexId};
+use crate::narrow::Want;
 use crate::take;
 
 /// The local directories of one solve.
@@ -18,7 +17,7 @@ pub(super) struct Contexts<'a> {
     engine: &'a Engine,
     request: &'a SolveRequest,
     /// By the context's name, every source of a copy or a mount that some vertex of the build takes from it.
-    patterns: BTreeMap<&'a str, Vec<TreePath>>,
+    wants: BTreeMap<&'a str, Vec<Want>>,
     views: Mutex<BTreeMap<String, Arc<ContextView>>>,
 }
 
@@ -29,7 +28,7 @@ impl<'a> Contexts<'a> {
         graph: &'a Graph,
         order: &[VertexId],
     ) -> Self {
-        let mut patterns: BTreeMap<&str, Vec<TreePath>> = BTreeMap::new();
+        let mut wants: BTreeMap<&str, Vec<Want>> = BTreeMap::new();
         for &id in order {
             let Some(Vertex { op, .. }) = graph.get(id) else {
                 continue;
@@ -37,14 +36,14 @@ impl<'a> Contexts<'a> {
             let inputs = graph.inputs(id);
             for take in take::takes(op).into_iter().flatten() {
                 if let Some(name) = inputs.get(take.slot()).and_then(|input| name(graph, *input)) {
-                    patterns.entry(name).or_default().extend(take.patterns());
+                    wants.entry(name).or_default().extend(take.wants());
                 }
             }
         }
         Self {
             engine,
             request,
-            patterns,
+            wants,
             views: Mutex::default(),
         }
     }
@@ -86,11 +85,11 @@ impl<'a> Contexts<'a> {
         let context = self
             .local(name)
             .ok_or(StepFailure::Graph("a local directory that nobody named"))?;
-        let patterns = self.patterns.get(name).map(Vec::as_slice).unwrap_or_default();
+        let wants = self.wants.get(name).map(Vec::as_slice).unwrap_or_default();
         let root = context.open()?;
         // Opened before the walk: what changes after this moment is not remembered.
         let memory = self.engine.store.hashes().open(&context.directory)?;
-        let view = ContextView::read(context, root, patterns, &memory)?;
+        let view = ContextView::read(context, root, wants, &memory)?;
         // Losing the memory costs time in the next build, nothing else.
         if let Err(error) = memory.save() {
             self.engine.note(format!(

@@ -179,7 +179,7 @@ impl Solve<'_> {
                 taken,
             )),
             Op::File(op) => Ok(key::file(kind, op, &vertex.platform, base, taken)),
-            Op::Source(_) => Err(StepFailure::Graph("a source has no key by its inputs")),
+            Op::Source(_) | Op::Merge => Err(StepFailure::Graph("not a step that has such a key")),
         }
     }
 

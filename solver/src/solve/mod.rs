@@ -3,11 +3,12 @@
 //! Two passes. The [*plan*](plan) goes over the vertices in order, on one thread and without running anything: it
 //! makes definition keys and looks them up. When the target hits, that is the whole build. Otherwise the
 //! [*run*](run) starts a thread for each vertex that the target needs and the plan did not find, as soon as its
-//! inputs are there. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
+//! inputs are there. [`mod@merge`] puts snapshots on each other in both. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
 //! [`results`] what is known of each vertex so far.
 
 mod contexts;
 mod inputs;
+mod merge;
 mod plan;
 mod results;
 mod run;
@@ -260,7 +261,7 @@ impl Solve<'_> {
                 StepOutcome::Failed => {}
             }
         }
-        if matches!(vertex.op, Op::Source(Source::Scratch)) {
+        if is_silent(&vertex.op) {
             return;
         }
         let milliseconds = began.elapsed().as_millis() as u64;
@@ -289,6 +290,11 @@ impl Solve<'_> {
             cause,
         }))
     }
+}
+
+/// Whether nobody is told of the operation: there is nothing to wait for.
+fn is_silent(op: &Op) -> bool {
+    matches!(op, Op::Source(Source::Scratch) | Op::Merge)
 }
 
 /// The blobs of all images in `order`, by layer: a push then need not compress these layers again.

@@ -7,11 +7,11 @@ use std::time::Instant;
 use kiln_cache::{Key, KeyPart, Snapshot};
 
 use super::results::Definition;
-use super::{Planned, Solve, StepOutcome, contexts};
+use super::{Planned, Solve, StepOutcome, contexts, is_silent};
 use crate::error::{SolveError, StepFailure};
+use crate::event::TaskId;
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::key;
-use crate::task::Task;
 
 /// The first vertex with each definition key. Those that must run whatever the cache says share only among
 /// themselves.
@@ -43,13 +43,13 @@ impl Solve<'_> {
                 continue;
             };
             let inputs = self.graph.inputs(id);
-            let task_inputs = inputs
-                .iter()
-                .filter_map(|input| self.task(*input).as_ref().map(Task::id))
-                .collect();
-            let task = match vertex.op {
-                Op::Source(Source::Scratch) => None,
-                _ => Some(self.reporter.announce(&vertex.name, task_inputs, vertex.span)),
+            let task = if is_silent(&vertex.op) {
+                None
+            } else {
+                Some(
+                    self.reporter
+                        .announce(&vertex.name, self.tasks(&inputs), vertex.span),
+                )
             };
             let fresh = vertex.ignore_cache || inputs.iter().any(|input| self.is_fresh(*input));
             self.planned.insert(
@@ -61,6 +61,19 @@ impl Solve<'_> {
                 },
             );
         }
+    }
+
+    /// The tasks of `inputs`; for a vertex without one, those of its inputs.
+    fn tasks(&self, inputs: &[VertexId]) -> Vec<TaskId> {
+        let mut tasks = Vec::new();
+        let mut stack: Vec<VertexId> = inputs.iter().rev().copied().collect();
+        while let Some(input) = stack.pop() {
+            match self.task(input) {
+                Some(task) => tasks.push(task.id()),
+                None => stack.extend(self.graph.inputs(input).into_iter().rev()),
+            }
+        }
+        tasks
     }
 
     fn is_fresh(&self, id: VertexId) -> bool {
@@ -120,6 +133,7 @@ impl Solve<'_> {
                 self.plan_remote(id, vertex, key::git(source), StepOutcome::Cached)
             }
             Op::Exec(_) | Op::File(_) => self.plan_step(id, vertex, by_key),
+            Op::Merge => self.merge(id, vertex).map(drop),
         }
     }
 

@@ -132,6 +132,13 @@ impl Solve<'_> {
             self.report(id, vertex, StepOutcome::Cached, began);
             return Ok(());
         }
+        if matches!(vertex.op, Op::Merge) {
+            return if self.merge(id, vertex)? {
+                Ok(())
+            } else {
+                Err(StepFailure::Graph("a merge before its inputs"))
+            };
+        }
         let mut task = self.task(id).ok_or(StepFailure::Graph("a step without a task"))?;
         let (output, outcome) = match &vertex.op {
             Op::Source(Source::Image(image)) => {
@@ -149,7 +156,7 @@ impl Solve<'_> {
                 let fetched = self.with_caller(&task, |caller| self.engine.fetch_git(source, caller))?;
                 (fetched, StepOutcome::Ran)
             }
-            Op::Source(_) => return Err(StepFailure::Graph("a source that cannot run")),
+            Op::Source(_) | Op::Merge => return Err(StepFailure::Graph("not an operation that runs")),
             Op::Exec(_) | Op::File(_) => self.run_step(id, vertex, &mut task)?,
         };
         self.results.complete(id, output);

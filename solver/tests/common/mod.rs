@@ -274,13 +274,14 @@ impl Builder {
                 .iter()
                 .map(|source| CopySource {
                     pattern: (*source).to_owned(),
-                    span: None,
+                    ..CopySource::default()
                 })
                 .collect(),
             destination: destination.to_owned(),
             owner: None,
             mode: None,
             unpack: false,
+            exclude: Vec::new(),
         };
         edit(&mut copy);
         self.add(

@@ -84,14 +84,14 @@ fn parse_clause(clause: &[u8], actions: &mut Vec<Action>) -> Option<()> {
     let (who, mut rest) = clause.split_at(clause.iter().position(operators)?);
     let who = match who {
         // As `a`: there is no umask in an image build.
-        b"" => 0o7777,
+        b"" => 0o6777,
         who => who.iter().try_fold(0, |bits, class| {
             Some(
                 bits | match class {
                     b'u' => 0o4700,
                     b'g' => 0o2070,
-                    b'o' => 0o1007,
-                    b'a' => 0o7777,
+                    b'o' => 0o0007,
+                    b'a' => 0o6777,
                     _ => return None,
                 },
             )
@@ -104,8 +104,10 @@ fn parse_clause(clause: &[u8], actions: &mut Vec<Action>) -> Option<()> {
             _ => Operator::Set,
         };
         let (letters, next) = tail.split_at(tail.iter().position(operators).unwrap_or(tail.len()));
+        // As on BSD, and with Docker: the sticky bit changes only where it is named, and is not the others' alone.
+        let sticky = letters.contains(&b't') && who & !0o0007 != 0;
         actions.push(Action {
-            who,
+            who: if sticky { who | 0o1000 } else { who },
             operator,
             permissions: parse_permissions(letters)?,
         });
@@ -154,6 +156,12 @@ impl ModeChange {
         }
     }
 
+    /// The mode of a directory that is made on the way to what is copied: 0755, or this one where it is octal, without
+    /// the bits for set-id and sticky, as with Docker.
+    pub fn of_parents(change: Option<&Self>) -> u32 {
+        change.and_then(Self::octal).map_or(0o755, |mode| mode & 0o777)
+    }
+
     /// The mode itself when it is octal.
     pub fn octal(&self) -> Option<u32> {
         match self.0 {
@@ -184,6 +192,10 @@ impl Action {
         match self.operator {
             Operator::Add => mode | bits,
             Operator::Remove => mode & !bits,
+            // A copy of another class says nothing of set-id bits.
+            Operator::Set if matches!(self.permissions, Permissions::CopyOf(_)) => {
+                mode & !(self.who & 0o777) | bits
+            }
             Operator::Set => mode & !self.who | bits,
         }
     }
@@ -218,7 +230,9 @@ mod tests {
             ("+x", 0o644, false, 0o755),
             ("a+x", 0o644, false, 0o755),
             ("-w", 0o666, false, 0o444),
-            ("=r", 0o7777, false, 0o444),
+            ("=r", 0o7777, false, 0o1444),
+            ("u=rwX,o=u-w", 0o1777, true, 0o1775),
+            ("a=rt", 0o6777, true, 0o1444),
             ("u+s", 0o755, false, 0o4755),
             ("g+s", 0o755, true, 0o2755),
             ("ug+s", 0o755, false, 0o6755),
@@ -226,9 +240,12 @@ mod tests {
             ("+s", 0o755, false, 0o6755),
             ("u-s", 0o6755, false, 0o2755),
             ("+t", 0o777, true, 0o1777),
-            ("o+t", 0o777, true, 0o1777),
+            ("o+t", 0o777, true, 0o777),
+            ("o-t", 0o1777, true, 0o1777),
+            ("uo+t", 0o777, true, 0o1777),
             ("-t", 0o1777, true, 0o777),
             ("g=u", 0o740, false, 0o770),
+            ("g=u", 0o6755, false, 0o6775),
             ("go=u", 0o700, false, 0o777),
             ("o=g", 0o750, false, 0o755),
             ("g+o", 0o704, false, 0o744),
@@ -242,7 +259,7 @@ mod tests {
             ("ugo+rwx", 0, false, 0o777),
             ("a-x,a+X", 0o755, false, 0o755),
             ("+X", 0o644, false, 0o644),
-            ("u=rwxs,g=rxs,o=t", 0, false, 0o7750),
+            ("u=rwxs,g=rxs,o=t", 0, false, 0o6750),
         ];
         for (text, mode, is_dir, expected) in cases {
             let change: ModeChange = text.parse().unwrap();
@@ -263,6 +280,15 @@ mod tests {
             "u=rwX,go=rX"
         );
         assert_eq!("0755".parse::<ModeChange>().unwrap().to_string(), "755");
+    }
+
+    #[test]
+    fn parents_take_permissions_of_octal_modes() {
+        for (text, expected) in [("644", 0o644), ("7711", 0o711), ("u=rw,go=", 0o755)] {
+            let change: ModeChange = text.parse().unwrap();
+            assert_eq!(ModeChange::of_parents(Some(&change)), expected, "{text}");
+        }
+        assert_eq!(ModeChange::of_parents(None), 0o755);
     }
 
     #[test]

@@ -12,6 +12,49 @@ pub(super) struct Item<'a> {
     pub kind: ItemKind<'a>,
     /// Where, below the destination directory.
     pub dest: TreePath,
+    /// A directory that is made only because something below it is copied.
+    pub above: bool,
+}
+
+/// An entry that a copy of a directory takes.
+#[derive(Debug, Clone)]
+pub struct Taken<'a> {
+    /// The entry.
+    pub entry: &'a Entry,
+    /// Its path in the copied directory.
+    pub relative: TreePath,
+    /// It is excluded itself: a directory that is taken only because something below it is.
+    pub above: bool,
+}
+
+/// What a copy of `directory`, less what `exclude` says, takes of `listing`; parents come before children.
+pub fn taken<'a>(
+    listing: &'a Listing,
+    directory: &TreePath,
+    exclude: Option<&super::Exclude<'_>>,
+) -> Vec<Taken<'a>> {
+    let mut taken: Vec<Taken<'_>> = Vec::new();
+    // From the end: a directory that is excluded is still made when something below it is not.
+    for entry in listing.below(directory).iter().rev() {
+        let Some(relative) = entry.path.strip_prefix(directory) else {
+            continue;
+        };
+        let excluded = exclude.is_some_and(|exclude| exclude(&relative));
+        let needed = || {
+            taken
+                .last()
+                .is_some_and(|last| last.relative.starts_with(&relative))
+        };
+        if !excluded || (entry.kind.is_dir() && needed()) {
+            taken.push(Taken {
+                entry,
+                relative,
+                above: excluded,
+            });
+        }
+    }
+    taken.reverse();
+    taken
 }
 
 /// What is written.
@@ -30,25 +73,11 @@ pub(super) fn contents<'a>(
     dest: &TreePath,
 ) -> Result<Vec<Item<'a>>, CopyError> {
     let listing = request.source.listing();
-    let mut chosen: Vec<(&Entry, TreePath)> = Vec::new();
-    // From the end: a directory that is excluded is still made when something below it is not.
-    for entry in listing.below(source_dir).iter().rev() {
-        let Some(relative) = entry.path.strip_prefix(source_dir) else {
-            continue;
-        };
-        let excluded = request.exclude.is_some_and(|exclude| exclude(&relative));
-        let needed = || chosen.last().is_some_and(|(_, last)| last.starts_with(&relative));
-        if !excluded || (entry.kind.is_dir() && needed()) {
-            chosen.push((entry, relative));
-        }
+    let mut taken = taken(listing, source_dir, request.exclude);
+    for one in &mut taken {
+        one.relative = dest.join(&one.relative);
     }
-    chosen.reverse();
-    items(
-        listing,
-        chosen
-            .into_iter()
-            .map(|(entry, relative)| (entry, dest.join(&relative))),
-    )
+    items(listing, taken)
 }
 
 /// A single entry that is no directory.
@@ -57,17 +86,24 @@ pub(super) fn single<'a>(
     source: &'a Entry,
     dest: TreePath,
 ) -> Result<Vec<Item<'a>>, CopyError> {
-    items(listing, [(source, dest)].into_iter())
+    let one = Taken {
+        entry: source,
+        relative: dest,
+        above: false,
+    };
+    items(listing, vec![one])
 }
 
-/// Finds out for hard links which name is the file here.
-fn items<'a>(
-    listing: &'a Listing,
-    chosen: impl Iterator<Item = (&'a Entry, TreePath)>,
-) -> Result<Vec<Item<'a>>, CopyError> {
-    let mut items = Vec::with_capacity(chosen.size_hint().0);
+/// Finds out for hard links which name is the file here. Paths are those of the destination.
+fn items<'a>(listing: &'a Listing, taken: Vec<Taken<'a>>) -> Result<Vec<Item<'a>>, CopyError> {
+    let mut items = Vec::with_capacity(taken.len());
     let mut first_names: HashMap<&TreePath, usize> = HashMap::new();
-    for (source, dest) in chosen {
+    for Taken {
+        entry: source,
+        relative: dest,
+        above,
+    } in taken
+    {
         let at = items.len();
         let kind = match &source.kind {
             EntryKind::HardLink { target } => {
@@ -85,7 +121,12 @@ fn items<'a>(
             }
             kind => ItemKind::Copy(kind),
         };
-        items.push(Item { source, kind, dest });
+        items.push(Item {
+            source,
+            kind,
+            dest,
+            above,
+        });
     }
     Ok(items)
 }

@@ -95,11 +95,7 @@ fn make_dirs(
     path: &[u8],
     made: &mut Vec<Vec<u8>>,
 ) -> Result<(), CopyError> {
-    let mode = request
-        .mode
-        .as_ref()
-        .and_then(super::ModeChange::octal)
-        .unwrap_or(0o755);
+    let mode = super::ModeChange::of_parents(request.mode.as_ref());
     let owner = request.owner.unwrap_or((0, 0));
     match dest.make_dir_all(path, mode, Some(owner)) {
         Err(Error::Io { source, path, .. }) if source.kind() == ErrorKind::NotADirectory => {

@@ -1,7 +1,7 @@
 //! Carries out a plan: directories, then everything else in parallel, then hard links, then what directories look
 //! like.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ const ATTEMPTS: u32 = 32;
 /// Writes `items` below `base`.
 pub(super) fn write(request: &CopyRequest<'_>, base: &Root, items: &[Item<'_>]) -> Result<Copied, CopyError> {
     let writer = Writer { request, base, items };
-    writer.make_directories()?;
+    let kept = writer.make_directories()?;
     let mut copied = Copied {
         entries: items.len() as u64,
         ..Copied::default()
@@ -38,7 +38,7 @@ pub(super) fn write(request: &CopyRequest<'_>, base: &Root, items: &[Item<'_>]) 
         }
     }
     copied.bytes += writer.make_links()?;
-    copied.refused.absorb(writer.finish_directories()?);
+    copied.refused.absorb(writer.finish_directories(&kept)?);
     Ok(copied)
 }
 
@@ -118,8 +118,10 @@ impl Spot<'_> {
 }
 
 impl Writer<'_> {
-    /// Makes all directories that are missing. They get their looks at the end.
-    fn make_directories(&self) -> Result<(), CopyError> {
+    /// Makes all directories that are missing. They get their looks at the end. Gives those that were there and are
+    /// only on the way to what is copied.
+    fn make_directories(&self) -> Result<HashSet<&TreePath>, CopyError> {
+        let mut kept = HashSet::new();
         let mut last: Option<(TreePath, OwnedFd)> = None;
         for item in self.items.iter().filter(|item| item.source.kind.is_dir()) {
             let parent = item.dest.parent().unwrap_or_default();
@@ -133,11 +135,16 @@ impl Writer<'_> {
             };
             match rustix::fs::mkdirat(spot.dir, spot.name(), Mode::RWXU) {
                 Ok(()) => {}
-                Err(Errno::EXIST) => spot.expect_directory()?,
+                Err(Errno::EXIST) => {
+                    spot.expect_directory()?;
+                    if item.above {
+                        kept.insert(&item.dest);
+                    }
+                }
                 Err(errno) => return Err(spot.failed("create directory", errno)),
             }
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// Opens the directory `path` below the base; symlinks there are not followed.
@@ -321,6 +328,7 @@ impl Writer<'_> {
                     source: first.source,
                     kind: first.kind,
                     dest: item.dest.clone(),
+                    above: false,
                 };
                 let spot = Spot {
                     dir: to.as_fd(),
@@ -332,8 +340,9 @@ impl Writer<'_> {
         Ok(bytes)
     }
 
-    /// Gives directories their looks, now that nothing is written into them any more.
-    fn finish_directories(&self) -> Result<Refused, CopyError> {
+    /// Gives directories their looks, now that nothing is written into them any more. Those of `kept` take the mode of
+    /// the source alone, as with Docker.
+    fn finish_directories(&self, kept: &HashSet<&TreePath>) -> Result<Refused, CopyError> {
         let directories: Vec<_> = self
             .items
             .iter()
@@ -355,6 +364,11 @@ impl Writer<'_> {
                 .into_par_iter()
                 .map(|item| {
                     let fd = self.open_dest(&item.dest, OFlags::RDONLY)?;
+                    if kept.contains(&item.dest) {
+                        return rustix::fs::fchmod(&fd, raw_mode(item.source.mode))
+                            .map(|()| Refused::default())
+                            .map_err(|errno| io_error("change mode of", item.dest.as_bytes())(errno).into());
+                    }
                     self.finish_open(
                         &fd,
                         Spot {
