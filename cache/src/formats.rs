@@ -7,8 +7,8 @@ use kiln_image::{Descriptor, Digest};
 use kiln_tree::ContentHash;
 
 use crate::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, RemoteFile, Stamp, hashes, images,
-    index::journal, records, remotes, sealed,
+    ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountRecord, Record,
+    RecordKind, RemoteFile, Stamp, hashes, images, index::journal, mounts, records, remotes, sealed,
 };
 
 fn stored(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -136,6 +136,33 @@ fn remote_file() {
     let bytes = stored("remote", &written);
     assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
     assert_eq!(remotes::parse(&bytes), Ok(file));
+}
+
+#[test]
+fn cache_mount() {
+    let record = MountRecord {
+        identity: MountIdentity {
+            namespace: "team".to_owned(),
+            id: "/root/.cache".to_owned(),
+            base: MountBase {
+                mode: Some(0o700),
+                uid: None,
+                gid: Some(5),
+                seed: Some(ContentHash([6; 32])),
+            },
+        },
+        created_ms: 1_700_000_000_123,
+        used_ms: 1_700_000_000_456,
+    };
+    let written = sealed::seal(mounts::KIND, mounts::VERSION, &record).unwrap();
+    let bytes = stored("mount", &written);
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
+    assert_eq!(
+        sealed::open::<MountRecord>(mounts::KIND, mounts::VERSION, &bytes),
+        Ok(record.clone())
+    );
+    let key = String::from_utf8(stored("mount-key", record.identity.key().to_string().as_bytes())).unwrap();
+    assert_eq!(record.identity.key().to_string(), key.trim());
 }
 
 #[test]

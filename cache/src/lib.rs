@@ -9,6 +9,7 @@
 //! <root>/layers/<id>/         diff/, listing, meta.json, diffid              (layers)
 //! <root>/records/<2>/<key>    key → layers, with the key's readable parts    (records)
 //! <root>/hashes/<context>     file hashes of a build context                 (hashes)
+//! <root>/mounts/<key>/<n>/    cache mounts: directories that steps keep      (mounts)
 //! <root>/images/ids, names    images and their names                         (images)
 //! <root>/remotes/<url's hash> what a URL had when it was last asked          (remotes)
 //! <root>/git/<remote's hash>/ bare git repositories, filled by the solver
@@ -40,7 +41,8 @@
 //!
 //! # Main types
 //!
-//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`Builds`], [`Remotes`], and [`IndexHandle`].
+//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`CacheMounts`], [`Builds`],
+//! [`Remotes`], and [`IndexHandle`].
 //! A step asks [`Records::get`] with its [`Key`]; on a miss it runs on a [`LayerDraft`], commits that as a
 //! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything.
 
@@ -59,6 +61,7 @@ mod key;
 mod layers;
 mod lease;
 mod maintenance;
+mod mounts;
 pub mod records;
 pub mod remotes;
 mod remove;
@@ -80,6 +83,7 @@ pub use index::IndexHandle;
 pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};
 pub use maintenance::Maintenance;
+pub use mounts::{CacheMount, CacheMounts, MountBase, MountEntry, MountIdentity, MountRecord, MountSharing};
 pub use records::{Lookup, Miss, Record, RecordKind, Records};
 pub use remotes::{RemoteFile, Remotes};
 pub use sealed::{Flaw, seal_for_tests};

@@ -11,7 +11,7 @@ use kiln_parser::Diagnostic;
 use crate::images::Images;
 use crate::options::LowerOptions;
 use crate::resolve::ImageResolver;
-use crate::stage::{Origin, Table};
+use crate::stage::{Line, Origin, Table};
 use crate::{onbuild, unsupported};
 
 /// Completes the table for `target` and resolves the images. Returns the stages that are needed, in order.
@@ -40,12 +40,11 @@ fn bind_reachable(
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
     let mut bound = BTreeSet::new();
     let mut errors = Vec::new();
-    while let Some(number) = table
-        .reachable(target)
-        .into_iter()
-        .rfind(|number| !bound.contains(number))
-    {
-        bound.insert(number);
+    let mut waiting = BTreeSet::from([target]);
+    while let Some(number) = waiting.pop_last() {
+        if !bound.insert(number) {
+            continue;
+        }
         let plan = &table.plans[number];
         errors.extend(plan.base.as_ref().err().map(|error| error.as_ref().clone()));
         for line in &plan.lines {
@@ -55,6 +54,7 @@ fn bind_reachable(
         if let Err(more) = table.bind(number, &options.target_platform) {
             errors.extend(more);
         }
+        waiting.extend(table.needs(number));
     }
     if errors.is_empty() {
         return Ok(bound);
@@ -65,10 +65,7 @@ fn bind_reachable(
 
 fn request_images(table: &Table<'_>, reachable: &BTreeSet<usize>, images: &mut Images) {
     for plan in reachable.iter().filter_map(|number| table.plans.get(*number)) {
-        let origins = plan
-            .base
-            .iter()
-            .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
+        let origins = plan.base.iter().chain(plan.lines.iter().flat_map(Line::origins));
         for origin in origins {
             if let Origin::Image(request) = origin {
                 images.request(request.as_ref().clone());

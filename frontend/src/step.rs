@@ -11,6 +11,7 @@ use kiln_solver::graph::{Graph, LocalSource, Op, Source, SourceSpan, Vertex, Ver
 use crate::MAIN_CONTEXT;
 use crate::images::{ImageKey, Images};
 use crate::remote::{RemoteRequest, Remotes};
+use crate::stage::Origin;
 
 /// One step of a stage. It works on the result of the step before.
 #[derive(Debug, Clone)]
@@ -38,6 +39,18 @@ pub(crate) enum Input {
     Scratch,
     /// A file or a repository from elsewhere, and where it is written.
     Remote(RemoteRequest, Span),
+}
+
+impl Input {
+    /// The input that an origin means; the main build context without one.
+    pub(crate) fn from_origin(origin: Option<&Origin>) -> Self {
+        match origin {
+            None => Self::Context,
+            Some(Origin::Scratch) => Self::Scratch,
+            Some(Origin::Stage(number)) => Self::Stage(*number),
+            Some(Origin::Image(request)) => Self::Image(request.key()),
+        }
+    }
 }
 
 /// What a stage stands on, in the graph.

@@ -336,11 +336,9 @@ fn dump_op(out: &mut String, op: &Op) {
         }
         Op::Source(Source::Local(local)) => writeln!(out, "   local {}", local.name),
         Op::Source(Source::Http(http)) => writeln!(out, "   http {} as {}", http.url, http.name),
-        Op::Source(Source::Git(git)) => writeln!(
-            out,
-            "   git {}#{}:{}",
-            git.remote, git.commit, git.subdirectory
-        ),
+        Op::Source(Source::Git(git)) => {
+            writeln!(out, "   git {}#{}:{}", git.remote, git.commit, git.subdirectory)
+        }
         Op::Exec(exec) => dump_exec(out, exec),
         Op::File(file) => file
             .actions
@@ -361,6 +359,10 @@ fn dump_exec(out: &mut String, exec: &Exec) -> std::fmt::Result {
     exec.files.iter().try_for_each(|file| {
         let data = String::from_utf8_lossy(&file.data);
         writeln!(out, "   file {} {:o} {data:?}", file.path, file.mode)
+    })?;
+    exec.mounts.iter().try_for_each(|mount| {
+        let read_only = if mount.read_only { ", read-only" } else { "" };
+        writeln!(out, "   mount {:?}{read_only}: {:?}", mount.target, mount.kind)
     })
 }
 

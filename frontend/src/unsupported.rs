@@ -12,10 +12,6 @@ struct Rule {
 /// All flags that are parsed but not carried out. A flag that becomes supported loses its line here.
 const RULES: &[Rule] = &[
     Rule {
-        what: "RUN --mount",
-        places: |i| run(i, |run| run.mounts.iter().map(|m| m.span).collect()),
-    },
-    Rule {
         what: "RUN --security=insecure",
         places: |i| run(i, insecure),
     },

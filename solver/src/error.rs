@@ -115,6 +115,14 @@ pub enum StepFailure {
     /// The root file system could not be mounted.
     #[error("failed to mount the step's root file system")]
     Mount(#[source] kiln_executor::Error),
+    /// The step mounts what this release cannot mount.
+    #[error("mounts of type {kind} are not supported yet")]
+    UnsupportedMount {
+        /// The type as it is written.
+        kind: &'static str,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
     /// A file of the step's surroundings could not be read or written.
     #[error("{}", path.display())]
     Io {

@@ -176,6 +176,122 @@ pub struct Exec {
     pub network: NetworkMode,
     /// Files put into the sandbox read-only for this process alone; they never reach the layer.
     pub files: Vec<SandboxFile>,
+    /// What is mounted over the root for this process alone, by ascending target; no target stands twice.
+    pub mounts: Vec<Mount>,
+}
+
+/// Something mounted over the root of an [`Exec`]. Nothing of it reaches the layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside the sandbox, without `.`, `..` and double slashes; never the root itself.
+    pub target: String,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// The process cannot write to it.
+    pub read_only: bool,
+    /// Where the mount was written, for messages.
+    pub span: Option<SourceSpan>,
+}
+
+/// The kinds of mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of another input. Writes, where the mount is not read-only, are thrown away.
+    Bind {
+        /// The input slot (never 0).
+        input: usize,
+        /// Path below the input's root, without a leading slash; empty for the root. No wildcards.
+        source: String,
+    },
+    /// A directory that outlives the build. What makes two of them the same: all but `sharing`.
+    Cache {
+        /// Keeps caches of equal ids apart; empty unless the request says otherwise.
+        namespace: String,
+        /// Its name.
+        id: String,
+        /// What processes do that want it at the same time.
+        sharing: Sharing,
+        /// The input slot that a new directory is filled from (never 0).
+        input: Option<usize>,
+        /// Path below that input's root.
+        source: String,
+        /// Permission bits of the new directory; 0755, or those of the source, when absent.
+        mode: Option<u32>,
+        /// Owner of the new directory; root, or that of the source, when absent.
+        uid: Option<u32>,
+        /// Group of the new directory; root, or that of the source, when absent.
+        gid: Option<u32>,
+    },
+    /// An empty directory in memory.
+    Tmpfs {
+        /// Limit in bytes; the kernel's own (half of the memory) when absent.
+        size: Option<u64>,
+    },
+    /// A secret of the request, as a file at the target, as an environment variable, or both.
+    Secret {
+        /// Which secret.
+        id: String,
+        /// The variable that holds it.
+        environment: Option<String>,
+        /// Whether there is a file. If not, the target means nothing.
+        file: bool,
+        /// The step fails when the request has no such secret.
+        required: bool,
+        /// Permission bits of the file.
+        mode: u32,
+        /// Owner of the file.
+        uid: u32,
+        /// Group of the file.
+        gid: u32,
+    },
+    /// The socket of an SSH agent that the request offers.
+    Ssh {
+        /// Which agent.
+        id: String,
+        /// The step fails when the request has no such agent.
+        required: bool,
+        /// Permission bits of the socket.
+        mode: u32,
+        /// Owner of the socket.
+        uid: u32,
+        /// Group of the socket.
+        gid: u32,
+    },
+}
+
+/// What processes do that want the same cache directory at the same time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// All use it at once.
+    #[default]
+    Shared,
+    /// Each gets a directory of its own.
+    Private,
+    /// One waits for the other.
+    Locked,
+}
+
+impl MountKind {
+    /// The type's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Bind { .. } => "bind",
+            Self::Cache { .. } => "cache",
+            Self::Tmpfs { .. } => "tmpfs",
+            Self::Secret { .. } => "secret",
+            Self::Ssh { .. } => "ssh",
+        }
+    }
+
+    /// The input slot that the mount takes its content from.
+    pub fn input(&self) -> Option<usize> {
+        match self {
+            Self::Bind { input, .. } => Some(*input),
+            Self::Cache { input, .. } => *input,
+            Self::Tmpfs { .. } | Self::Secret { .. } | Self::Ssh { .. } => None,
+        }
+    }
 }
 
 /// The network of an [`Exec`].

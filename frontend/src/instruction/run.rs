@@ -1,12 +1,13 @@
 //! `RUN command`: runs a process on the file system so far; what it changes is a layer.
 //!
-//! The command is not expanded by the build. The process sees the environment of this point in the file: the
+//! The command is not expanded by the build; the values of its mounts are. The process sees the environment of this point in the file: the
 //! variables of the image and the ARGs, whichever came last.
 
+use kiln_parser::Diagnostic;
 use kiln_parser::ast::{self, Run, RunScript};
 use kiln_solver::graph::{Exec, NetworkMode, Op, SandboxFile};
 
-use super::Context;
+use super::{Context, mount};
 use crate::stage::Line;
 use crate::state::StageState;
 use crate::step::Step;
@@ -15,7 +16,13 @@ use crate::{display, scope};
 /// Where a here-document that begins with `#!` is put for the shell to run.
 const SCRIPTS: &str = "/dev/pipes";
 
-pub(super) fn lower(run: &Run, line: &Line<'_>, stage: &mut StageState, context: Context<'_>) {
+pub(super) fn lower(
+    run: &Run,
+    line: &Line<'_>,
+    stage: &mut StageState,
+    context: Context<'_>,
+) -> Result<(), Diagnostic> {
+    let (mounts, inputs) = mount::lower(&run.mounts, line, stage, context)?;
     let mut text = display::command(line, &stage.environment);
     let (args, files) = command(run, stage);
     if is_lone_heredoc(run)
@@ -35,14 +42,16 @@ pub(super) fn lower(run: &Run, line: &Line<'_>, stage: &mut StageState, context:
         user: stage.user().to_owned(),
         network: network(run, context),
         files,
+        mounts,
     };
     let step = Step {
         op: Op::Exec(exec),
-        inputs: Vec::new(),
+        inputs,
         text,
         span: line.span(),
     };
     stage.push_step(step, created_by);
+    Ok(())
 }
 
 /// The arguments of the process, and the files that it needs.
