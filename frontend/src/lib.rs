@@ -33,9 +33,11 @@ mod history;
 mod images;
 mod instruction;
 mod lower;
+mod naming;
 mod onbuild;
 mod options;
 mod path;
+mod platforms;
 mod record;
 mod remote;
 mod resolve;
@@ -46,10 +48,10 @@ mod state;
 mod step;
 mod unsupported;
 
-pub use build::{BuildError, BuildRequest, Built, build};
+pub use build::{BuildError, BuildRequest, Built, BuiltImage, build};
 pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
-pub use options::LowerOptions;
+pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,

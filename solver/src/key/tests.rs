@@ -2,9 +2,10 @@ use kiln_cache::{Key, RecordKind};
 use kiln_image::{Digest, Platform};
 use kiln_tree::ContentHash;
 
-use super::{RootIdentity, TakenIdentity, exec, file, image, scratch};
+use super::{RootIdentity, TakenIdentity, exec, file, git, http, image, scratch};
 use crate::graph::{
-    Copy, CopySource, Exec, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile, SourceSpan,
+    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, GitSource, HttpSource, MakeDirectory, MakeFile,
+    NetworkMode, SandboxFile, SecurityMode, SourceSpan, Ulimit,
 };
 
 fn platform() -> Platform {
@@ -29,6 +30,25 @@ fn command() -> Exec {
             mode: 0o755,
         }],
         mounts: Vec::new(),
+        security: SecurityMode::Sandbox,
+        hostname: None,
+        extra_hosts: Vec::new(),
+        ulimits: Vec::new(),
+    }
+}
+
+fn extra_host(name: &str, address: [u8; 4]) -> ExtraHost {
+    ExtraHost {
+        name: name.to_owned(),
+        address: address.into(),
+    }
+}
+
+fn ulimit(name: &str, value: i64) -> Ulimit {
+    Ulimit {
+        name: name.to_owned(),
+        soft: value,
+        hard: value,
     }
 }
 
@@ -161,6 +181,34 @@ fn every_parameter_of_a_process_counts() {
             exec_key(|exec| exec.files[0].path = "/dev/other".to_owned()),
         ),
         ("no file", exec_key(|exec| exec.files.clear())),
+        (
+            "insecure",
+            exec_key(|exec| exec.security = SecurityMode::Insecure),
+        ),
+        (
+            "the host name",
+            exec_key(|exec| exec.hostname = Some("here".to_owned())),
+        ),
+        (
+            "an extra host",
+            exec_key(|exec| exec.extra_hosts = vec![extra_host("db", [10, 0, 0, 1])]),
+        ),
+        (
+            "its name",
+            exec_key(|exec| exec.extra_hosts = vec![extra_host("cache", [10, 0, 0, 1])]),
+        ),
+        (
+            "a limit",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 10)]),
+        ),
+        (
+            "its value",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 20)]),
+        ),
+        (
+            "its kind",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nproc", 10)]),
+        ),
     ]);
     let key = |kind, network, platform: &str, root| {
         exec(
@@ -216,6 +264,8 @@ fn what_is_no_part_of_a_process_does_not_count() {
         exec_key(|exec| exec.unkeyed_env = vec!["HTTP_PROXY=http://p".to_owned()]),
         reference
     );
+    let at = |address| exec_key(|exec| exec.extra_hosts = vec![extra_host("db", address)]);
+    assert_eq!(at([10, 0, 0, 1]), at([10, 0, 0, 2]), "where a host is");
     // It counts as the request's default was filled in.
     assert_eq!(exec_key(|exec| exec.network = NetworkMode::None), reference);
 }
@@ -374,4 +424,81 @@ fn the_keys_of_today_stay_the_keys_of_tomorrow() {
         "f6869ccb251ee78e66d463ccb70a19b3f485dbdc14f18ffccb5ab635c2993eb0",
     ];
     assert_eq!(keys.as_slice(), pinned);
+}
+
+fn file_source() -> HttpSource {
+    HttpSource {
+        url: "https://h/f".to_owned(),
+        digest: Digest::from_bytes([3; 32]),
+        name: "f".to_owned(),
+        modified: Some(5),
+        fresh: false,
+    }
+}
+
+#[test]
+fn a_file_by_http_counts_by_content_name_and_time() {
+    let key = |edit: &dyn Fn(&mut HttpSource)| {
+        let mut source = file_source();
+        edit(&mut source);
+        http(&source).0
+    };
+    let base = key(&|_| {});
+    let same: [&dyn Fn(&mut HttpSource); 2] = [
+        &|source| source.url = "https://other/dir/f".to_owned(),
+        &|source| source.fresh = true,
+    ];
+    for edit in same {
+        assert_eq!(key(edit), base);
+    }
+    let others: [&dyn Fn(&mut HttpSource); 4] = [
+        &|source| source.digest = Digest::from_bytes([4; 32]),
+        &|source| source.name = "g".to_owned(),
+        &|source| source.modified = Some(6),
+        &|source| source.modified = None,
+    ];
+    for edit in others {
+        assert_ne!(key(edit), base);
+    }
+}
+
+#[test]
+fn a_commit_counts_by_its_hash_and_by_what_is_taken_of_it() {
+    let key = |keep: bool, edit: &dyn Fn(&mut GitSource)| {
+        let mut source = GitSource {
+            remote: "https://h/r.git".to_owned(),
+            commit: "0".repeat(40),
+            reference: Some("refs/heads/main".to_owned()),
+            submodules: true,
+            keep_git_dir: keep,
+            ..GitSource::default()
+        };
+        edit(&mut source);
+        git(&source).0
+    };
+    let (plain, kept) = (key(false, &|_| {}), key(true, &|_| {}));
+    assert_ne!(plain, kept);
+    // What only a `.git` shows.
+    let shown: [&dyn Fn(&mut GitSource); 3] = [
+        &|source| source.remote = "https://other/r.git".to_owned(),
+        &|source| source.reference = None,
+        &|source| source.tag = Some("1".repeat(40)),
+    ];
+    for edit in shown {
+        assert_eq!(key(false, edit), plain);
+        assert_ne!(key(true, edit), kept);
+    }
+    let taken: [&dyn Fn(&mut GitSource); 4] = [
+        &|source| source.commit = "1".repeat(40),
+        &|source| source.subdirectory = "sub".to_owned(),
+        &|source| source.submodules = false,
+        &|source| source.commit_time = true,
+    ];
+    for edit in taken {
+        assert_ne!(key(false, edit), plain);
+        assert_ne!(key(true, edit), kept);
+    }
+    // A directory of a repository has no `.git` to keep.
+    let below = |source: &mut GitSource| source.subdirectory = "sub".to_owned();
+    assert_eq!(key(true, &below), key(false, &below));
 }
