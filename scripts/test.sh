@@ -110,7 +110,7 @@ command -v cargo >/dev/null || die "cargo is not on the PATH; install Rust first
 if [ "$install" = yes ]; then
   need_packages build-essential ca-certificates
   if wanted e2e-root || wanted e2e-user || wanted unit; then
-    need_packages busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
+    need_packages git busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
     want_packages docker-registry skopeo umoci crun buildah qemu-user-static
   fi
   if wanted fmt || wanted clippy; then

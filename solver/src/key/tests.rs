@@ -2,10 +2,10 @@ use kiln_cache::{Key, RecordKind};
 use kiln_image::{Digest, Platform};
 use kiln_tree::ContentHash;
 
-use super::{RootIdentity, TakenIdentity, exec, file, image, merge, scratch};
+use super::{RootIdentity, TakenIdentity, exec, file, git, http, image, merge, scratch};
 use crate::graph::{
-    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, Mount, MountKind,
-    NetworkMode, SandboxFile, SecurityMode, Sharing, SourceSpan, Ulimit,
+    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, GitSource, HttpSource, MakeDirectory, MakeFile,
+    Mount, MountKind, NetworkMode, SandboxFile, SecurityMode, Sharing, SourceSpan, Ulimit,
 };
 
 fn platform() -> Platform {
@@ -623,4 +623,81 @@ fn the_keys_of_today_stay_the_keys_of_tomorrow() {
         "f6869ccb251ee78e66d463ccb70a19b3f485dbdc14f18ffccb5ab635c2993eb0",
     ];
     assert_eq!(keys.as_slice(), pinned);
+}
+
+fn file_source() -> HttpSource {
+    HttpSource {
+        url: "https://h/f".to_owned(),
+        digest: Digest::from_bytes([3; 32]),
+        name: "f".to_owned(),
+        modified: Some(5),
+        fresh: false,
+    }
+}
+
+#[test]
+fn a_file_by_http_counts_by_content_name_and_time() {
+    let key = |edit: &dyn Fn(&mut HttpSource)| {
+        let mut source = file_source();
+        edit(&mut source);
+        http(&source).0
+    };
+    let base = key(&|_| {});
+    let same: [&dyn Fn(&mut HttpSource); 2] = [
+        &|source| source.url = "https://other/dir/f".to_owned(),
+        &|source| source.fresh = true,
+    ];
+    for edit in same {
+        assert_eq!(key(edit), base);
+    }
+    let others: [&dyn Fn(&mut HttpSource); 4] = [
+        &|source| source.digest = Digest::from_bytes([4; 32]),
+        &|source| source.name = "g".to_owned(),
+        &|source| source.modified = Some(6),
+        &|source| source.modified = None,
+    ];
+    for edit in others {
+        assert_ne!(key(edit), base);
+    }
+}
+
+#[test]
+fn a_commit_counts_by_its_hash_and_by_what_is_taken_of_it() {
+    let key = |keep: bool, edit: &dyn Fn(&mut GitSource)| {
+        let mut source = GitSource {
+            remote: "https://h/r.git".to_owned(),
+            commit: "0".repeat(40),
+            reference: Some("refs/heads/main".to_owned()),
+            submodules: true,
+            keep_git_dir: keep,
+            ..GitSource::default()
+        };
+        edit(&mut source);
+        git(&source).0
+    };
+    let (plain, kept) = (key(false, &|_| {}), key(true, &|_| {}));
+    assert_ne!(plain, kept);
+    // What only a `.git` shows.
+    let shown: [&dyn Fn(&mut GitSource); 3] = [
+        &|source| source.remote = "https://other/r.git".to_owned(),
+        &|source| source.reference = None,
+        &|source| source.tag = Some("1".repeat(40)),
+    ];
+    for edit in shown {
+        assert_eq!(key(false, edit), plain);
+        assert_ne!(key(true, edit), kept);
+    }
+    let taken: [&dyn Fn(&mut GitSource); 4] = [
+        &|source| source.commit = "1".repeat(40),
+        &|source| source.subdirectory = "sub".to_owned(),
+        &|source| source.submodules = false,
+        &|source| source.commit_time = true,
+    ];
+    for edit in taken {
+        assert_ne!(key(false, edit), plain);
+        assert_ne!(key(true, edit), kept);
+    }
+    // A directory of a repository has no `.git` to keep.
+    let below = |source: &mut GitSource| source.subdirectory = "sub".to_owned();
+    assert_eq!(key(true, &below), key(false, &below));
 }
