@@ -469,7 +469,7 @@ mod tests {
                 step(
                     run,
                     StepFailure::Platform(CannotRun {
-                        platform: "linux/s390x".parse().unwrap(),
+                        platform: Box::new("linux/s390x".parse().unwrap()),
                         reason: "no interpreter is registered with the kernel, and qemu-s390x-static is not \
                                  installed"
                             .to_owned(),

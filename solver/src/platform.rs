@@ -12,7 +12,7 @@ use kiln_image::Platform;
 #[error("this machine cannot run programs of {platform}: {reason}")]
 pub struct CannotRun {
     /// The platform.
-    pub platform: Platform,
+    pub platform: Box<Platform>,
     /// Why not.
     pub reason: String,
     /// What would change that.
@@ -43,7 +43,7 @@ impl Emulators {
 pub fn emulator(platform: &Platform) -> Result<Option<Emulator>, CannotRun> {
     let platform = platform.normalized();
     let cannot = |reason: String, remedy: String| CannotRun {
-        platform: platform.clone(),
+        platform: Box::new(platform.clone()),
         reason,
         remedy,
     };

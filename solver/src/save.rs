@@ -46,7 +46,7 @@ pub enum SaveError {
         /// The image.
         image: String,
         /// The platform.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms that it has images for.
         available: Vec<Platform>,
     },
@@ -124,7 +124,7 @@ impl Engine {
         };
         let missing = |wanted: &Platform| SaveError::NoPlatform {
             image: text.to_owned(),
-            wanted: wanted.clone(),
+            wanted: Box::new(wanted.clone()),
             available: available.clone(),
         };
         let mut wanted = Vec::new();
@@ -186,7 +186,7 @@ impl Engine {
                         .names
                         .first()
                         .map_or_else(|| chosen.id.to_string(), Reference::familiar),
-                    wanted: host,
+                    wanted: Box::new(host),
                     available: saved.into_iter().map(|(platform, _)| platform).collect(),
                 });
             }
