@@ -319,7 +319,10 @@ fn linked_copy() -> TestResult {
         "COPY --link --chmod=640 app.py /app/",
         "ADD --link --chown=5 lib /app/lib/",
     );
-    ran(&project.build(&[])?, &["RUN mkdir /one", copy, add])?;
+    // The linked steps begin at once.
+    let mut all = project.build(&[])?;
+    all.sort();
+    ran(&all, &[add, copy, "RUN mkdir /one"])?;
     let first = project.image()?.diff_ids;
     project.write("Dockerfile", &dockerfile("mkdir /two"))?;
     ran(&project.build(&[])?, &["RUN mkdir /two"])?;
@@ -350,7 +353,7 @@ fn excluded_file() -> TestResult {
     let files = [
         (
             "Dockerfile",
-            "FROM busybox:latest\nCOPY --exclude=**/*.log . /a/\nCOPY --parents **/*.py /b/\n",
+            "FROM busybox:latest\nCOPY --exclude=**/*.log . /a/\nCOPY --link --parents **/*.py /b/\n",
         ),
         ("app.py", "1\n"),
         ("x.log", "1\n"),
@@ -358,8 +361,16 @@ fn excluded_file() -> TestResult {
         ("lib/data", "1\n"),
     ];
     let project = Project::new("excluded-file", &files)?;
-    let (exclude, parents) = ("COPY --exclude=**/*.log . /a/", "COPY --parents **/*.py /b/");
-    ran(&project.build(&[])?, &[exclude, parents])?;
+    let (exclude, parents) = (
+        "COPY --exclude=**/*.log . /a/",
+        "COPY --link --parents **/*.py /b/",
+    );
+    // Independent of each other, they come in either order.
+    let sorted = |mut steps: Vec<String>| {
+        steps.sort();
+        steps
+    };
+    ran(&sorted(project.build(&[])?), &[exclude, parents])?;
     project.write("x.log", "2\n")?;
     project.write("lib/y.log", "2\n")?;
     project.write("lib/z.log", "new\n")?;
@@ -367,7 +378,7 @@ fn excluded_file() -> TestResult {
     project.write("lib/data", "2\n")?;
     ran(&project.build(&[])?, &[exclude])?;
     project.write("lib/z.py", "z\n")?;
-    ran(&project.build(&[])?, &[exclude, parents])?;
+    ran(&sorted(project.build(&[])?), &[exclude, parents])?;
     let found = project.shell("cd /b && find . -type f | sort && ls /a/lib")?;
     ensure!(
         found == "./app.py\n./lib/z.py\ndata\nz.py\n",
