@@ -6,7 +6,6 @@ const BUILD: &[&str] = &[
     "--allow",
     "--annotation",
     "--attest",
-    "--build-context",
     "--builder",
     "--cache-from",
     "--cache-to",

@@ -2,23 +2,18 @@
 //!
 //! This is the one place where parsing, lowering, solving and exporting meet.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
-use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Parsed};
 use kiln_solver::graph::SourceSpan;
-use kiln_solver::image::{PullError, PullPolicy};
+use kiln_solver::image::{LayoutSelector, PullError, PullPolicy, Resolved};
 use kiln_solver::task::Reporter;
-use kiln_solver::{
-    Cancel, ContextPolicy, Engine, LocalContext, SolveError, SolveRequest, StepFailure, StepReport, chain,
-};
-use kiln_tree::TreePath;
-use kiln_tree::walk::{Decision, WalkPolicy};
+use kiln_solver::{Cancel, Engine, SolveError, SolveRequest, StepFailure, StepReport, chain};
 
+use crate::contexts::{ContextImage, ImageLocation};
+use crate::local;
 use crate::lower::{Lowered, UnusedBuildArg, lower};
 use crate::options::LowerOptions;
 use crate::record;
@@ -32,8 +27,8 @@ pub struct BuildRequest {
     /// What the user calls it.
     pub dockerfile_name: String,
     /// The build context.
-    pub context: PathBuf,
-    /// The ignore file's name and bytes, when there is one.
+    pub context: MainContext,
+    /// The name and bytes of the build context's ignore file, when there is one.
     pub ignore: Option<(String, Vec<u8>)>,
     /// What decides about lowering.
     pub options: LowerOptions,
@@ -43,6 +38,25 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// As many steps may run at a time.
     pub jobs: usize,
+}
+
+/// Where the files of the main build context are.
+#[derive(Debug, Clone)]
+pub enum MainContext {
+    /// A directory of the user's.
+    Directory(PathBuf),
+    /// An archive that was unpacked for this build; [`unpack_context`](crate::unpack_context) makes it.
+    Unpacked(PathBuf),
+}
+
+impl MainContext {
+    /// What the build's record calls it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Directory(path) => path.to_string_lossy().into_owned(),
+            Self::Unpacked(_) => "-".to_owned(),
+        }
+    }
 }
 
 /// A finished build.
@@ -107,7 +121,7 @@ fn build_image(
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
-    let context = context(request, reporter)?;
+    let main = local::main(request, reporter)?;
     let resolver = EngineResolver {
         engine,
         request,
@@ -117,7 +131,7 @@ fn build_image(
     let solve = SolveRequest {
         jobs: request.jobs,
         build: id.clone(),
-        contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
+        contexts: local::all(main, &lowered.contexts, request, reporter)?,
         network: request.options.network,
     };
     let solved = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel);
@@ -184,81 +198,6 @@ fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildErro
     Ok(parsed)
 }
 
-fn context(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, BuildError> {
-    let policy: Arc<dyn ContextPolicy> = match &request.ignore {
-        None => Arc::new(Everything),
-        Some((name, bytes)) => {
-            let mut task = reporter.announce("[internal] load .dockerignore", Vec::new(), None);
-            task.start();
-            let file = IgnoreFile::parse(bytes, name).map_err(|error| {
-                task.failed(error.to_string());
-                BuildError::Ignore {
-                    name: name.clone(),
-                    message: error.to_string(),
-                }
-            })?;
-            task.progress(
-                "transferring context",
-                bytes.len() as u64,
-                Some(bytes.len() as u64),
-                true,
-            );
-            task.done();
-            Arc::new(Ignoring {
-                name: name.clone(),
-                file,
-            })
-        }
-    };
-    Ok(LocalContext {
-        directory: request.context.clone(),
-        policy,
-    })
-}
-
-/// A context without an ignore file.
-#[derive(Debug)]
-struct Everything;
-
-impl WalkPolicy for Everything {
-    fn decide(&self, _path: &TreePath, _is_dir: bool) -> Decision {
-        Decision::Include
-    }
-}
-
-impl ContextPolicy for Everything {
-    fn why_excluded(&self, _path: &TreePath) -> Option<String> {
-        None
-    }
-}
-
-/// A context less what an ignore file names.
-#[derive(Debug)]
-struct Ignoring {
-    name: String,
-    file: IgnoreFile,
-}
-
-impl WalkPolicy for Ignoring {
-    fn decide(&self, path: &TreePath, is_dir: bool) -> Decision {
-        if !self.file.matches(path.as_bytes()).excluded {
-            Decision::Include
-        } else if is_dir && self.file.could_reinclude_below(path.as_bytes()) {
-            Decision::ExcludeButDescend
-        } else {
-            Decision::Prune
-        }
-    }
-}
-
-impl ContextPolicy for Ignoring {
-    fn why_excluded(&self, path: &TreePath) -> Option<String> {
-        let verdict = self.file.matches(path.as_bytes());
-        let (line, pattern) = verdict.pattern.filter(|_| verdict.excluded)?;
-        Some(format!("{}:{line} ({pattern})", self.name))
-    }
-}
-
 /// Resolves images through the engine, as a task of the build.
 struct EngineResolver<'a> {
     engine: &'a Engine,
@@ -274,18 +213,68 @@ impl ImageResolver for EngineResolver<'_> {
         span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
         let name = format!("[internal] load metadata for {reference}");
-        let mut task = self.reporter.announce(name, Vec::new(), span);
-        task.start();
+        self.registry_image(name, reference, platform, span)
+    }
+
+    fn resolve_context(
+        &self,
+        image: &ContextImage,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        match &image.location {
+            ImageLocation::Registry(reference) => {
+                let familiar = reference.familiar();
+                let name = format!("[context {}] load metadata for {familiar}", image.name);
+                self.registry_image(name, reference, platform, span)
+            }
+            ImageLocation::Layout(layout) => {
+                let name = format!("[context {}] load metadata from OCI layout", image.name);
+                self.task(name, span, || {
+                    let selector = LayoutSelector {
+                        path: &layout.path,
+                        tag: layout.tag.as_deref(),
+                        digest: layout.digest.as_ref(),
+                    };
+                    self.engine
+                        .images()
+                        .resolve_layout(&image.name, selector, platform)
+                })
+            }
+        }
+    }
+}
+
+impl EngineResolver<'_> {
+    fn registry_image(
+        &self,
+        task: String,
+        reference: &Reference,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
         let requested =
             self.request.options.platform_requested || *platform != self.request.options.build_platform;
-        match self
-            .engine
-            .images()
-            .resolve(reference, platform, requested, self.request.pull)
-        {
+        let images = self.engine.images();
+        self.task(task, span, || {
+            let resolved = images.resolve(reference, platform, requested, self.request.pull)?;
+            images.expect(&resolved, reference);
+            Ok(resolved)
+        })
+    }
+
+    /// Resolves an image as a task of the build.
+    fn task(
+        &self,
+        name: String,
+        span: Option<SourceSpan>,
+        resolve: impl FnOnce() -> Result<Resolved, PullError>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        let mut task = self.reporter.announce(name, Vec::new(), span);
+        task.start();
+        match resolve() {
             Ok(resolved) => {
                 task.done();
-                self.engine.images().expect(&resolved, reference);
                 Ok(ResolvedImage {
                     source: resolved.source,
                     config: resolved.config,

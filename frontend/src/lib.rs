@@ -25,12 +25,14 @@
 mod build;
 mod change;
 mod config;
+mod contexts;
 mod display;
 mod environment;
 mod expansion;
 mod history;
 mod images;
 mod instruction;
+mod local;
 mod lower;
 mod onbuild;
 mod options;
@@ -42,14 +44,19 @@ mod settle;
 mod stage;
 mod state;
 mod step;
+mod unpack;
 mod unsupported;
 
-pub use build::{BuildError, BuildRequest, Built, build};
+pub use build::{BuildError, BuildRequest, Built, MainContext, build};
 pub use change::{ChangeError, changed_config};
+pub use contexts::{
+    ContextImage, ContextValue, ImageLocation, LayoutImage, NamedContextError, NamedContexts,
+};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::LowerOptions;
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+pub use unpack::{ARCHIVE_START, UnpackError, UnpackedContext, is_archive, unpack_context};
 
 #[cfg(test)]
 mod cases;

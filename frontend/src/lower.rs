@@ -172,6 +172,11 @@ fn begin(
                 parent.platform.clone(),
             ))
         }
+        Origin::Files(files) => Some((
+            Ground::Files(files.name.clone()),
+            StageState::from_image(config::files(&files.name, &files.platform)),
+            files.platform.clone(),
+        )),
         Origin::Image(request) => {
             let key = request.key();
             let image = images.get(&key)?;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kiln_image::Platform;
 use kiln_solver::graph::NetworkMode;
 
+use crate::contexts::NamedContexts;
+
 /// Everything that changes what a Dockerfile lowers to.
 #[derive(Debug, Clone)]
 pub struct LowerOptions {
@@ -28,6 +30,8 @@ pub struct LowerOptions {
     pub labels: BTreeMap<String, String>,
     /// `--network`: what a RUN without a `--network` of its own gets.
     pub network: NetworkMode,
+    /// `--build-context`: what stands for stages and images of these names.
+    pub contexts: NamedContexts,
 }
 
 impl LowerOptions {
@@ -43,6 +47,7 @@ impl LowerOptions {
             no_cache_filter: Vec::new(),
             labels: BTreeMap::new(),
             network: NetworkMode::Default,
+            contexts: NamedContexts::default(),
         }
     }
 

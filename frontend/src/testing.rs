@@ -9,7 +9,10 @@ use kiln_image::{Config, Digest, History, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, LineIndex};
 use kiln_solver::graph::{Exec, FileAction, ImageSource, Op, Source, SourceLayer, SourceSpan, Vertex};
 
-use crate::{ImageResolver, LowerOptions, Lowered, ResolveError, ResolveErrorKind, ResolvedImage, lower};
+use crate::{
+    ContextImage, ImageLocation, ImageResolver, LowerOptions, Lowered, ResolveError, ResolveErrorKind,
+    ResolvedImage, lower,
+};
 
 /// What a made-up image is like.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -80,7 +83,27 @@ impl ImageResolver for FakeResolver {
         platform: &Platform,
         _span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
-        let name = reference.to_string();
+        self.find(reference.to_string(), platform)
+    }
+
+    fn resolve_context(
+        &self,
+        image: &ContextImage,
+        platform: &Platform,
+        _span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        match &image.location {
+            ImageLocation::Registry(reference) => self.find(reference.to_string(), platform),
+            ImageLocation::Layout(layout) => {
+                let name = Reference::parse(&layout.path.to_string_lossy()).unwrap();
+                self.find(name.to_string(), platform)
+            }
+        }
+    }
+}
+
+impl FakeResolver {
+    fn find(&self, name: String, platform: &Platform) -> Result<ResolvedImage, ResolveError> {
         self.asked
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

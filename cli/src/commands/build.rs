@@ -2,6 +2,7 @@
 
 mod context;
 mod dockerfile;
+mod stdin;
 mod values;
 
 use std::path::Path;
@@ -9,21 +10,29 @@ use std::process::ExitCode;
 
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
-use kiln_image::Platform;
+use kiln_image::{Platform, Reference};
 use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
 
+use self::context::Context;
 use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
 use crate::report::{self, Failure};
 use crate::signal::Interrupts;
 
+/// What the arguments say on their own.
+struct Options {
+    names: Vec<Reference>,
+    lower: LowerOptions,
+}
+
 /// Runs `kiln build`.
 pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
-    let request = request(machine, arguments)?;
+    let origin = context::origin(arguments)?;
+    let options = options(machine, arguments)?;
     let engine = machine.engine()?;
     if let Some(path) = &arguments.iidfile {
         remove_stale(path)?;
@@ -40,6 +49,20 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
+    let prepared = context::open(origin, arguments.file.is_some(), &engine, &reporter, &cancel)
+        .and_then(|context| Ok((request(arguments, options, &context)?, context)));
+    // The context is kept until the build has ended: files that were made for it go then.
+    let (request, _context) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            view.finish();
+            return Err(if crate::signal::came() {
+                Failure::canceled()
+            } else {
+                failure
+            });
+        }
+    };
     let result = build(&engine, &request, &BuildId::new(), &reporter, &cancel);
     view.finish();
     drop(interrupts);
@@ -82,10 +105,8 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Turns what was typed into what it means.
-fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure> {
-    let context = context::context(&arguments.context)?;
-    let (dockerfile, dockerfile_name, dockerfile_path) = dockerfile::dockerfile(arguments, &context)?;
+/// Turns what was typed into what it means, as far as that goes without any file.
+fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
     let names = arguments
         .tags
         .iter()
@@ -101,13 +122,23 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
     options.no_cache_filter.clone_from(&arguments.no_cache_filter);
     options.labels = values::labels(&arguments.labels)?;
     options.network = values::network(&arguments.network)?;
-    Ok(BuildRequest {
-        dockerfile,
-        ignore: dockerfile::ignore_file(dockerfile_path.as_deref(), &context)?,
-        dockerfile_name,
-        context,
-        options,
+    options.contexts = context::named(&arguments.build_contexts)?;
+    Ok(Options {
         names,
+        lower: options,
+    })
+}
+
+/// The request, once the context is there.
+fn request(arguments: &Build, options: Options, context: &Context) -> Result<BuildRequest, Failure> {
+    let dockerfile = dockerfile::find(arguments, context)?;
+    Ok(BuildRequest {
+        ignore: dockerfile::ignore_file(dockerfile.path.as_deref(), context)?,
+        dockerfile: dockerfile.bytes,
+        dockerfile_name: dockerfile.name,
+        context: context.main(),
+        options: options.lower,
+        names: options.names,
         pull: if arguments.pull {
             PullPolicy::Always
         } else {

@@ -17,7 +17,7 @@ mod onbuild;
 mod run;
 mod shell;
 mod stopsignal;
-mod transfer;
+pub(crate) mod transfer;
 mod user;
 mod volume;
 mod workdir;

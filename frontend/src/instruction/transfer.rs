@@ -192,12 +192,12 @@ fn mode(word: &Word, text: String) -> Result<String, Diagnostic> {
 }
 
 /// Whether a source is the address of something to be downloaded.
-pub(super) fn is_url(source: &str) -> bool {
+pub(crate) fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
 
 /// Whether a source is a git repository: by its scheme, or an address whose path ends with `.git`.
-pub(super) fn is_git(source: &str) -> bool {
+pub(crate) fn is_git(source: &str) -> bool {
     if source.starts_with("git://") || source.starts_with("ssh://") || source.starts_with("git@") {
         return true;
     }
