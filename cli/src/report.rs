@@ -156,19 +156,46 @@ pub(crate) fn warning(message: &str) {
     let _ = writeln!(std::io::stderr(), "{label} {message}");
 }
 
+/// Errors of a Dockerfile that are shown; the rest is counted.
+const MOST_ERRORS: usize = 20;
+/// Warnings that are shown; the rest is counted.
+const MOST_WARNINGS: usize = 100;
+/// Bytes of a message that are shown: one may quote what is wrong, of any length.
+const LONGEST: usize = 4096;
+
+/// The start of a text, as much of it as a reader can use.
+fn shorten(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.floor_char_boundary(LONGEST) {
+        end if end < text.len() => format!("{}…", &text[..end]).into(),
+        _ => text.into(),
+    }
+}
+
+/// A diagnostic whose texts are short enough to be read.
+fn shortened(diagnostic: &Diagnostic) -> Diagnostic {
+    let mut short = diagnostic.clone();
+    short.message = shorten(&short.message).into_owned();
+    short.hint = short.hint.map(|hint| shorten(&hint).into_owned());
+    for related in &mut short.related {
+        related.message = shorten(&related.message).into_owned();
+    }
+    short
+}
+
 fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure {
     if let [only] = diagnostics {
-        return single(only, source, name);
+        return single(&shortened(only), source, name);
     }
     let first = diagnostics
         .first()
         .map_or("the Dockerfile is not valid", |diagnostic| &diagnostic.message);
+    let first = shorten(first);
     let more = diagnostics.len().saturating_sub(1);
     let mut failure = Failure::message(format!("failed to solve: {first} (and {more} more)"));
-    for diagnostic in diagnostics {
+    for diagnostic in diagnostics.iter().take(MOST_ERRORS) {
         failure
             .details
-            .push_str(&kiln_parser::render(diagnostic, source, name));
+            .push_str(&kiln_parser::render(&shortened(diagnostic), source, name));
     }
     failure
 }
@@ -214,7 +241,7 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
         start: span.start,
         end: span.end,
     });
-    let mut failure = single(&Diagnostic::error(span, message), source, name);
+    let mut failure = single(&Diagnostic::error(span, shorten(&message)), source, name);
     failure.details.insert_str(0, &details);
     failure.hints = hints;
     failure
@@ -301,10 +328,13 @@ pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str)
     let plural = if warnings.len() == 1 { "" } else { "s" };
     let index = LineIndex::new(source);
     let mut text = format!("\n {} warning{plural} found:\n", warnings.len());
-    for warning in warnings {
+    for warning in warnings.iter().take(MOST_WARNINGS) {
         let line = index.line(warning.span.start);
         let rule = warning.rule.unwrap_or("Warning");
-        let _ = writeln!(text, " - {rule}: {} ({name}:{line})", warning.message);
+        let _ = writeln!(text, " - {rule}: {} ({name}:{line})", shorten(&warning.message));
+    }
+    if let Some(more) = warnings.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+        let _ = writeln!(text, " - and {more} more");
     }
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -5,7 +5,7 @@ use crate::expansion::Expander;
 use crate::stage::{Line, Place};
 
 /// The text of an instruction whose words the build expands (COPY, WORKDIR, …): quotes go, as Docker shows it.
-pub(crate) fn expanded(line: &Line<'_>, environment: &Environment, expander: Expander) -> String {
+pub(crate) fn expanded(line: &Line<'_>, environment: &Environment, expander: Expander<'_>) -> String {
     with_keyword(line, &expander.text(line.statement.text.as_str(), environment))
 }
 
@@ -26,15 +26,21 @@ pub(crate) fn summary(script: &str, environment: &Environment) -> String {
     format!("{first}{more}")
 }
 
-/// The keyword in capitals, and `ONBUILD` before a trigger.
+/// Bytes shown of an instruction. Some are programs of their own; that they can be told apart is enough.
+const LONGEST: usize = 4096;
+
+/// The keyword in capitals, and `ONBUILD` before a trigger; not more than a reader can use.
 fn with_keyword(line: &Line<'_>, text: &str) -> String {
     let trigger = if line.place == Place::Stage {
         ""
     } else {
         "ONBUILD "
     };
+    let end = text.floor_char_boundary(LONGEST);
+    let more = if end < text.len() { "…" } else { "" };
+    let text = &text[..end];
     let (keyword, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
-    format!("{trigger}{}{rest}", keyword.to_uppercase())
+    format!("{trigger}{}{rest}{more}", keyword.to_uppercase())
 }
 
 /// Replaces `$name` and `${name}` outside of single quotes.
@@ -43,6 +49,10 @@ fn replace_variables(text: &str, environment: &Environment) -> String {
     let (mut single, mut double) = (false, false);
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
+        // What is cut off later need not be made.
+        if out.len() > LONGEST {
+            break;
+        }
         let (mut taken, mut value) = (character.len_utf8(), None);
         match character {
             '\'' if !double => single = !single,
@@ -57,7 +67,8 @@ fn replace_variables(text: &str, environment: &Environment) -> String {
             }
             _ => {}
         }
-        out.push_str(value.unwrap_or(&rest[..taken]));
+        let text = value.unwrap_or(&rest[..taken]);
+        out.push_str(&text[..text.floor_char_boundary(LONGEST + 1)]);
         rest = &rest[taken..];
     }
     out
@@ -84,7 +95,7 @@ fn variable(text: &str) -> Option<(&str, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{replace_variables, summary};
+    use super::{LONGEST, replace_variables, summary};
     use crate::environment::Environment;
 
     #[test]
@@ -104,6 +115,25 @@ mod tests {
         ] {
             assert_eq!(replace_variables(text, &environment), expected);
         }
+    }
+
+    #[test]
+    fn long_commands_are_cut_off() {
+        let mut environment = Environment::default();
+        environment.set("A", "é".repeat(10_000));
+        let shown = replace_variables(&"$A".repeat(1000), &environment);
+        assert!(
+            shown.len() > LONGEST && shown.len() < 3 * LONGEST,
+            "{}",
+            shown.len()
+        );
+        let lowered = crate::testing::lowered(&format!("FROM busybox\nRUN {}\n", "x".repeat(10_000)));
+        let name = crate::testing::names(&lowered).pop().unwrap();
+        assert!(
+            name.ends_with("xxx…") && name.len() < LONGEST + 20,
+            "{}",
+            name.len()
+        );
     }
 
     #[test]

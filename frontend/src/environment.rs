@@ -7,6 +7,8 @@ use std::collections::HashMap;
 pub(crate) struct Environment {
     variables: Vec<(String, String)>,
     positions: HashMap<String, usize>,
+    /// Bytes of all names and values.
+    bytes: usize,
 }
 
 impl Environment {
@@ -34,12 +36,21 @@ impl Environment {
 
     /// Sets a variable; one that exists keeps its position.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
+        let value = value.into();
+        self.bytes += value.len();
         if let Some(&position) = self.positions.get(name) {
-            self.variables[position].1 = value.into();
+            self.bytes -= self.variables[position].1.len();
+            self.variables[position].1 = value;
         } else {
+            self.bytes += name.len();
             self.positions.insert(name.to_owned(), self.variables.len());
-            self.variables.push((name.to_owned(), value.into()));
+            self.variables.push((name.to_owned(), value));
         }
+    }
+
+    /// What a copy of it takes, roughly, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes + self.variables.len() * size_of::<String>()
     }
 
     /// The names.
@@ -67,5 +78,6 @@ mod tests {
         environment.set("A", "4");
         assert_eq!(environment.to_strings(), ["A=4", "B=2=3", "C="]);
         assert_eq!((environment.get("B"), environment.get("D")), (Some("2=3"), None));
+        assert_eq!(environment.weight(), "A4B2=3C".len() + 3 * size_of::<String>());
     }
 }

@@ -22,6 +22,7 @@
 //!   that is not marked empty, in order;
 //! - a flag that this release does not carry out is an error at its place (`unsupported`), never ignored.
 
+mod budget;
 mod build;
 mod change;
 mod config;

@@ -7,6 +7,7 @@ use kiln_parser::ast::Instruction;
 use kiln_parser::{Diagnostic, Dockerfile, suggest};
 use kiln_solver::graph::{Graph, VertexId};
 
+use crate::budget::Budget;
 use crate::config;
 use crate::expansion::Expander;
 use crate::images::{ImageRequest, Images};
@@ -55,7 +56,8 @@ pub fn lower(
     options: &LowerOptions,
     resolver: &dyn ImageResolver,
 ) -> Result<Lowered, Vec<Diagnostic>> {
-    let expander = Expander::new(dockerfile.escape());
+    let budget = Budget::default();
+    let expander = Expander::new(dockerfile.escape(), &budget);
     let globals = GlobalScope::evaluate(dockerfile, options, expander)?;
     let context = Context {
         options,
@@ -91,6 +93,9 @@ pub fn lower(
     })
 }
 
+/// Errors that are told of one file.
+const MOST_ERRORS: usize = 100;
+
 /// A stage that is in the graph.
 struct Built {
     state: StageState,
@@ -115,9 +120,19 @@ fn lower_stages(
             continue;
         };
         let before = errors.len();
+        let budget = context.expander.budget();
+        if let Err(error) = budget.charge(state.weight(), plan.span) {
+            errors.push(error);
+            continue;
+        }
         for line in &plan.lines {
-            if let Err(error) = instruction::lower(line, &mut state, context) {
+            let lowered = instruction::lower(line, &mut state, context);
+            if let Err(error) = lowered.and_then(|()| budget.charge(state.last_weight(), line.span())) {
                 errors.push(line.relocate(error));
+                // Thousands of the same error help nobody.
+                if errors.len() >= MOST_ERRORS {
+                    return Err(errors);
+                }
             }
         }
         if errors.len() > before {

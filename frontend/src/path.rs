@@ -1,5 +1,7 @@
 //! Lexical path arithmetic of WORKDIR, COPY and ADD. Nothing here looks at files.
 
+use kiln_parser::{Diagnostic, Span};
+
 /// An absolute path from `path` as seen from the absolute directory `base`: `.` and `..` resolved, `..` never
 /// above the root, no slash at the end.
 pub(crate) fn resolve(base: &str, path: &str) -> String {
@@ -49,6 +51,18 @@ pub(crate) fn destination(workdir: &str, path: &str) -> String {
     resolved
 }
 
+/// The longest path that a system call takes, without the zero at its end.
+const LONGEST: usize = 4095;
+
+/// Refuses a path in the image that no process could name.
+pub(crate) fn check_length(path: &str, span: Span) -> Result<(), Diagnostic> {
+    if path.len() <= LONGEST {
+        return Ok(());
+    }
+    let message = format!("the path has {} bytes; a path may have {LONGEST}", path.len());
+    Err(Diagnostic::error(span, message))
+}
+
 /// Whether a destination as written can only be a directory.
 pub(crate) fn names_directory(path: &str) -> bool {
     matches!(path, "" | "." | "..") || path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..")
@@ -62,7 +76,15 @@ pub(crate) fn source_pattern(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, destination, names_directory, resolve, source_pattern};
+    use super::{LONGEST, check_length, clean, destination, names_directory, resolve, source_pattern};
+    use kiln_parser::Span;
+
+    #[test]
+    fn paths_that_no_process_could_name_are_refused() {
+        assert!(check_length(&"x".repeat(LONGEST), Span::default()).is_ok());
+        let error = check_length(&"x".repeat(LONGEST + 1), Span::new(1, 2)).unwrap_err();
+        assert!(error.message.contains("4096 bytes") && error.span == Span::new(1, 2));
+    }
 
     #[test]
     fn paths_resolve_lexically_and_stay_below_the_root() {

@@ -48,7 +48,7 @@ impl GlobalScope {
     pub(crate) fn evaluate(
         dockerfile: &Dockerfile,
         options: &LowerOptions,
-        expander: Expander,
+        expander: Expander<'_>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut values = predefined(dockerfile, options);
         let predefined = values.names().map(str::to_owned).collect();
@@ -78,7 +78,7 @@ fn evaluate_global(
     arg: &Arg,
     values: &mut Environment,
     options: &LowerOptions,
-    expander: Expander,
+    expander: Expander<'_>,
 ) -> Result<(), Diagnostic> {
     for declaration in &arg.declarations {
         let name = expander.word(&declaration.name, values)?;

@@ -40,12 +40,11 @@ fn bind_reachable(
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
     let mut bound = BTreeSet::new();
     let mut errors = Vec::new();
-    while let Some(number) = table
-        .reachable(target)
-        .into_iter()
-        .rfind(|number| !bound.contains(number))
-    {
-        bound.insert(number);
+    let mut waiting = BTreeSet::from([target]);
+    while let Some(number) = waiting.pop_last() {
+        if !bound.insert(number) {
+            continue;
+        }
         let plan = &table.plans[number];
         errors.extend(plan.base.as_ref().err().map(|error| error.as_ref().clone()));
         for line in &plan.lines {
@@ -55,6 +54,7 @@ fn bind_reachable(
         if let Err(more) = table.bind(number, options) {
             errors.extend(more);
         }
+        waiting.extend(table.needs(number));
     }
     if errors.is_empty() {
         return Ok(bound);

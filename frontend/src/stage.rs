@@ -1,7 +1,7 @@
 //! The stage table: what each stage starts from, what its COPYs name, and which stages the target needs.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use kiln_image::{Platform, Reference};
 use kiln_parser::ast::{From, Instruction, Keyword, Statement};
@@ -142,6 +142,8 @@ impl<'a> Line<'a> {
 pub(crate) struct Table<'a> {
     /// The stages in order.
     pub(crate) plans: Vec<Plan<'a>>,
+    /// The numbers of the stages of a name, in order.
+    numbers: HashMap<&'a str, Vec<usize>>,
 }
 
 impl<'a> Table<'a> {
@@ -149,6 +151,7 @@ impl<'a> Table<'a> {
     pub(crate) fn new(dockerfile: &'a Dockerfile, context: Context<'_>) -> Self {
         let mut table = Self {
             plans: Vec::with_capacity(dockerfile.stages.len()),
+            numbers: HashMap::with_capacity(dockerfile.stages.len()),
         };
         for (number, stage) in dockerfile.stages.iter().enumerate() {
             let Some((statement, from)) = dockerfile.from(stage) else {
@@ -159,6 +162,9 @@ impl<'a> Table<'a> {
             plan.lines = lines
                 .map(|statement| Line::new(Cow::Borrowed(statement), Place::Stage))
                 .collect();
+            if let Some(name) = plan.name {
+                table.numbers.entry(name).or_default().push(number);
+            }
             table.plans.push(plan);
         }
         table
@@ -198,10 +204,15 @@ impl<'a> Table<'a> {
 
     /// The last stage before `number` that is called exactly `name`.
     fn earlier(&self, name: &str, number: usize) -> Option<usize> {
-        self.plans
-            .iter()
-            .take(number)
-            .rposition(|plan| plan.name == Some(name))
+        let numbers = self.numbers.get(name)?;
+        let earlier = numbers.partition_point(|other| *other < number);
+        numbers[..earlier].last().copied()
+    }
+
+    /// The first stage from `number` on that is called exactly `name`.
+    fn later(&self, name: &str, number: usize) -> Option<usize> {
+        let numbers = self.numbers.get(name)?;
+        numbers.iter().copied().find(|other| *other >= number)
     }
 
     /// The names of all stages.
@@ -247,24 +258,19 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The stages that `target` needs, itself included, in order.
-    pub(crate) fn reachable(&self, target: usize) -> BTreeSet<usize> {
-        let mut reachable = BTreeSet::new();
-        let mut waiting = vec![target];
-        while let Some(number) = waiting.pop() {
-            let Some(plan) = self.plans.get(number) else {
-                continue;
-            };
-            if !reachable.insert(number) {
-                continue;
-            }
-            let origins = plan.base.iter().chain(plan.lines.iter().flat_map(Line::origins));
-            waiting.extend(origins.filter_map(|origin| match origin {
+    /// The stages that stage `number` takes from, as far as is known by now.
+    pub(crate) fn needs(&self, number: usize) -> Vec<usize> {
+        let origins = self
+            .plans
+            .get(number)
+            .into_iter()
+            .flat_map(|plan| plan.base.iter().chain(plan.lines.iter().flat_map(Line::origins)));
+        origins
+            .filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(*number),
                 Origin::Scratch | Origin::Image(_) | Origin::Files(_) => None,
-            }));
-        }
-        reachable
+            })
+            .collect()
     }
 
     /// What the `from` of a COPY or a mount in stage `number` names: an earlier stage by name or number, or an
@@ -280,11 +286,12 @@ impl<'a> Table<'a> {
         if let Ok(index) = name.parse::<usize>() {
             return self.numbered(from.span, verb, index, number);
         }
-        let named = |plan: &&Plan<'_>| plan.name.is_some_and(|stage| stage.eq_ignore_ascii_case(name));
-        if let Some(plan) = self.plans[..number].iter().rfind(named) {
+        // Names of stages are kept in lower case.
+        let lower = name.to_ascii_lowercase();
+        if let Some(plan) = self.earlier(&lower, number).and_then(|stage| self.plans.get(stage)) {
             return Ok(plan.as_source());
         }
-        if let Some(plan) = self.plans[number..].iter().find(named) {
+        if let Some(plan) = self.later(&lower, number).and_then(|stage| self.plans.get(stage)) {
             if plan.replaced {
                 return Ok(plan.as_source());
             }

@@ -1,5 +1,7 @@
 //! What the instructions of a stage change as they are lowered.
 
+use std::collections::HashMap;
+
 use kiln_image::{History, ImageConfig};
 
 use crate::config;
@@ -15,6 +17,8 @@ pub(crate) struct StageState {
     pub(crate) config: ImageConfig,
     /// What a RUN sees: the config's variables and the ARGs, whichever came last.
     pub(crate) environment: Environment,
+    /// Where each variable stands in the config's list.
+    positions: HashMap<String, usize>,
     /// The ARGs declared so far.
     pub(crate) args: DeclaredArgs,
     /// Whether this very stage had a CMD: an ENTRYPOINT then keeps it.
@@ -28,6 +32,7 @@ impl StageState {
     pub(crate) fn from_image(config: ImageConfig) -> Self {
         let environment = Environment::from_strings(&config.config.env);
         Self {
+            positions: positions(&config.config.env),
             config,
             environment,
             args: DeclaredArgs::default(),
@@ -43,11 +48,25 @@ impl StageState {
         let mut environment = self.environment.clone();
         environment.extend_from_strings(&config.config.env);
         Self {
+            positions: positions(&config.config.env),
             config,
             environment,
             args: self.args.clone(),
             has_cmd: false,
             steps: Vec::new(),
+        }
+    }
+
+    /// Sets a variable of the image; one that exists keeps its position.
+    pub(crate) fn set_image_variable(&mut self, name: &str, value: &str) {
+        let variables = &mut self.config.config.env;
+        let variable = format!("{name}={value}");
+        match self.positions.get(name) {
+            Some(&position) => variables[position] = variable,
+            None => {
+                self.positions.insert(name.to_owned(), variables.len());
+                variables.push(variable);
+            }
         }
     }
 
@@ -64,6 +83,21 @@ impl StageState {
 
     fn push_history(&mut self, entry: History) {
         self.config.history.push(entry);
+    }
+
+    /// What a copy of it takes, roughly, in bytes: each stage that is built from it has one.
+    pub(crate) fn weight(&self) -> usize {
+        let history = self.config.history.iter().map(entry_weight).sum::<usize>();
+        // The config and the ARGs hold parts of the environment once more.
+        history + 3 * self.environment.weight()
+    }
+
+    /// What the last instruction added, roughly, in bytes. A RUN has a copy of the environment.
+    pub(crate) fn last_weight(&self) -> usize {
+        let history = self.config.history.last();
+        let is_layer = history.is_some_and(|entry| !entry.empty_layer);
+        let environment = if is_layer { self.environment.weight() } else { 0 };
+        environment + history.map_or(0, entry_weight)
     }
 
     /// The absolute working directory.
@@ -88,4 +122,21 @@ impl StageState {
         arguments.push(command.to_owned());
         arguments
     }
+}
+
+/// What an entry of the history takes, roughly, in bytes.
+fn entry_weight(entry: &History) -> usize {
+    size_of::<History>() + entry.created_by.as_ref().map_or(0, String::len)
+}
+
+/// Where each variable stands in a list of `NAME=value`; the first of several.
+fn positions(variables: &[String]) -> HashMap<String, usize> {
+    let mut positions = HashMap::with_capacity(variables.len());
+    for (position, variable) in variables.iter().enumerate() {
+        let name = variable
+            .split_once('=')
+            .map_or(variable.as_str(), |(name, _)| name);
+        positions.entry(name.to_owned()).or_insert(position);
+    }
+    positions
 }

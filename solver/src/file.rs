@@ -271,12 +271,12 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         .owner
         .as_deref()
         .map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
-    let mode = match action.mode.as_deref() {
-        Some(mode) => parse_mode(mode)?.apply(0o644, false),
-        None => 0o644,
-    };
+    let change = action.mode.as_deref().map(parse_mode).transpose()?;
+    let mode = change.as_ref().map_or(0o644, |change| change.apply(0o644, false));
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
-        base.create_dir_all(parent, 0o755, Some((uid, gid)))?;
+        // As for copied files: an octal mode is for the folders on the way, too.
+        let mode = change.as_ref().and_then(ModeChange::octal).unwrap_or(0o755);
+        base.create_dir_all(parent, mode, Some((uid, gid)))?;
     }
     let mut file = base.create_file(&path, mode)?;
     std::io::Write::write_all(&mut file, &action.data).map_err(|source| kiln_tree::Error::Io {

@@ -51,8 +51,8 @@ impl Solve<'_> {
         let mount = self.roots.sandbox(base, draft)?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
         let identity = accounts::identity(&root, &exec.user)?;
-        // Docker makes a missing working directory, too.
-        root.create_dir_all(&exec.cwd, 0o755, None)?;
+        // Docker makes a missing working directory, too, and gives it to the user of the process.
+        root.create_dir_all(&exec.cwd, 0o755, Some((identity.uid, identity.gid)))?;
         drop(root);
         let spec = self.spec(exec, &identity, scratch.path())?;
         let failed = |source| StepFailure::Sandbox {

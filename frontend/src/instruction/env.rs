@@ -12,24 +12,10 @@ pub(super) fn lower(env: &Env, stage: &mut StageState, context: Context<'_>) -> 
     let pairs = label::expand(&env.pairs, "ENV", stage, context)?;
     for (name, value) in &pairs {
         stage.environment.set(name, value.clone());
-        set(&mut stage.config.config.env, name, value);
+        stage.set_image_variable(name, value);
     }
     stage.record(label::created_by("ENV", &pairs));
     Ok(())
-}
-
-/// Sets a variable of the image; one that exists keeps its position.
-fn set(variables: &mut Vec<String>, name: &str, value: &str) {
-    let variable = format!("{name}={value}");
-    let same = |other: &String| {
-        other
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    };
-    match variables.iter().position(same) {
-        Some(position) => variables[position] = variable,
-        None => variables.push(variable),
-    }
 }
 
 #[cfg(test)]

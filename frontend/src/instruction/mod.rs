@@ -39,7 +39,7 @@ pub(crate) struct Context<'a> {
     /// The global ARGs.
     pub(crate) globals: &'a GlobalScope,
     /// Expands words with the file's escape character.
-    pub(crate) expander: Expander,
+    pub(crate) expander: Expander<'a>,
 }
 
 /// Lowers one instruction: changes the state of its stage.

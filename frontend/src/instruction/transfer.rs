@@ -69,7 +69,7 @@ pub(super) fn lower(
         actions.push(FileAction::MakeFile(MakeFile {
             destination: target.path.clone(),
             name: heredoc.name.clone(),
-            data: expansion::heredoc(heredoc, &stage.environment)?.into_bytes(),
+            data: expansion::heredoc(heredoc, &stage.environment, context.expander.budget())?.into_bytes(),
             mode: target.mode.clone(),
             owner: target.owner.clone(),
         }));
@@ -94,8 +94,10 @@ fn target(
     let expand = |word: &Word| context.expander.word(word, &stage.environment);
     let written = expand(transfer.destination)?;
     check_destination(transfer, &written, sources)?;
+    let path = path::destination(stage.workdir(), &written);
+    path::check_length(&path, transfer.destination.span)?;
     Ok(Target {
-        path: path::destination(stage.workdir(), &written),
+        path,
         written,
         owner: optional(transfer.chown.map(expand).transpose()?),
         mode: optional(transfer.chmod.map(|word| mode(word, expand(word)?)).transpose()?),

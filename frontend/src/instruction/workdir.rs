@@ -23,6 +23,7 @@ pub(super) fn lower(
 ) -> Result<(), Diagnostic> {
     let written = context.expander.word(&workdir.path, &stage.environment)?;
     let directory = path::resolve(stage.workdir(), &written);
+    path::check_length(&directory, workdir.path.span)?;
     let created_by = format!("WORKDIR {directory}");
     stage.config.config.working_dir.clone_from(&directory);
     if directory == "/" {
