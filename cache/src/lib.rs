@@ -9,6 +9,7 @@
 //! <root>/layers/<id>/         diff/, listing, meta.json, diffid              (layers)
 //! <root>/records/<2>/<key>    key → layers, with the key's readable parts    (records)
 //! <root>/hashes/<context>     file hashes of a build context                 (hashes)
+//! <root>/mounts/<key>/<n>/    cache mounts: directories that steps keep      (mounts)
 //! <root>/images/ids, names    images and their names                         (images)
 //! <root>/builds/<id>.json     history; <id>.log/ the steps' logs             (builds)
 //! <root>/index/               sled, rebuildable at any time; journal/        (index)
@@ -38,7 +39,8 @@
 //!
 //! # Main types
 //!
-//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`Builds`], and [`IndexHandle`].
+//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`CacheMounts`], [`Builds`], and
+//! [`IndexHandle`].
 //! A step asks [`Records::get`] with its [`Key`]; on a miss it runs on a [`LayerDraft`], commits that as a
 //! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything.
 
@@ -57,6 +59,7 @@ mod key;
 mod layers;
 mod lease;
 mod maintenance;
+mod mounts;
 pub mod records;
 mod remove;
 mod sealed;
@@ -77,6 +80,7 @@ pub use index::IndexHandle;
 pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};
 pub use maintenance::Maintenance;
+pub use mounts::{CacheMount, CacheMounts, MountBase, MountEntry, MountIdentity, MountRecord, MountSharing};
 pub use records::{Lookup, Miss, Record, RecordKind, Records};
 pub use sealed::{Flaw, seal_for_tests};
 pub use store::{Store, StoreOptions};

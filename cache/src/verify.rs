@@ -15,7 +15,7 @@ use kiln_tree::{Entry, EntryKind, Listing, TreePath, walk};
 use crate::{
     Error, Key, LayerId, Result, Store, Warning, error, files, hashes, images,
     layers::{self, MetaRead},
-    records,
+    mounts, records,
     sealed::{self, Flaw},
 };
 
@@ -357,6 +357,7 @@ impl Check<'_> {
                 self.report.damage.push(Damage::File { path, reason });
             }
         }
+        self.cache_mounts()?;
         for id in self.store.builds().list()? {
             let path = self.store.builds().path(&id);
             let Some(bytes) = files::read_opt(&path)? else {
@@ -366,6 +367,25 @@ impl Check<'_> {
                 sealed::open_bytes(crate::builds::KIND, crate::builds::VERSION, &bytes)
             {
                 self.report.damage.push(Damage::File { path, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check<'_> {
+    /// Only what describes them: the contents are whatever the steps wrote.
+    fn cache_mounts(&mut self) -> Result<()> {
+        let folder = self.store.cache_mounts().folder();
+        for key in files::names(&folder)? {
+            for number in mounts::numbers(&folder.join(&key))? {
+                let path = folder.join(&key).join(number.to_string()).join(mounts::SIDECAR);
+                let Some(bytes) = files::read_opt(&path)? else {
+                    continue;
+                };
+                if let Err(Flaw::Damaged(reason)) = mounts::check(&key, &bytes) {
+                    self.report.damage.push(Damage::File { path, reason });
+                }
             }
         }
         Ok(())

@@ -19,6 +19,7 @@
 //!
 //! Nothing here reads the environment or prints. All `unsafe` of the project is in the private module `sys`.
 
+mod attached;
 pub mod backend;
 pub mod capabilities;
 pub mod cgroup;
@@ -37,6 +38,7 @@ pub mod stdio;
 #[expect(unsafe_code, reason = "the one place for it; every block states why it holds")]
 mod sys;
 
+pub use attached::Attached;
 pub use backend::{Backend, Builtin, Sandbox};
 pub use error::{CommandError, Error, Result};
 pub use nix::sys::signal::Signal;

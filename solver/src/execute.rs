@@ -29,7 +29,8 @@ impl Solve<'_> {
         self.roots.inherit_root(&base, &draft)?;
         let written = match &vertex.op {
             Op::Exec(exec) => {
-                self.run_process(exec, &base, &draft, task)?;
+                let mounts = self.prepare_mounts(exec, &base, inputs, chosen, task)?;
+                self.run_process(exec, &base, &draft, &mounts, task)?;
                 Prehashed::default()
             }
             Op::File(op) => self.apply_files(op, inputs, chosen, &base, &draft, task)?,

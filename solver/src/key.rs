@@ -9,19 +9,30 @@
 //! | input: image | manifest digest | its layers' identities |
 //! | input: another step's root | that step's definition key | its layers' identities |
 //! | input: copied from another step | that step's definition key and the sources as written | the selected files, from listings |
+//! | input: mounted from another step | that step's definition key and the source as written | the mounted files, from listings |
+//! | input: mounted from a local directory | the mounted files | the mounted files |
+//! | mounts: type, target, read-only, limits, modes and owners | yes | yes |
+//! | cache mounts: id, namespace, sharing, contents | no | no |
 //! | input: copied from a local directory | the selected files | the selected files |
 //! | timestamps of files | no | no |
 //! | names of stages, tags, positions in the file | no | no |
 //! | proxy settings, jobs, progress, the CA bundle | no | no |
 //!
+//! A bind mount counts like a copy, by the selected part alone, since nothing of it can get out but through the step.
+//! A cache mount must not decide what comes of a step, so nothing counts that only says which directory it is: two
+//! steps that differ in the cache's id make the same layer. (BuildKit leaves these out, too.) What it begins with does
+//! count, with its mode and owner.
+//!
 //! The definition key can be looked up before anything has run. The content key is tried when that misses
 //! and the inputs are there: a step that was run again but made the same content lets all after it hit.
+
+mod mount;
 
 use kiln_cache::{Key, KeyPart, RecordKind};
 use kiln_image::Platform;
 use kiln_tree::{ContentHash, TreePath};
 
-use crate::graph::{Copy, Exec, FileAction, FileOp, NetworkMode};
+use crate::graph::{Copy, Exec, FileAction, FileOp, Mount, NetworkMode};
 
 /// Raised when the meaning of any part changes, so that no record of an older version can hit.
 const KEY_VERSION: &str = "2";
@@ -35,9 +46,9 @@ pub(crate) enum RootIdentity {
     Content(ContentHash),
 }
 
-/// How what a copy takes counts.
+/// How what a copy or a mount takes counts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum CopyIdentity {
+pub(crate) enum TakenIdentity {
     /// By the definition key of the vertex that it is taken from, and the sources as written.
     Definition(Key),
     /// By the files that are selected.
@@ -78,14 +89,14 @@ impl KeyBuilder {
         }
     }
 
-    fn copy(&mut self, copy: &Copy, identity: Option<CopyIdentity>) {
+    fn copy(&mut self, copy: &Copy, identity: Option<TakenIdentity>) {
         self.part("copy to", &copy.destination);
         self.part("copy owner", copy.owner.as_deref().unwrap_or("as in the source"));
         self.part("copy mode", copy.mode.as_deref().unwrap_or("as in the source"));
         self.part("copy unpacks archives", copy.unpack.to_string());
         match identity {
-            Some(CopyIdentity::Files(hash)) => self.part("copy files", hash.to_string()),
-            Some(CopyIdentity::Definition(key)) => {
+            Some(TakenIdentity::Files(hash)) => self.part("copy files", hash.to_string()),
+            Some(TakenIdentity::Definition(key)) => {
                 self.part("copy from", key.to_string());
                 for source in &copy.sources {
                     // `/a`, `./a` and `a` are the same place.
@@ -95,6 +106,23 @@ impl KeyBuilder {
                 }
             }
             None => self.part("copy from", "nothing"),
+        }
+    }
+
+    fn mount(&mut self, mount: &Mount, identity: Option<TakenIdentity>) {
+        let name = format!("mount {}", mount.target);
+        let access = if mount.read_only { "read-only" } else { "writable" };
+        self.part(&name, format!("{} {access}", mount.kind.name()));
+        for (detail, value) in mount::details(&mount.kind) {
+            self.part(format!("{name} {detail}"), value);
+        }
+        match identity {
+            Some(TakenIdentity::Files(hash)) => self.part(format!("{name} files"), hash.to_string()),
+            Some(TakenIdentity::Definition(key)) => {
+                self.part(format!("{name} from"), key.to_string());
+                self.part(format!("{name} source"), mount::source(&mount.kind));
+            }
+            None => {}
         }
     }
 
@@ -118,13 +146,15 @@ pub(crate) fn scratch(platform: &Platform) -> Key {
         .0
 }
 
-/// A key of a process's run. `network` is the mode after the request's default was filled in.
+/// A key of a process's run. `network` is the mode after the request's default was filled in; `mounts` is by the
+/// mount's position.
 pub(crate) fn exec(
     kind: RecordKind,
     exec: &Exec,
     network: NetworkMode,
     platform: &Platform,
     root: RootIdentity,
+    mounts: &[Option<TakenIdentity>],
 ) -> (Key, Vec<KeyPart>) {
     let mut builder = KeyBuilder::new("exec", kind, platform);
     builder.root(root);
@@ -145,6 +175,9 @@ pub(crate) fn exec(
             format!("{content} mode {:o}", file.mode),
         );
     }
+    for (position, mount) in exec.mounts.iter().enumerate() {
+        builder.mount(mount, mounts.get(position).copied().flatten());
+    }
     builder.finish()
 }
 
@@ -163,7 +196,7 @@ pub(crate) fn file(
     op: &FileOp,
     platform: &Platform,
     root: RootIdentity,
-    copies: &[Option<CopyIdentity>],
+    copies: &[Option<TakenIdentity>],
 ) -> (Key, Vec<KeyPart>) {
     let mut builder = KeyBuilder::new("file", kind, platform);
     builder.root(root);

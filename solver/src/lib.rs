@@ -3,8 +3,8 @@
 //! A frontend makes a [`graph::Graph`] of operations shaped like BuildKit's LLB. An [`Engine`] solves it:
 //!
 //! 1. `key` says what makes two steps the same; `solve` looks the keys up and finds what has to run;
-//! 2. `schedule` decides when each vertex may run, `execute` runs one: a process (`process`) or file actions
-//!    (`file`); images are downloaded ([`image`]);
+//! 2. `schedule` decides when each vertex may run, `execute` runs one: a process (`process`, with its `mounts`) or
+//!    file actions (`file`); images are downloaded ([`image`]);
 //! 3. what a step changed becomes a layer of the store, and records make it findable under its keys;
 //! 4. `export` completes the image's configuration and gives the image its name.
 //!
@@ -26,6 +26,7 @@ pub mod graph;
 pub mod image;
 mod import;
 mod key;
+mod mounts;
 mod narrow;
 mod output;
 mod process;
@@ -34,6 +35,7 @@ mod save;
 mod schedule;
 mod select;
 mod solve;
+mod take;
 pub mod task;
 #[cfg(test)]
 mod testing;

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::error::{StepFailure, chain};
 use crate::event::Stream;
 use crate::graph::{Exec, NetworkMode};
+use crate::mounts::Prepared;
 use crate::output::OutputTail;
 use crate::solve::Solve;
 use crate::task::Task;
@@ -38,23 +39,24 @@ const CA_VARIABLES: [&str; 8] = [
 ];
 
 impl Solve<'_> {
-    /// Runs `exec` on `base` with its changes going to `draft`.
+    /// Runs `exec` on `base` with its changes going to `draft`, and `mounts` over it.
     pub(crate) fn run_process(
         &self,
         exec: &Exec,
         base: &Snapshot,
         draft: &LayerDraft,
+        mounts: &Prepared,
         task: &Task,
     ) -> Result<(), StepFailure> {
         let command = exec.args.join(" ");
         let scratch = self.engine.store.temp().dir()?;
-        let mount = self.roots.sandbox(base, draft)?;
+        let mount = self.roots.sandbox(base, draft, mounts.stub())?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
         let identity = accounts::identity(&root, &exec.user)?;
         // Docker makes a missing working directory, too, and gives it to the user of the process.
         root.create_dir_all(&exec.cwd, 0o755, Some((identity.uid, identity.gid)))?;
         drop(root);
-        let spec = self.spec(exec, &identity, scratch.path())?;
+        let spec = self.spec(exec, &identity, mounts, scratch.path())?;
         let failed = |source| StepFailure::Sandbox {
             command: command.clone(),
             source,
@@ -124,6 +126,7 @@ impl Solve<'_> {
         &self,
         exec: &Exec,
         identity: &accounts::Identity,
+        mounts: &Prepared,
         scratch: &std::path::Path,
     ) -> Result<kiln_executor::runtime::Spec, StepFailure> {
         let write = |name: &str, data: &[u8]| -> Result<PathBuf, StepFailure> {
@@ -148,6 +151,8 @@ impl Solve<'_> {
             } else {
                 Network::Host
             });
+        // As with Docker, they may hide the files above; not those below, which the step needs.
+        builder = mounts.add_to(builder);
         if let Some(bundle) = &self.engine.settings.ca_bundle {
             let apt = write(
                 "apt-ca.conf",

@@ -41,6 +41,17 @@ pub(super) fn lower(
         let spec: MountSpec =
             mount.resolve(|word| context.expander.word(word, &stage.environment).map_err(Error))?;
         let origin = line.mounts.get(position).and_then(Option::as_ref);
+        if let MountSpec::Cache {
+            source: Some(source), ..
+        } = &spec
+            && origin.is_none()
+            && !path::source_pattern(source).is_empty()
+        {
+            return Err(
+                Diagnostic::error(mount.span, "a cache mount takes source only together with from")
+                    .hint("without from it begins empty; a subdirectory of a cache mount cannot be mounted"),
+            );
+        }
         let (target, kind, read_only, input) = kind(spec, origin, &mut agents, context);
         let target = path::resolve(stage.workdir(), &target);
         let mount = Mount {

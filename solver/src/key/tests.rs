@@ -2,7 +2,7 @@ use kiln_cache::{Key, RecordKind};
 use kiln_image::{Digest, Platform};
 use kiln_tree::ContentHash;
 
-use super::{CopyIdentity, RootIdentity, exec, file, image, scratch};
+use super::{RootIdentity, TakenIdentity, exec, file, image, scratch};
 use crate::graph::{
     Copy, CopySource, Exec, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile, SourceSpan,
 };
@@ -28,6 +28,7 @@ fn command() -> Exec {
             data: b"echo".to_vec(),
             mode: 0o755,
         }],
+        mounts: Vec::new(),
     }
 }
 
@@ -40,6 +41,7 @@ fn exec_key(edit: impl FnOnce(&mut Exec)) -> Key {
         NetworkMode::Host,
         &platform(),
         root(),
+        &[],
     )
     .0
 }
@@ -58,15 +60,15 @@ fn copy() -> Copy {
     }
 }
 
-fn files() -> CopyIdentity {
-    CopyIdentity::Files(ContentHash([2; 32]))
+fn files() -> TakenIdentity {
+    TakenIdentity::Files(ContentHash([2; 32]))
 }
 
-fn step() -> CopyIdentity {
-    CopyIdentity::Definition(Key([3; 32]))
+fn step() -> TakenIdentity {
+    TakenIdentity::Definition(Key([3; 32]))
 }
 
-fn copy_key(identity: CopyIdentity, edit: impl FnOnce(&mut Copy)) -> Key {
+fn copy_key(identity: TakenIdentity, edit: impl FnOnce(&mut Copy)) -> Key {
     let mut copy = copy();
     edit(&mut copy);
     let op = FileOp {
@@ -167,6 +169,7 @@ fn every_parameter_of_a_process_counts() {
             network,
             &platform.parse().expect("a platform"),
             root,
+            &[],
         )
         .0
     };
@@ -241,12 +244,12 @@ fn every_parameter_of_a_copy_counts() {
         ("files", copy_key(files(), |_| {})),
         (
             "other files",
-            copy_key(CopyIdentity::Files(ContentHash([4; 32])), |_| {}),
+            copy_key(TakenIdentity::Files(ContentHash([4; 32])), |_| {}),
         ),
         ("a step", copy_key(step(), |_| {})),
         (
             "another step",
-            copy_key(CopyIdentity::Definition(Key([4; 32])), |_| {}),
+            copy_key(TakenIdentity::Definition(Key([4; 32])), |_| {}),
         ),
     ]);
 }
@@ -347,6 +350,7 @@ fn the_keys_of_today_stay_the_keys_of_tomorrow() {
         NetworkMode::None,
         &arm,
         RootIdentity::Content(ContentHash([5; 32])),
+        &[],
     );
     let keys = [
         scratch(&platform()),

@@ -105,7 +105,7 @@ struct Planned {
     fresh: bool,
     /// Another vertex with the same definition key whose result it shares.
     same_as: Option<VertexId>,
-    /// What its copies select from local directories, by the action's position.
+    /// What its copies and mounts select from local directories, by their position.
     chosen: Vec<Option<Chosen>>,
 }
 

@@ -9,7 +9,7 @@ use kiln_cache::{Key, Snapshot};
 use super::results::Definition;
 use super::{Planned, Solve, StepOutcome, contexts};
 use crate::error::{SolveError, StepFailure};
-use crate::graph::{Op, Source, Vertex, VertexId};
+use crate::graph::{Mount, MountKind, Op, Source, Vertex, VertexId};
 use crate::key;
 use crate::task::Task;
 
@@ -124,8 +124,9 @@ impl Solve<'_> {
 
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
+        let later = |mount: &&Mount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
         if let Op::Exec(exec) = &vertex.op
-            && let Some(mount) = exec.mounts.first()
+            && let Some(mount) = exec.mounts.iter().find(later)
         {
             return Err(StepFailure::UnsupportedMount {
                 kind: mount.kind.name(),
@@ -133,10 +134,7 @@ impl Solve<'_> {
             });
         }
         let inputs = self.graph.inputs(id);
-        let chosen = match &vertex.op {
-            Op::File(op) => self.choose_local(op, &inputs, None)?,
-            _ => Vec::new(),
-        };
+        let chosen = self.choose_local(&vertex.op, &inputs, None)?;
         let definition = self.definition_of(vertex, &inputs, &chosen)?;
         let key = definition.key;
         self.results.define(id, definition);

@@ -145,7 +145,7 @@ impl Solve<'_> {
         Ok(())
     }
 
-    /// Runs a step; when a local file that it copies changes meanwhile, the context is read again and the step
+    /// Runs a step; when a local file that it copies or mounts changes meanwhile, the context is read again and the step
     /// begun anew, under the key of what is there now.
     fn run_step(
         &self,
@@ -172,9 +172,7 @@ impl Solve<'_> {
                 });
             }
             attempt += 1;
-            if let Op::File(op) = &vertex.op {
-                local = self.choose_local(op, &inputs, Some(&local))?;
-            }
+            local = self.choose_local(&vertex.op, &inputs, Some(&local))?;
         }
     }
 
@@ -190,10 +188,7 @@ impl Solve<'_> {
         // Made again, although the plan has one: local files may have changed since, here or before an input.
         let definition = self.definition_of(vertex, inputs, local)?;
         self.results.define(id, Arc::clone(&definition));
-        let chosen = match &vertex.op {
-            Op::File(op) => self.choose_all(op, inputs, local)?,
-            _ => Vec::new(),
-        };
+        let chosen = self.choose_all(&vertex.op, inputs, local)?;
         let content = self.content_key(vertex, inputs, &chosen)?;
         if !vertex.ignore_cache
             && let Some(record) = self.engine.store.records().get(&content.0)?
