@@ -288,7 +288,10 @@ impl<'a> Table<'a> {
         }
         // Names of stages are kept in lower case.
         let lower = name.to_ascii_lowercase();
-        if let Some(plan) = self.earlier(&lower, number).and_then(|stage| self.plans.get(stage)) {
+        if let Some(plan) = self
+            .earlier(&lower, number)
+            .and_then(|stage| self.plans.get(stage))
+        {
             return Ok(plan.as_source());
         }
         if let Some(plan) = self.later(&lower, number).and_then(|stage| self.plans.get(stage)) {
