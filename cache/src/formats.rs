@@ -8,7 +8,7 @@ use kiln_tree::ContentHash;
 
 use crate::{
     ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountRecord, Record,
-    RecordKind, Stamp, hashes, images, index::journal, mounts, records, sealed,
+    RecordKind, RemoteFile, Stamp, hashes, images, index::journal, mounts, records, remotes, sealed,
 };
 
 fn stored(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -120,6 +120,22 @@ fn image_and_name() {
     let bytes = stored("name", &written);
     assert_eq!(bytes, written);
     assert_eq!(images::parse_name(&bytes, file), Ok((name.to_owned(), id)));
+}
+
+#[test]
+fn remote_file() {
+    let file = RemoteFile {
+        shown: "https://example.org/f.tar".to_owned(),
+        digest: Digest::from_bytes([6; 32]),
+        size: 1234,
+        etag: Some("\"abc\"".to_owned()),
+        last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+        settled: true,
+    };
+    let written = remotes::encode(&file).unwrap();
+    let bytes = stored("remote", &written);
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
+    assert_eq!(remotes::parse(&bytes), Ok(file));
 }
 
 #[test]

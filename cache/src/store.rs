@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Blobs, BootId, Builds, CacheMounts, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records,
-    Result, Stamp, Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
+    Remotes, Result, Stamp, Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
 };
 
 /// The format of the whole store: the set of folders and what they mean. Single files have versions of their own.
@@ -122,6 +122,11 @@ impl Store {
     /// The memory of file hashes of build contexts.
     pub fn hashes(&self) -> Hashes<'_> {
         Hashes::new(&self.shared)
+    }
+
+    /// What is known of files that were downloaded.
+    pub fn remotes(&self) -> Remotes<'_> {
+        Remotes::new(&self.shared)
     }
 
     /// The directories that steps keep from build to build.

@@ -101,6 +101,13 @@ impl Failure {
             BuildError::Dockerfile(diagnostics) => dockerfile(diagnostics, source, name),
             BuildError::Solve(SolveError::Step(step)) => step_failure(step, source, name),
             BuildError::Solve(SolveError::Canceled) => Self::canceled(),
+            BuildError::Context { source, .. } => {
+                let failure = Self::error(error);
+                match source.hint() {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
             other => Self::error(other),
         }
     }
@@ -260,6 +267,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             None if !similar.is_empty() => hints.push(format!("there is {}", similar.join(", "))),
             None => {}
         },
+        StepFailure::Remote(error) => hints.extend(error.hint()),
         _ => {}
     }
     if is_disk_full(cause) || output_says_disk_full(cause) {

@@ -3,21 +3,28 @@
 //! This is the one place where parsing, lowering, solving and exporting meet.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Parsed};
-use kiln_solver::graph::SourceSpan;
+use kiln_remote::git::GitAddress;
+use kiln_remote::{Caller, Credentials};
+use kiln_solver::graph::{GitSource, HttpSource, SourceSpan};
 use kiln_solver::image::{LayoutSelector, PullError, PullPolicy, Resolved};
+use kiln_solver::remote::RemoteError;
 use kiln_solver::task::Reporter;
-use kiln_solver::{Cancel, Engine, SolveError, SolveRequest, StepFailure, StepReport, chain};
+use kiln_solver::{Cancel, Engine, LocalKind, SolveError, SolveRequest, StepFailure, StepReport, chain};
 
 use crate::contexts::{ContextImage, ImageLocation};
+use crate::fetch::FetchError;
 use crate::local;
 use crate::lower::{Lowered, UnusedBuildArg, lower};
 use crate::options::LowerOptions;
 use crate::record;
-use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+use crate::resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
+};
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
 #[derive(Debug, Clone)]
@@ -38,6 +45,8 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// As many steps may run at a time.
     pub jobs: usize,
+    /// What proves to servers of remote sources who asks.
+    pub credentials: Arc<dyn Credentials + Send>,
 }
 
 /// Where the files of the main build context are.
@@ -45,8 +54,15 @@ pub struct BuildRequest {
 pub enum MainContext {
     /// A directory of the user's.
     Directory(PathBuf),
-    /// An archive that was unpacked for this build; [`unpack_context`](crate::unpack_context) makes it.
-    Unpacked(PathBuf),
+    /// What was unpacked or fetched before the build.
+    Fetched {
+        /// Where it is now.
+        directory: PathBuf,
+        /// Whose the directory is.
+        kind: LocalKind,
+        /// Where it came from: an address without secrets, or `-`.
+        name: String,
+    },
 }
 
 impl MainContext {
@@ -54,7 +70,7 @@ impl MainContext {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Directory(path) => path.to_string_lossy().into_owned(),
-            Self::Unpacked(_) => "-".to_owned(),
+            Self::Fetched { name, .. } => name.clone(),
         }
     }
 }
@@ -87,6 +103,15 @@ pub enum BuildError {
         name: String,
         /// What is wrong with it.
         message: String,
+    },
+    /// A named context could not be fetched.
+    #[error("failed to load the context {name:?}")]
+    Context {
+        /// The context.
+        name: String,
+        /// The cause.
+        #[source]
+        source: FetchError,
     },
     /// A step failed, or the build was cancelled.
     #[error(transparent)]
@@ -126,13 +151,18 @@ fn build_image(
         engine,
         request,
         reporter,
+        cancel,
     };
-    let lowered = lower(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)?;
+    let lowered = lower(&parsed.dockerfile, &request.options, &resolver)
+        .map_err(|errors| canceled_or(cancel, BuildError::Dockerfile(errors)))?;
+    // Kept until the build has ended: directories that were made for it go then.
+    let locals = local::all(engine, main, &lowered.contexts, request, reporter, cancel)?;
     let solve = SolveRequest {
         jobs: request.jobs,
         build: id.clone(),
-        contexts: local::all(main, &lowered.contexts, request, reporter)?,
+        contexts: locals.contexts,
         network: request.options.network,
+        credentials: Arc::clone(&request.credentials),
     };
     let solved = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel);
     steps.clone_from(&solved.steps);
@@ -166,7 +196,7 @@ fn build_image(
     })
 }
 
-/// The user stopped a build while its image was written: that is no failure of the export.
+/// The user stopped a build while its sources were looked up or its image was written: that is no failure of these.
 fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
     if cancel.is_raised() {
         BuildError::Solve(SolveError::Canceled)
@@ -203,6 +233,72 @@ struct EngineResolver<'a> {
     engine: &'a Engine,
     request: &'a BuildRequest,
     reporter: &'a Reporter,
+    cancel: &'a Cancel,
+}
+
+impl EngineResolver<'_> {
+    /// Looks something up as a task of the build.
+    fn look_up<T>(
+        &self,
+        name: &str,
+        span: Option<SourceSpan>,
+        look_up: impl FnOnce(Caller<'_>) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteFailure> {
+        let mut task = self.reporter.announce(name, Vec::new(), span);
+        task.start();
+        let result = look_up(Caller {
+            credentials: &*self.request.credentials,
+            progress: &|received, total| task.progress("downloading", received, total, false),
+            canceled: &|| self.cancel.is_raised(),
+        });
+        match result {
+            Ok(found) => {
+                task.done();
+                Ok(found)
+            }
+            Err(error) => {
+                let message = chain(&error);
+                if error.is_canceled() {
+                    task.canceled();
+                } else {
+                    task.failed(&*message);
+                }
+                Err(RemoteFailure {
+                    hint: error.hint(),
+                    message,
+                })
+            }
+        }
+    }
+}
+
+impl RemoteResolver for EngineResolver<'_> {
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        let look_up = |caller: Caller<'_>| self.engine.resolve_http(url, checksum, caller);
+        if checksum.is_some() {
+            // Nobody is asked, so there is nothing to tell.
+            return look_up(Caller::default()).map_err(|error| RemoteFailure {
+                hint: error.hint(),
+                message: chain(&error),
+            });
+        }
+        self.look_up(name, span, look_up)
+    }
+
+    fn git(
+        &self,
+        address: &GitAddress,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        self.look_up(name, span, |caller| self.engine.resolve_git(address, caller))
+    }
 }
 
 impl ImageResolver for EngineResolver<'_> {

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use kiln_image::{Digest, Platform, Reference};
 use kiln_parser::Span;
 
+use crate::fetch::RemoteContext;
 use crate::images::ImageRequest;
-use crate::instruction::transfer;
 use crate::options::LowerOptions;
 use crate::stage::{Files, Origin};
 
@@ -36,10 +36,8 @@ pub enum ContextValue {
     Image(Reference),
     /// An image of an OCI layout on this machine.
     Layout(LayoutImage),
-    /// A git repository.
-    Git(String),
-    /// An archive, or a single file, at an address.
-    Http(String),
+    /// A repository, or an archive or a single file at an address.
+    Remote(RemoteContext),
 }
 
 /// An image of an OCI layout.
@@ -117,12 +115,9 @@ impl NamedContexts {
         self.values.iter_mut().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The directory that a name stands for.
-    pub fn directory(&self, name: &str) -> Option<&PathBuf> {
-        match self.values.get(name)? {
-            ContextValue::Directory(path) => Some(path),
-            _ => None,
-        }
+    /// The context of exactly this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&ContextValue> {
+        self.values.get(name)
     }
 
     /// The context that stands for a stage or an image called `name` on `platform`, under the name that it was given.
@@ -184,11 +179,8 @@ impl ContextValue {
         if let Some(layout) = text.strip_prefix("oci-layout://") {
             return LayoutImage::parse(layout).map(Self::Layout);
         }
-        if is_git(text) {
-            return Ok(Self::Git(text.to_owned()));
-        }
-        if transfer::is_url(text) {
-            return Ok(Self::Http(text.to_owned()));
+        if let Some(remote) = RemoteContext::parse(text) {
+            return remote.map(Self::Remote).map_err(|error| error.to_string());
         }
         for scheme in ["target:", "input:"] {
             if text.starts_with(scheme) {
@@ -237,11 +229,6 @@ impl LayoutImage {
     }
 }
 
-/// Whether a context is a git repository: as for ADD, and the form without a scheme that Docker knows.
-fn is_git(text: &str) -> bool {
-    text.starts_with("github.com/") || transfer::is_git(text)
-}
-
 fn is_tag(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     text.len() <= 128
@@ -274,12 +261,10 @@ pub(crate) fn origin(name: &str, platform: &Platform, span: Span, options: &Lowe
             Reference::parse(name).ok()?,
             ImageLocation::Layout(layout.clone()),
         ),
-        ContextValue::Directory(_) | ContextValue::Git(_) | ContextValue::Http(_) => {
-            Origin::Files(Box::new(Files {
-                name: key.to_owned(),
-                platform: platform.clone(),
-            }))
-        }
+        ContextValue::Directory(_) | ContextValue::Remote(_) => Origin::Files(Box::new(Files {
+            name: key.to_owned(),
+            platform: platform.clone(),
+        })),
     })
 }
 

@@ -30,6 +30,7 @@ mod contexts;
 mod display;
 mod environment;
 mod expansion;
+mod fetch;
 mod history;
 mod images;
 mod instruction;
@@ -39,6 +40,7 @@ mod onbuild;
 mod options;
 mod path;
 mod record;
+mod remote;
 mod resolve;
 mod scope;
 mod settle;
@@ -53,10 +55,13 @@ pub use change::{ChangeError, changed_config};
 pub use contexts::{
     ContextImage, ContextValue, ImageLocation, LayoutImage, NamedContextError, NamedContexts,
 };
+pub use fetch::{Fetch, FetchError, FetchedContext, RemoteContext, fetch_context, fetch_file};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::LowerOptions;
 pub use record::{BuildOutcome, BuildRecord};
-pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+pub use resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
+};
 pub use unpack::{ARCHIVE_START, UnpackError, UnpackedContext, is_archive, unpack_context};
 
 #[cfg(test)]

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use kiln_parser::ignore::IgnoreFile;
 use kiln_solver::task::Reporter;
-use kiln_solver::{ContextPolicy, LocalContext, LocalKind};
+use kiln_solver::{Cancel, ContextPolicy, Engine, LocalContext, LocalKind, SolveError};
 use kiln_tree::TreePath;
 use kiln_tree::walk::{Decision, WalkPolicy};
 
 use crate::MAIN_CONTEXT;
 use crate::build::{BuildError, BuildRequest, MainContext};
+use crate::contexts::ContextValue;
+use crate::fetch::{Fetch, FetchError, FetchedContext, RemoteContext, fetch_context};
 
 /// The ignore file of a directory.
 const IGNORE_FILE: &str = ".dockerignore";
@@ -20,7 +22,7 @@ const IGNORE_FILE: &str = ".dockerignore";
 pub(crate) fn main(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, BuildError> {
     let (directory, kind) = match &request.context {
         MainContext::Directory(path) => (path, LocalKind::Directory),
-        MainContext::Unpacked(path) => (path, LocalKind::Unpacked),
+        MainContext::Fetched { directory, kind, .. } => (directory, *kind),
     };
     let policy: Arc<dyn ContextPolicy> = match &request.ignore {
         None => Arc::new(Everything),
@@ -34,20 +36,78 @@ pub(crate) fn main(request: &BuildRequest, reporter: &Reporter) -> Result<LocalC
     })
 }
 
+/// The local directories of a build.
+#[derive(Debug)]
+pub(crate) struct Locals {
+    /// By name.
+    pub(crate) contexts: BTreeMap<String, LocalContext>,
+    /// What the directories of some of them go with.
+    _fetched: Vec<FetchedContext>,
+}
+
 /// The contexts called `names`, the main one among them. Of the others, no file was looked at before.
 pub(crate) fn all(
+    engine: &Engine,
     main: LocalContext,
     names: &BTreeSet<String>,
     request: &BuildRequest,
     reporter: &Reporter,
-) -> Result<BTreeMap<String, LocalContext>, BuildError> {
+    cancel: &Cancel,
+) -> Result<Locals, BuildError> {
     let mut contexts = BTreeMap::from([(MAIN_CONTEXT.to_owned(), main)]);
+    let mut all_fetched = Vec::new();
     for name in names {
-        if let Some(directory) = request.options.contexts.directory(name) {
-            contexts.insert(name.clone(), named(name, directory, reporter)?);
-        }
+        let context = match request.options.contexts.get(name) {
+            Some(ContextValue::Directory(directory)) => named(name, directory, reporter)?,
+            Some(ContextValue::Remote(remote)) => {
+                let fetched = fetch(engine, name, remote, request, reporter, cancel)?;
+                let context = LocalContext {
+                    title: title(name),
+                    directory: fetched.path().to_owned(),
+                    kind: fetched.kind(),
+                    policy: Arc::new(Everything),
+                };
+                all_fetched.push(fetched);
+                context
+            }
+            _ => continue,
+        };
+        contexts.insert(name.clone(), context);
     }
-    Ok(contexts)
+    Ok(Locals {
+        contexts,
+        _fetched: all_fetched,
+    })
+}
+
+fn fetch(
+    engine: &Engine,
+    name: &str,
+    context: &RemoteContext,
+    request: &BuildRequest,
+    reporter: &Reporter,
+    cancel: &Cancel,
+) -> Result<FetchedContext, BuildError> {
+    let fetch = Fetch {
+        whose: &format!("[context {name}]"),
+        keep_git_dir: false,
+        commit_time: false,
+        credentials: &*request.credentials,
+        reporter,
+        cancel,
+    };
+    fetch_context(engine, context, &fetch).map_err(|source| match source {
+        FetchError::Canceled => BuildError::Solve(SolveError::Canceled),
+        source => BuildError::Context {
+            name: name.to_owned(),
+            source,
+        },
+    })
+}
+
+/// What messages call a named context.
+fn title(name: &str) -> String {
+    format!("the context {name:?}")
 }
 
 /// A named context. The file `<Dockerfile>.dockerignore` is not for it, only its own `.dockerignore`.
@@ -65,7 +125,7 @@ fn named(name: &str, directory: &Path, reporter: &Reporter) -> Result<LocalConte
         }
     };
     Ok(LocalContext {
-        title: format!("the context {name:?}"),
+        title: title(name),
         directory: directory.to_owned(),
         kind: LocalKind::Directory,
         policy,

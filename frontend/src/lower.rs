@@ -13,12 +13,13 @@ use crate::expansion::Expander;
 use crate::images::{ImageRequest, Images};
 use crate::instruction::{self, Context};
 use crate::options::LowerOptions;
-use crate::resolve::ImageResolver;
+use crate::remote::Remotes;
+use crate::resolve::Resolver;
 use crate::scope::GlobalScope;
 use crate::settle::settle;
 use crate::stage::{Origin, Plan, Table};
 use crate::state::StageState;
-use crate::step::{Emitter, Ground, Layout};
+use crate::step::{Emitter, Ground, Input, Layout};
 
 /// What a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ pub struct UnusedBuildArg {
 pub fn lower(
     dockerfile: &Dockerfile,
     options: &LowerOptions,
-    resolver: &dyn ImageResolver,
+    resolver: &dyn Resolver,
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let budget = Budget::default();
     let expander = Expander::new(dockerfile.escape(), &budget);
@@ -69,10 +70,23 @@ pub fn lower(
     let mut images = Images::default();
     let needed = settle(&mut table, target, &mut images, options, resolver)?;
 
-    let mut emitter = Emitter::new(&images, &options.target_platform);
-    let mut built = lower_stages(&table, &needed, &images, &mut emitter, context)?;
+    let mut built = lower_stages(&table, &needed, &images, context)?;
+    let mut remotes = Remotes::default();
+    for input in built
+        .values()
+        .flat_map(|stage| &stage.state.steps)
+        .flat_map(|step| &step.inputs)
+    {
+        if let Input::Remote(request, span) = input {
+            remotes.request(request, *span);
+        }
+    }
+    remotes.resolve(resolver)?;
+    let mut emitter = Emitter::new(&images, &remotes, &options.target_platform);
+    emit(&table, &built, &mut emitter, context);
+    let vertex = emitter.stage_vertex(target);
     let (graph, contexts) = emitter.finish();
-    let Some(Built { state, vertex, .. }) = built.remove(&target) else {
+    let (Some(Built { state, .. }), Some(vertex)) = (built.remove(&target), vertex) else {
         // Stages are lowered in file order, and each needs earlier ones only.
         let span = table.plans[target].span;
         return Err(vec![Diagnostic::error(
@@ -96,10 +110,10 @@ pub fn lower(
 /// Errors that are told of one file.
 const MOST_ERRORS: usize = 100;
 
-/// A stage that is in the graph.
+/// A stage whose instructions are lowered.
 struct Built {
+    ground: Ground,
     state: StageState,
-    vertex: VertexId,
     platform: Platform,
 }
 
@@ -109,10 +123,8 @@ fn lower_stages(
     table: &Table<'_>,
     needed: &BTreeSet<usize>,
     images: &Images,
-    emitter: &mut Emitter<'_>,
     context: Context<'_>,
 ) -> Result<BTreeMap<usize, Built>, Vec<Diagnostic>> {
-    let has_labels = table.has_labels();
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for plan in needed.iter().filter_map(|number| table.plans.get(*number)) {
@@ -135,31 +147,36 @@ fn lower_stages(
                 }
             }
         }
-        if errors.len() > before {
-            continue;
-        }
-        let steps = std::mem::take(&mut state.steps);
-        let label = if has_labels { plan.label() } else { String::new() };
-        let layout = Layout {
-            number: plan.number,
-            label: &label,
-            ground,
-            from: plan.span,
-            platform: &platform,
-            ignore_cache: context.options.ignores_cache(plan.number, plan.name),
-        };
-        if let Some(vertex) = emitter.stage(&layout, &steps) {
+        if errors.len() == before {
             built.insert(
                 plan.number,
                 Built {
+                    ground,
                     state,
-                    vertex,
                     platform,
                 },
             );
         }
     }
     if errors.is_empty() { Ok(built) } else { Err(errors) }
+}
+
+/// Puts the stages into the graph, in file order.
+fn emit(table: &Table<'_>, built: &BTreeMap<usize, Built>, emitter: &mut Emitter<'_>, context: Context<'_>) {
+    let has_labels = table.has_labels();
+    for (number, stage) in built {
+        let plan = &table.plans[*number];
+        let label = if has_labels { plan.label() } else { String::new() };
+        let layout = Layout {
+            number: plan.number,
+            label: &label,
+            ground: stage.ground.clone(),
+            from: plan.span,
+            platform: &stage.platform,
+            ignore_cache: context.options.ignores_cache(plan.number, plan.name),
+        };
+        emitter.stage(&layout, &stage.state.steps);
+    }
 }
 
 /// What a stage begins with; `None` when its base failed.

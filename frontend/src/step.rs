@@ -12,6 +12,7 @@ use kiln_solver::graph::{
 
 use crate::MAIN_CONTEXT;
 use crate::images::{ImageKey, Images};
+use crate::remote::{RemoteRequest, Remotes};
 use crate::stage::Origin;
 
 /// One step of a stage. It works on the result of the step before.
@@ -40,6 +41,8 @@ pub(crate) enum Input {
     Image(ImageKey),
     /// Nothing (`--from=scratch`).
     Scratch,
+    /// A file or a repository from elsewhere, and where it is written.
+    Remote(RemoteRequest, Span),
 }
 
 impl Input {
@@ -91,6 +94,8 @@ pub(crate) struct Emitter<'a> {
     graph: Graph,
     images: &'a Images,
     locals: BTreeMap<String, VertexId>,
+    remotes: &'a Remotes,
+    remote_vertices: Vec<(RemoteRequest, VertexId)>,
     scratch: BTreeMap<String, VertexId>,
     image_vertices: BTreeMap<ImageKey, VertexId>,
     stages: BTreeMap<usize, VertexId>,
@@ -99,16 +104,23 @@ pub(crate) struct Emitter<'a> {
 
 impl<'a> Emitter<'a> {
     /// An emitter with an empty graph. `platform` is that of the build context.
-    pub(crate) fn new(images: &'a Images, platform: &'a Platform) -> Self {
+    pub(crate) fn new(images: &'a Images, remotes: &'a Remotes, platform: &'a Platform) -> Self {
         Self {
             graph: Graph::new(),
             images,
             locals: BTreeMap::new(),
+            remotes,
+            remote_vertices: Vec::new(),
             scratch: BTreeMap::new(),
             image_vertices: BTreeMap::new(),
             stages: BTreeMap::new(),
             platform,
         }
+    }
+
+    /// The last vertex of a stage that was added.
+    pub(crate) fn stage_vertex(&self, number: usize) -> Option<VertexId> {
+        self.stages.get(&number).copied()
     }
 
     /// The graph and the local contexts that it reads.
@@ -161,6 +173,7 @@ impl<'a> Emitter<'a> {
             Input::Scratch => Some(self.scratch(layout.platform)),
             Input::Image(key) if self.images.is_empty_image(key) => Some(self.scratch(layout.platform)),
             Input::Image(key) => self.image(key, "", span),
+            Input::Remote(request, span) => self.remote(request, *span),
         }
     }
 
@@ -192,6 +205,18 @@ impl<'a> Emitter<'a> {
         let op = Op::Source(Source::Image(image.source.clone()));
         let vertex = self.source(op, image.platform.clone(), name, Some(span));
         self.image_vertices.insert(key.clone(), vertex);
+        Some(vertex)
+    }
+
+    /// The vertex of a remote source; one for all its uses.
+    fn remote(&mut self, request: &RemoteRequest, span: Span) -> Option<VertexId> {
+        let made = self.remote_vertices.iter().find(|(other, _)| other == request);
+        if let Some((_, vertex)) = made {
+            return Some(*vertex);
+        }
+        let op = self.remotes.get(request)?.clone();
+        let vertex = self.source(op, self.platform.clone(), request.step_name(), Some(span));
+        self.remote_vertices.push((request.clone(), vertex));
         Some(vertex)
     }
 

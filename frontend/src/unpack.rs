@@ -6,7 +6,7 @@ use std::path::Path;
 use kiln_cache::TempDir;
 use kiln_image::archive;
 use kiln_image::layer::LayerError;
-use kiln_solver::task::Reporter;
+use kiln_solver::task::{Reporter, Task};
 use kiln_solver::{Cancel, Engine, chain};
 use kiln_tree::Root;
 
@@ -58,19 +58,8 @@ pub fn unpack_context(
 ) -> Result<UnpackedContext, UnpackError> {
     let mut task = reporter.announce("[internal] load remote build context", Vec::new(), None);
     task.start();
-    let mut size = 0;
-    let counted = Counted {
-        reader,
-        size: &mut size,
-        cancel,
-    };
-    match unpack(engine, counted) {
-        Ok((context, refused)) => {
-            if refused > 0 {
-                let warning = format!("{refused} files of the build context keep the owner of this user");
-                task.warn(warning, None);
-            }
-            task.progress("transferring context", size, Some(size), true);
+    match unpack(engine, reader, cancel, &task) {
+        Ok(context) => {
             task.done();
             Ok(context)
         }
@@ -85,13 +74,31 @@ pub fn unpack_context(
     }
 }
 
-fn unpack(engine: &Engine, reader: impl Read + Send) -> Result<(UnpackedContext, u64), UnpackError> {
+/// The same within a task.
+pub(crate) fn unpack(
+    engine: &Engine,
+    reader: impl Read + Send,
+    cancel: &Cancel,
+    task: &Task,
+) -> Result<UnpackedContext, UnpackError> {
     let context = UnpackedContext::empty(engine)?;
-    let tar = archive::open(reader)
+    let mut size = 0;
+    let counted = Counted {
+        reader,
+        size: &mut size,
+        cancel,
+    };
+    let tar = archive::open(counted)
         .map_err(UnpackError::Read)?
         .ok_or(UnpackError::NoArchive)?;
     let extracted = archive::extract(tar, &context.root, "/", None).map_err(UnpackError::Unpack)?;
-    Ok((context, extracted.refused.owners))
+    let refused = extracted.refused.owners;
+    if refused > 0 {
+        let warning = format!("{refused} files of the build context keep the owner of this user");
+        task.warn(warning, None);
+    }
+    task.progress("transferring context", size, Some(size), true);
+    Ok(context)
 }
 
 impl UnpackedContext {

@@ -39,14 +39,6 @@ const RULES: &[Rule] = &[
         what: "ADD --exclude",
         places: |i| add(i, |add| add.exclude.iter().map(|e| e.span).collect()),
     },
-    Rule {
-        what: "ADD --checksum",
-        places: |i| add(i, |add| add.checksum.iter().map(|c| c.span).collect()),
-    },
-    Rule {
-        what: "ADD --keep-git-dir",
-        places: |i| add(i, |add| enabled(add.keep_git_dir.as_ref())),
-    },
 ];
 
 /// The errors of one instruction.

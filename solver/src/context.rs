@@ -40,6 +40,8 @@ pub struct LocalContext {
 pub enum LocalKind {
     /// The user's. Owners count as 0:0, as a transfer to a builder would leave them.
     Directory,
+    /// A layer of the store that was fetched: owners are what they are.
+    Stored,
     /// Made for this build out of an archive: owners are those of the archive, and since the directory goes when the
     /// build ends, its file hashes are not remembered.
     Unpacked,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::Store;
 use kiln_executor::Backend;
+use kiln_remote::git::{GitSettings, Repositories};
 
 use crate::image::{ClientSource, Images};
 
@@ -16,6 +17,8 @@ pub struct EngineSettings {
     pub ca_bundle: Option<PathBuf>,
     /// The host's resolver configuration, which sandboxes on the host's network see.
     pub resolv_conf: Vec<u8>,
+    /// How git is run for sources from repositories.
+    pub git: GitSettings,
 }
 
 /// Runs builds. Threads share one; it is not bound to a process-wide state.
@@ -24,6 +27,7 @@ pub struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) images: Images,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) repositories: Repositories,
     pub(crate) settings: EngineSettings,
     notes: Mutex<Vec<String>>,
 }
@@ -38,9 +42,11 @@ impl Engine {
         settings: EngineSettings,
     ) -> Self {
         let images = Images::new(Arc::clone(&store), client);
+        let repositories = Repositories::new(store.root().join("git"), settings.git.clone());
         Self {
             store,
             images,
+            repositories,
             backend,
             settings,
             notes: Mutex::default(),

@@ -141,6 +141,9 @@ pub enum StepFailure {
     /// An image could not be fetched.
     #[error(transparent)]
     Pull(#[from] crate::image::PullError),
+    /// A file or repository from elsewhere could not be fetched.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// A layer's digest could not be computed.
     #[error(transparent)]
     DiffId(#[from] DiffIdError),

@@ -7,6 +7,8 @@
 //! | format version, platform | yes | yes |
 //! | operation and all its parameters | yes | yes |
 //! | input: image | manifest digest | its layers' identities |
+//! | source: file by HTTP | digest, name, server's time of it | as a copied file |
+//! | source: git | commit, directory, submodules, whose time; with `.git` also reference, tag, remote | as copied files |
 //! | input: another step's root | that step's definition key | its layers' identities |
 //! | input: copied from another step | that step's definition key and the sources as written | the selected files, from listings |
 //! | input: mounted from another step | that step's definition key and the source as written | the mounted files, from listings |
@@ -32,7 +34,7 @@ use kiln_cache::{Key, KeyPart, RecordKind};
 use kiln_image::Platform;
 use kiln_tree::{ContentHash, TreePath};
 
-use crate::graph::{Copy, Exec, FileAction, FileOp, Mount, NetworkMode};
+use crate::graph::{Copy, Exec, FileAction, FileOp, GitSource, HttpSource, Mount, NetworkMode};
 
 /// Raised when the meaning of any part changes, so that no record of an older version can hit.
 const KEY_VERSION: &str = "2";
@@ -75,6 +77,16 @@ impl KeyBuilder {
         };
         builder.part("version", KEY_VERSION);
         builder.part("platform", platform.to_string());
+        builder
+    }
+
+    /// For what is the same on all platforms.
+    fn for_all_platforms(operation: &str) -> Self {
+        let mut builder = Self {
+            domain: format!("{operation} definition"),
+            parts: Vec::new(),
+        };
+        builder.part("version", KEY_VERSION);
         builder
     }
 
@@ -137,6 +149,34 @@ pub(crate) fn image(digest: &kiln_image::Digest, platform: &Platform) -> Key {
     let mut builder = KeyBuilder::new("image", RecordKind::Definition, platform);
     builder.part("digest", digest.to_string());
     builder.finish().0
+}
+
+/// The definition key of a file by HTTP. Its URL does not count: the same content under the same name is the same
+/// file, wherever it comes from.
+pub(crate) fn http(source: &HttpSource) -> (Key, Vec<KeyPart>) {
+    let mut builder = KeyBuilder::for_all_platforms("http");
+    builder.part("digest", source.digest.to_string());
+    builder.part("name", &source.name);
+    builder.part("mode", "600");
+    let modified = source.modified.map(|seconds| seconds.to_string());
+    builder.part("modified", modified.as_deref().unwrap_or("not known"));
+    builder.finish()
+}
+
+/// The definition key of the files of a commit. The reference and the remote can be seen in a `.git` only.
+pub(crate) fn git(source: &GitSource) -> (Key, Vec<KeyPart>) {
+    let mut builder = KeyBuilder::for_all_platforms("git");
+    builder.part("commit", &source.commit);
+    builder.part("subdirectory", &source.subdirectory);
+    builder.part("submodules", source.submodules.to_string());
+    let times = if source.commit_time { "commit" } else { "checkout" };
+    builder.part("times", times);
+    if source.keeps_git_dir() {
+        builder.part("git directory of", &source.remote);
+        builder.part("reference", source.reference.as_deref().unwrap_or("none"));
+        builder.part("tag", source.tag.as_deref().unwrap_or("none"));
+    }
+    builder.finish()
 }
 
 /// The definition key of an empty root.

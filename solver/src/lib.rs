@@ -30,6 +30,7 @@ mod mounts;
 mod narrow;
 mod output;
 mod process;
+pub mod remote;
 mod roots;
 mod save;
 mod schedule;

@@ -7,15 +7,18 @@ mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use kiln_cache::BuildId;
-use kiln_frontend::{BuildRequest, LowerOptions, build};
+use kiln_frontend::{BuildRequest, Fetch, LowerOptions, build};
 use kiln_image::{Platform, Reference};
+use kiln_remote::NoCredentials;
 use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
 
 use self::context::Context;
+use self::dockerfile::Dockerfile;
 use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
@@ -49,8 +52,19 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
-    let prepared = context::open(origin, arguments.file.is_some(), &engine, &reporter, &cancel)
-        .and_then(|context| Ok((request(arguments, options, &context)?, context)));
+    let fetch = Fetch {
+        whose: "[internal]",
+        keep_git_dir: false,
+        commit_time: false,
+        credentials: &NoCredentials,
+        reporter: &reporter,
+        cancel: &cancel,
+    };
+    let has_file = arguments.file.is_some();
+    let prepared = context::open(origin, has_file, &options.lower, &engine, &fetch).and_then(|context| {
+        let dockerfile = dockerfile::find(arguments, &context, &engine, &fetch)?;
+        Ok((request(arguments, options, dockerfile, &context)?, context))
+    });
     // The context is kept until the build has ended: files that were made for it go then.
     let (request, _context) = match prepared {
         Ok(prepared) => prepared,
@@ -130,8 +144,12 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
 }
 
 /// The request, once the context is there.
-fn request(arguments: &Build, options: Options, context: &Context) -> Result<BuildRequest, Failure> {
-    let dockerfile = dockerfile::find(arguments, context)?;
+fn request(
+    arguments: &Build,
+    options: Options,
+    dockerfile: Dockerfile,
+    context: &Context,
+) -> Result<BuildRequest, Failure> {
     Ok(BuildRequest {
         ignore: dockerfile::ignore_file(dockerfile.path.as_deref(), context)?,
         dockerfile: dockerfile.bytes,
@@ -145,5 +163,6 @@ fn request(arguments: &Build, options: Options, context: &Context) -> Result<Bui
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
+        credentials: Arc::new(NoCredentials),
     })
 }

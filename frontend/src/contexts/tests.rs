@@ -1,4 +1,5 @@
 use super::{ContextValue, LayoutImage, NamedContexts};
+use crate::RemoteContext;
 use crate::testing::{FakeImage, FakeResolver, dump_diagnostics, history, lower_with, names, options};
 use crate::{LowerOptions, Lowered};
 use kiln_image::{Platform, Reference};
@@ -100,17 +101,23 @@ fn values_are_told_apart_by_their_form() {
         ("oci-layout://a:b/c:v1", layout("a:b/c", Some("v1"))),
         ("oci-layout://a@b/c", layout("a@b/c", Some("latest"))),
         (
-            "https://h/r.git#main:sub",
-            ContextValue::Git("https://h/r.git#main:sub".to_owned()),
-        ),
-        ("git@h:r", ContextValue::Git("git@h:r".to_owned())),
-        ("github.com/a/b", ContextValue::Git("github.com/a/b".to_owned())),
-        (
             "https://h/a.tar",
-            ContextValue::Http("https://h/a.tar".to_owned()),
+            ContextValue::Remote(RemoteContext::Http("https://h/a.tar".to_owned())),
         ),
     ] {
         assert_eq!(ContextValue::parse(text), Ok(expected), "{text}");
+    }
+    for text in [
+        "https://h/r.git#main:sub",
+        "git@h:r.git",
+        "github.com/a/b",
+        "git://h/r",
+    ] {
+        let value = ContextValue::parse(text);
+        assert!(
+            matches!(value, Ok(ContextValue::Remote(RemoteContext::Git(_)))),
+            "{text}: {value:?}"
+        );
     }
     let digest = format!("sha256:{}", "a".repeat(64));
     for (text, tag) in [("oci-layout:///l@", None), ("oci-layout:///l:v1@", Some("v1"))] {
@@ -141,6 +148,7 @@ fn what_means_nothing_is_refused() {
         ("a=oci-layout://l@sha256:123", "invalid digest \"sha256:123\""),
         ("a=target:x", "target: contexts exist inside of bake files only"),
         ("a=s3://bucket", "unknown scheme s3://"),
+        ("a=https://h/r.git#main:../..", "leads out of the repository"),
     ] {
         let error = NamedContexts::default().add(text).unwrap_err();
         assert!(error.reason.contains(reason), "{text}: {error}");

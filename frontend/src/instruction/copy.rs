@@ -23,16 +23,9 @@ pub(super) fn lower(
         chmod: copy.chmod.as_ref(),
         input: Input::from_origin(line.from.as_ref()),
         unpack: false,
-        refuse,
+        remote: None,
     };
     transfer::lower(transfer, line, stage, context)
-}
-
-fn refuse(source: &str) -> Option<&'static str> {
-    if transfer::is_git(source) {
-        return Some("a source of COPY cannot be a git repository; ADD can");
-    }
-    transfer::is_url(source).then_some("a source of COPY cannot be a URL; ADD can")
 }
 
 #[cfg(test)]

@@ -95,7 +95,8 @@ impl Images {
         self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self) -> Result<&Client, PullError> {
+    /// The client, made when it is first needed.
+    pub(crate) fn client(&self) -> Result<&Client, kiln_registry::ConfigError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use kiln_cache::{BuildId, Key, LayerId, Snapshot};
 use kiln_image::Descriptor;
+use kiln_remote::Credentials;
 
 use crate::cancel::Cancel;
 use crate::context::LocalContext;
@@ -43,6 +44,8 @@ pub struct SolveRequest {
     pub build: BuildId,
     /// What [`NetworkMode::Default`] means: the host's network or none.
     pub network: NetworkMode,
+    /// What proves to servers of remote sources who asks.
+    pub credentials: Arc<dyn Credentials + Send>,
 }
 
 /// How a step came to its result, or why it has none.

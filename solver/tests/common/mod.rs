@@ -89,6 +89,7 @@ impl Lab {
             contexts: BTreeMap::from([("context".to_owned(), local)]),
             build: BuildId::new(),
             network: NetworkMode::None,
+            credentials: Arc::new(kiln_remote::NoCredentials),
         }
     }
 

@@ -3,10 +3,12 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use kiln_frontend::{ContextValue, MainContext, NamedContexts, UnpackError, UnpackedContext};
-use kiln_solver::Cancel;
-use kiln_solver::Engine;
+use kiln_frontend::{
+    ContextValue, Fetch, FetchError, FetchedContext, LowerOptions, MainContext, NamedContexts, RemoteContext,
+    UnpackError, UnpackedContext,
+};
 use kiln_solver::task::Reporter;
+use kiln_solver::{Cancel, Engine, LocalKind};
 
 use super::stdin::Stdin;
 use crate::arguments::Build;
@@ -19,6 +21,8 @@ pub(super) enum Origin {
     Directory(PathBuf),
     /// Standard input: an archive, or a Dockerfile without any context.
     Stdin,
+    /// A repository or an address.
+    Remote(RemoteContext),
 }
 
 /// The build context, ready to be read.
@@ -28,6 +32,8 @@ pub(super) enum Context {
     Directory(PathBuf),
     /// An archive, unpacked for this build.
     Archive(UnpackedContext),
+    /// Fetched from elsewhere, and what that is called.
+    Remote(FetchedContext, String),
     /// Standard input was a Dockerfile, and there is nothing else.
     Dockerfile(Vec<u8>, UnpackedContext),
 }
@@ -37,9 +43,16 @@ impl Context {
     pub(super) fn main(&self) -> MainContext {
         match self {
             Self::Directory(path) => MainContext::Directory(path.clone()),
-            Self::Archive(files) | Self::Dockerfile(_, files) => {
-                MainContext::Unpacked(files.path().to_owned())
-            }
+            Self::Archive(files) | Self::Dockerfile(_, files) => MainContext::Fetched {
+                directory: files.path().to_owned(),
+                kind: LocalKind::Unpacked,
+                name: "-".to_owned(),
+            },
+            Self::Remote(fetched, name) => MainContext::Fetched {
+                directory: fetched.path().to_owned(),
+                kind: fetched.kind(),
+                name: name.clone(),
+            },
         }
     }
 }
@@ -60,11 +73,12 @@ pub(super) fn origin(arguments: &Build) -> Result<Origin, Failure> {
         }
         return Ok(Origin::Stdin);
     }
-    if !path.is_dir() && (text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/"))
+    if !path.is_dir()
+        && let Some(remote) = RemoteContext::parse(&text)
     {
-        return Err(Failure::usage(format!(
-            "context {text}: addresses and git repositories are not supported as build context yet"
-        )));
+        return remote
+            .map(Origin::Remote)
+            .map_err(|error| Failure::usage(format!("context {text}: {error}")));
     }
     directory(path, "the build context").map(Origin::Directory)
 }
@@ -87,13 +101,46 @@ fn directory(path: &Path, what: &str) -> Result<PathBuf, Failure> {
 pub(super) fn open(
     origin: Origin,
     has_file: bool,
+    options: &LowerOptions,
     engine: &Engine,
-    reporter: &Reporter,
-    cancel: &Cancel,
+    fetch: &Fetch<'_>,
 ) -> Result<Context, Failure> {
     match origin {
         Origin::Directory(path) => Ok(Context::Directory(path)),
-        Origin::Stdin => from_stdin(has_file, engine, reporter, cancel),
+        Origin::Stdin => from_stdin(has_file, engine, fetch.reporter, fetch.cancel),
+        Origin::Remote(remote) => {
+            let argument = |name: &str| options.build_args.get(name).and_then(Option::as_deref);
+            let fetch = Fetch {
+                keep_git_dir: argument(KEEP_GIT_DIR).is_some_and(is_true),
+                commit_time: argument(EPOCH).is_some_and(|epoch| !epoch.is_empty()),
+                ..*fetch
+            };
+            let fetched = kiln_frontend::fetch_context(engine, &remote, &fetch)
+                .map_err(|error| fetch_failure(&error, "the build context"))?;
+            Ok(Context::Remote(fetched, remote.name()))
+        }
+    }
+}
+
+/// The build argument that keeps `.git` in a context from a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+/// The build argument that makes images repeatable: files of a repository then have the commit's time.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// A truth value as Go reads it.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// The failure to fetch something.
+pub(super) fn fetch_failure(error: &FetchError, what: &str) -> Failure {
+    if matches!(error, FetchError::Canceled) {
+        return Failure::canceled();
+    }
+    let failure = Failure::message(format!("failed to load {what}: {}", crate::report::chain(error)));
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 
@@ -145,12 +192,7 @@ pub(super) fn named(arguments: &[String]) -> Result<NamedContexts, Failure> {
                 layout.path = std::path::absolute(&layout.path)
                     .map_err(|error| Failure::io("find", &layout.path, error))?;
             }
-            ContextValue::Git(text) | ContextValue::Http(text) => {
-                return Err(Failure::usage(format!(
-                    "--build-context {name}={text}: addresses and git repositories are not supported as contexts yet"
-                )));
-            }
-            ContextValue::Scratch | ContextValue::Image(_) => {}
+            ContextValue::Scratch | ContextValue::Image(_) | ContextValue::Remote(_) => {}
         }
     }
     Ok(contexts)

@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use kiln_frontend::Fetch;
+use kiln_solver::Engine;
 use kiln_tree::Root;
 
 use super::context::Context;
@@ -39,7 +41,20 @@ impl Dockerfile {
 }
 
 /// Reads the Dockerfile.
-pub(super) fn find(arguments: &Build, context: &Context) -> Result<Dockerfile, Failure> {
+pub(super) fn find(
+    arguments: &Build,
+    context: &Context,
+    engine: &Engine,
+    fetch: &Fetch<'_>,
+) -> Result<Dockerfile, Failure> {
+    let url = arguments.file.as_ref().and_then(|path| path.to_str());
+    if let Some(url) = url.filter(|path| path.starts_with("http://") || path.starts_with("https://"))
+        && !matches!(context, Context::Dockerfile(..))
+    {
+        let bytes = kiln_frontend::fetch_file(engine, url, MAX_DOCKERFILE, fetch)
+            .map_err(|error| super::context::fetch_failure(&error, "the Dockerfile"))?;
+        return Ok(Dockerfile::new(bytes, Path::new(USUAL)));
+    }
     match (&arguments.file, context) {
         (_, Context::Dockerfile(bytes, _)) => Ok(Dockerfile::new(bytes.clone(), Path::new(USUAL))),
         (Some(path), _) if path.as_os_str() == "-" => {
@@ -58,6 +73,12 @@ pub(super) fn find(arguments: &Build, context: &Context) -> Result<Dockerfile, F
             })
         }
         (path, Context::Archive(files)) => from_archive(path.as_deref(), files.root()),
+        // Elsewhere a path that begins at the root is one of this machine.
+        (Some(path), Context::Remote(..)) if path.is_absolute() => from_file(path),
+        (path, Context::Remote(fetched, _)) => {
+            let lone_file = fetched.lone_file().map(Path::new);
+            from_archive(lone_file.or(path.as_deref()), fetched.root())
+        }
     }
 }
 
