@@ -123,22 +123,6 @@ fn image_and_name() {
 }
 
 #[test]
-fn remote_file() {
-    let file = RemoteFile {
-        shown: "https://example.org/f.tar".to_owned(),
-        digest: Digest::from_bytes([6; 32]),
-        size: 1234,
-        etag: Some("\"abc\"".to_owned()),
-        last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
-        settled: true,
-    };
-    let written = remotes::encode(&file).unwrap();
-    let bytes = stored("remote", &written);
-    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
-    assert_eq!(remotes::parse(&bytes), Ok(file));
-}
-
-#[test]
 fn cache_mount() {
     let record = MountRecord {
         identity: MountIdentity {
@@ -163,6 +147,22 @@ fn cache_mount() {
     );
     let key = String::from_utf8(stored("mount-key", record.identity.key().to_string().as_bytes())).unwrap();
     assert_eq!(record.identity.key().to_string(), key.trim());
+}
+
+#[test]
+fn remote_file() {
+    let file = RemoteFile {
+        shown: "https://example.org/f.tar".to_owned(),
+        digest: Digest::from_bytes([6; 32]),
+        size: 1234,
+        etag: Some("\"abc\"".to_owned()),
+        last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+        settled: true,
+    };
+    let written = remotes::encode(&file).unwrap();
+    let bytes = stored("remote", &written);
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
+    assert_eq!(remotes::parse(&bytes), Ok(file));
 }
 
 #[test]

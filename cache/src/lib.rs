@@ -41,8 +41,8 @@
 //!
 //! # Main types
 //!
-//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`CacheMounts`], [`Builds`],
-//! [`Remotes`], and [`IndexHandle`].
+//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`CacheMounts`], [`Remotes`],
+//! [`Builds`], and [`IndexHandle`].
 //! A step asks [`Records::get`] with its [`Key`]; on a miss it runs on a [`LayerDraft`], commits that as a
 //! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything.
 
@@ -78,7 +78,7 @@ pub use builds::{BuildId, BuildLog, Builds, KEPT as BUILDS_KEPT, StepLog};
 pub use durability::Stamp;
 pub use error::{Error, Result, Warning};
 pub use hashes::{FileHashes, Hashes};
-pub use images::{ImageLayer, ImageRecord, Images, Removed};
+pub use images::{Found, ImageLayer, ImageRecord, Images, IndexRecord, IndexedImage, Removed};
 pub use index::IndexHandle;
 pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};

@@ -22,6 +22,7 @@ const FOLDERS: &[&str] = &[
     "hashes",
     "images",
     "images/ids",
+    "images/indexes",
     "images/names",
     "index",
     "index/journal",
@@ -124,14 +125,14 @@ impl Store {
         Hashes::new(&self.shared)
     }
 
-    /// What is known of files that were downloaded.
-    pub fn remotes(&self) -> Remotes<'_> {
-        Remotes::new(&self.shared)
-    }
-
     /// The directories that steps keep from build to build.
     pub fn cache_mounts(&self) -> CacheMounts<'_> {
         CacheMounts::new(&self.shared)
+    }
+
+    /// What is known of files that were downloaded.
+    pub fn remotes(&self) -> Remotes<'_> {
+        Remotes::new(&self.shared)
     }
 
     /// The history of builds.

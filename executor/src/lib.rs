@@ -23,8 +23,10 @@ mod attached;
 pub mod backend;
 pub mod capabilities;
 pub mod cgroup;
+pub mod emulation;
 pub mod error;
 pub mod init;
+pub mod memory;
 mod message;
 pub mod mountpoints;
 pub mod namespace;
@@ -40,6 +42,7 @@ mod sys;
 
 pub use attached::Attached;
 pub use backend::{Backend, Builtin, Sandbox};
+pub use emulation::Emulator;
 pub use error::{CommandError, Error, Result};
 pub use nix::sys::signal::Signal;
 pub use oci_spec::runtime;

@@ -36,9 +36,11 @@ mod images;
 mod instruction;
 mod local;
 mod lower;
+mod naming;
 mod onbuild;
 mod options;
 mod path;
+mod platforms;
 mod record;
 mod remote;
 mod resolve;
@@ -50,14 +52,14 @@ mod step;
 mod unpack;
 mod unsupported;
 
-pub use build::{BuildError, BuildRequest, Built, MainContext, build};
+pub use build::{BuildError, BuildRequest, Built, BuiltImage, MainContext, build};
 pub use change::{ChangeError, changed_config};
 pub use contexts::{
     ContextImage, ContextValue, ImageLocation, LayoutImage, NamedContextError, NamedContexts,
 };
 pub use fetch::{Fetch, FetchError, FetchedContext, RemoteContext, fetch_context, fetch_file};
 pub use lower::{Lowered, UnusedBuildArg, lower};
-pub use options::LowerOptions;
+pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,

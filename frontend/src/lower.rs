@@ -19,7 +19,7 @@ use crate::scope::GlobalScope;
 use crate::settle::settle;
 use crate::stage::{Origin, Plan, Table};
 use crate::state::StageState;
-use crate::step::{Emitter, Ground, Input, Layout};
+use crate::step::{Emitter, Ground, Input, Layout, Naming};
 
 /// What a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ pub fn lower(
         }
     }
     remotes.resolve(resolver)?;
-    let mut emitter = Emitter::new(&images, &remotes, &options.target_platform);
+    let mut emitter = Emitter::new(&images, &remotes, &options.build_platform);
     emit(&table, &built, &mut emitter, context);
     let vertex = emitter.stage_vertex(target);
     let (graph, contexts) = emitter.finish();
@@ -114,7 +114,16 @@ const MOST_ERRORS: usize = 100;
 struct Built {
     ground: Ground,
     state: StageState,
-    platform: Platform,
+    platforms: StagePlatforms,
+}
+
+/// The platforms of a stage.
+#[derive(Debug, Clone)]
+struct StagePlatforms {
+    /// What its steps run on.
+    actual: Platform,
+    /// What its base was asked for: it shows in names.
+    requested: Platform,
 }
 
 /// Lowers the needed stages in file order; all their errors come together. A stage whose base failed is left
@@ -128,7 +137,7 @@ fn lower_stages(
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for plan in needed.iter().filter_map(|number| table.plans.get(*number)) {
-        let Some((ground, mut state, platform)) = begin(plan, &built, images, context.options) else {
+        let Some((ground, mut state, platforms)) = begin(plan, &built, images, context.options) else {
             continue;
         };
         let before = errors.len();
@@ -153,7 +162,7 @@ fn lower_stages(
                 Built {
                     ground,
                     state,
-                    platform,
+                    platforms,
                 },
             );
         }
@@ -172,8 +181,12 @@ fn emit(table: &Table<'_>, built: &BTreeMap<usize, Built>, emitter: &mut Emitter
             label: &label,
             ground: stage.ground.clone(),
             from: plan.span,
-            platform: &stage.platform,
+            platform: &stage.platforms.actual,
             ignore_cache: context.options.ignores_cache(plan.number, plan.name),
+            naming: context.options.multi_platform.then_some(Naming {
+                platform: &stage.platforms.requested,
+                targets: &stage.state.targets,
+            }),
         };
         emitter.stage(&layout, &stage.state.steps);
     }
@@ -185,7 +198,7 @@ fn begin(
     built: &BTreeMap<usize, Built>,
     images: &Images,
     options: &LowerOptions,
-) -> Option<(Ground, StageState, Platform)> {
+) -> Option<(Ground, StageState, StagePlatforms)> {
     match plan.base.as_ref().ok()? {
         Origin::Scratch => {
             // Docker gives scratch the target's platform whatever FROM says.
@@ -193,7 +206,10 @@ fn begin(
             Some((
                 Ground::Scratch,
                 StageState::from_image(config::scratch(&platform)),
-                platform,
+                StagePlatforms {
+                    actual: platform.clone(),
+                    requested: platform,
+                },
             ))
         }
         Origin::Stage(base) => {
@@ -201,13 +217,16 @@ fn begin(
             Some((
                 Ground::Stage(*base),
                 parent.state.child(),
-                parent.platform.clone(),
+                parent.platforms.clone(),
             ))
         }
         Origin::Files(files) => Some((
             Ground::Files(files.name.clone()),
             StageState::from_image(config::files(&files.name, &files.platform)),
-            files.platform.clone(),
+            StagePlatforms {
+                actual: files.platform.clone(),
+                requested: files.platform.clone(),
+            },
         )),
         Origin::Image(request) => {
             let key = request.key();
@@ -218,7 +237,11 @@ fn begin(
             } else {
                 Ground::Image(key)
             };
-            Some((ground, state, image.platform.clone()))
+            let platforms = StagePlatforms {
+                actual: image.platform.clone(),
+                requested: request.platform.clone(),
+            };
+            Some((ground, state, platforms))
         }
     }
 }

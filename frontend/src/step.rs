@@ -12,6 +12,7 @@ use kiln_solver::graph::{
 
 use crate::MAIN_CONTEXT;
 use crate::images::{ImageKey, Images};
+use crate::naming::{self, Target};
 use crate::remote::{RemoteRequest, Remotes};
 use crate::stage::Origin;
 
@@ -86,6 +87,33 @@ pub(crate) struct Layout<'a> {
     pub(crate) platform: &'a Platform,
     /// Whether its steps run even when their results are known.
     pub(crate) ignore_cache: bool,
+    /// Platforms for the step names of a multi-platform build.
+    pub(crate) naming: Option<Naming<'a>>,
+}
+
+/// What the step names of a multi-platform build tell.
+#[derive(Debug)]
+pub(crate) struct Naming<'a> {
+    /// The platform that the stage was asked for.
+    pub(crate) platform: &'a Platform,
+    /// For each step, the target that its variables speak of.
+    pub(crate) targets: &'a [Option<Target>],
+}
+
+impl Layout<'_> {
+    /// `[linux/arm64 build 3/12] ` before the name of a step, or of FROM when there is no step.
+    fn position(&self, step: Option<usize>, number: usize, total: usize) -> String {
+        let Some(naming) = &self.naming else {
+            return position(self.label, number, total);
+        };
+        let target = step.and_then(|step| naming.targets.get(step)?.as_ref());
+        let platform = naming::label(naming.platform, target);
+        let label = match self.label {
+            "" => platform,
+            label => format!("{platform} {label}"),
+        };
+        position(&label, number, total)
+    }
 }
 
 /// Turns steps into vertices.
@@ -144,7 +172,7 @@ impl<'a> Emitter<'a> {
                 platform: layout.platform.clone(),
                 name: format!(
                     "{}{}",
-                    position(layout.label, from_counts + index + 1, total),
+                    layout.position(Some(index), from_counts + index + 1, total),
                     step.text
                 ),
                 span: Some(source_span(step.span)),
@@ -160,7 +188,7 @@ impl<'a> Emitter<'a> {
         match &layout.ground {
             Ground::Scratch => Some(self.scratch(layout.platform)),
             Ground::Stage(number) => self.stages.get(number).copied(),
-            Ground::Image(key) => self.image(key, &position(layout.label, 1, total), layout.from),
+            Ground::Image(key) => self.image(key, &layout.position(None, 1, total), layout.from),
             Ground::Files(name) => Some(self.root_of_files(name, layout, total)),
         }
     }
@@ -258,7 +286,7 @@ impl<'a> Emitter<'a> {
         let vertex = Vertex {
             op,
             platform: layout.platform.clone(),
-            name: format!("{}FROM {name}", position(layout.label, 1, total)),
+            name: format!("{}FROM {name}", layout.position(None, 1, total)),
             span: Some(source_span(layout.from)),
             ignore_cache: layout.ignore_cache,
         };

@@ -8,6 +8,7 @@ use kiln_executor::Backend;
 use kiln_remote::git::{GitSettings, Repositories};
 
 use crate::image::{ClientSource, Images};
+use crate::platform::Emulators;
 
 /// What the engine is told about the machine, the same for all builds.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,7 @@ pub struct Engine {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) repositories: Repositories,
     pub(crate) settings: EngineSettings,
+    pub(crate) emulators: Emulators,
     notes: Mutex<Vec<String>>,
 }
 
@@ -49,6 +51,7 @@ impl Engine {
             repositories,
             backend,
             settings,
+            emulators: Emulators::default(),
             notes: Mutex::default(),
         }
     }

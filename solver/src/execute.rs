@@ -30,7 +30,7 @@ impl Solve<'_> {
         let written = match &vertex.op {
             Op::Exec(exec) => {
                 let mounts = self.prepare_mounts(exec, &base, inputs, chosen, task)?;
-                self.run_process(exec, &base, &draft, &mounts, task)?;
+                self.run_process(exec, &vertex.platform, &base, &draft, &mounts, task)?;
                 Prehashed::default()
             }
             Op::File(op) => self.apply_files(op, inputs, chosen, &base, &draft, task)?,

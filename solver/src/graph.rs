@@ -178,6 +178,45 @@ pub struct Exec {
     pub files: Vec<SandboxFile>,
     /// What is mounted over the root for this process alone, by ascending target; no target stands twice.
     pub mounts: Vec<Mount>,
+    /// What the process may do to the machine.
+    pub security: SecurityMode,
+    /// The host name that the process sees; the engine's own, the same on every machine, when absent.
+    pub hostname: Option<String>,
+    /// Names in the process's `/etc/hosts`.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Resource limits of the process.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// What the process of an [`Exec`] may do to the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecurityMode {
+    /// What a container may do.
+    #[default]
+    Sandbox,
+    /// Everything that the engine itself may do: all capabilities, no system call filter, nothing masked.
+    Insecure,
+}
+
+/// A name in `/etc/hosts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraHost {
+    /// The name. It is part of the key.
+    pub name: String,
+    /// What it stands for. It is no part of the key: where a machine is must not decide what is built on it.
+    pub address: std::net::IpAddr,
+}
+
+/// A resource limit of a process, as `setrlimit` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// The name without `RLIMIT_`, in small letters: `nofile`.
+    pub name: String,
+    /// What the process begins with; -1 for no limit.
+    pub soft: i64,
+    /// How far it may raise that; -1 for no limit.
+    pub hard: i64,
 }
 
 /// Something mounted over the root of an [`Exec`]. Nothing of it reaches the layer.

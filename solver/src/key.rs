@@ -19,6 +19,10 @@
 //! | timestamps of files | no | no |
 //! | names of stages, tags, positions in the file | no | no |
 //! | proxy settings, jobs, progress, the CA bundle | no | no |
+//! | host name, ulimits, `insecure`, names of extra hosts | when set | when set |
+//! | addresses of extra hosts: where a machine is must not decide what is built | no | no |
+//! | values of secrets, SSH agents and their keys: they are renewed, and keys are kept | no | no |
+//! | memory, processors, `/dev/shm`, cgroup parent: they decide whether a step succeeds, not what it makes | no | no |
 //!
 //! A bind mount counts like a copy, by the selected part alone, since nothing of it can get out but through the step.
 //! A cache mount must not decide what comes of a step, so nothing counts that only says which directory it is: two
@@ -34,7 +38,7 @@ use kiln_cache::{Key, KeyPart, RecordKind};
 use kiln_image::Platform;
 use kiln_tree::{ContentHash, TreePath};
 
-use crate::graph::{Copy, Exec, FileAction, FileOp, GitSource, HttpSource, Mount, NetworkMode};
+use crate::graph::{Copy, Exec, FileAction, FileOp, GitSource, HttpSource, Mount, NetworkMode, SecurityMode};
 
 /// Raised when the meaning of any part changes, so that no record of an older version can hit.
 const KEY_VERSION: &str = "2";
@@ -138,6 +142,23 @@ impl KeyBuilder {
         }
     }
 
+    /// What a request may add to the surroundings of a process. What it does not add leaves the key as it is.
+    fn surroundings(&mut self, exec: &Exec) {
+        if exec.security == SecurityMode::Insecure {
+            self.part("security", "insecure");
+        }
+        if let Some(hostname) = &exec.hostname {
+            self.part("host name", hostname);
+        }
+        for host in &exec.extra_hosts {
+            self.part("extra host", &host.name);
+        }
+        for limit in &exec.ulimits {
+            let value = format!("{}:{}", limit.soft, limit.hard);
+            self.part(format!("ulimit {}", limit.name), value);
+        }
+    }
+
     /// The key over all parts, and the parts.
     fn finish(self) -> (Key, Vec<KeyPart>) {
         (Key::of(&self.domain, &self.parts), self.parts)
@@ -218,6 +239,7 @@ pub(crate) fn exec(
     for (position, mount) in exec.mounts.iter().enumerate() {
         builder.mount(mount, mounts.get(position).copied().flatten());
     }
+    builder.surroundings(exec);
     builder.finish()
 }
 

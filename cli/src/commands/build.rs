@@ -2,6 +2,9 @@
 
 mod context;
 mod dockerfile;
+mod fields;
+mod limits;
+mod secrets;
 mod stdin;
 mod values;
 
@@ -13,9 +16,11 @@ use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, Fetch, LowerOptions, build};
 use kiln_image::{Platform, Reference};
 use kiln_remote::NoCredentials;
-use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
+use kiln_solver::limits::Limits;
+use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
+use kiln_solver::{Cancel, Secrets};
 
 use self::context::Context;
 use self::dockerfile::Dockerfile;
@@ -29,6 +34,10 @@ use crate::signal::Interrupts;
 struct Options {
     names: Vec<Reference>,
     lower: LowerOptions,
+    platforms: Vec<Platform>,
+    secrets: Secrets,
+    ssh: SshAgents,
+    limits: Limits,
 }
 
 /// Runs `kiln build`.
@@ -126,20 +135,26 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
         .iter()
         .map(|tag| values::name(tag))
         .collect::<Result<Vec<_>, _>>()?;
-    let (target_platform, platform_requested) = super::platform(arguments.platform.as_deref())?;
     let mut options = LowerOptions::new(Platform::host());
-    options.target_platform = target_platform;
-    options.platform_requested = platform_requested;
     options.build_args = values::build_args(machine, &arguments.variables);
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
     options.no_cache_filter.clone_from(&arguments.no_cache_filter);
     options.labels = values::labels(&arguments.labels)?;
     options.network = values::network(&arguments.network)?;
+    let surroundings = &arguments.surroundings;
+    limits::without_meaning(surroundings)?;
+    options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
+    options.extra_hosts = limits::hosts(&surroundings.hosts)?;
+    options.ulimits = limits::ulimits(&surroundings.ulimits)?;
     options.contexts = context::named(&arguments.build_contexts)?;
     Ok(Options {
         names,
         lower: options,
+        platforms: super::platforms(&arguments.platforms)?,
+        secrets: secrets::secrets(&machine.environment, &surroundings.secrets)?,
+        ssh: secrets::ssh(&machine.environment, &surroundings.ssh)?,
+        limits: limits::limits(surroundings)?,
     })
 }
 
@@ -157,12 +172,16 @@ fn request(
         context: context.main(),
         options: options.lower,
         names: options.names,
+        platforms: options.platforms,
         pull: if arguments.pull {
             PullPolicy::Always
         } else {
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
+        secrets: Arc::new(options.secrets),
+        ssh: Arc::new(options.ssh),
+        limits: options.limits,
         credentials: Arc::new(NoCredentials),
     })
 }

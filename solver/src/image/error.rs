@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_image::layout::LayoutError;
-use kiln_image::{Digest, layer};
+use kiln_image::{Digest, Platform, layer};
 
 /// Why an image cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,19 @@ pub enum PullError {
         #[source]
         source: Box<kiln_image::SelectError>,
     },
+    /// The store has the name for other platforms, and nobody else has it for the one that is wanted.
+    #[error("{reference} is in the store for {} only", listed(available))]
+    OtherPlatforms {
+        /// The image.
+        reference: String,
+        /// The platform that is wanted.
+        wanted: Box<Platform>,
+        /// The platforms that the store has.
+        available: Vec<Platform>,
+        /// Why the registry was of no help.
+        #[source]
+        source: Box<PullError>,
+    },
     /// Manifest and configuration do not name the same number of layers.
     #[error("{reference}: the manifest lists {layers} layers and the configuration {diff_ids}")]
     LayerCount {
@@ -60,7 +73,7 @@ pub enum PullError {
         source: LayoutError,
     },
     /// An OCI layout has several images, and none by the name asked for.
-    #[error("OCI layout {} has no image {tag:?}{}", path.display(), listed(available))]
+    #[error("OCI layout {} has no image {tag:?}{}", path.display(), other_names(available))]
     LayoutTag {
         /// The layout's directory.
         path: PathBuf,
@@ -108,9 +121,14 @@ pub enum PullError {
 }
 
 /// What there is instead.
-fn listed(names: &[String]) -> String {
+fn other_names(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }
     format!("; it has {}", names.join(", "))
+}
+
+fn listed(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

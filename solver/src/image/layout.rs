@@ -58,6 +58,7 @@ impl Images {
             platform: config.platform(),
             config,
             record: None,
+            offered: Vec::new(),
         })
     }
 

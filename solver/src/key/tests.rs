@@ -4,7 +4,8 @@ use kiln_tree::ContentHash;
 
 use super::{RootIdentity, TakenIdentity, exec, file, image, scratch};
 use crate::graph::{
-    Copy, CopySource, Exec, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile, SourceSpan,
+    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile,
+    SecurityMode, SourceSpan, Ulimit,
 };
 
 fn platform() -> Platform {
@@ -29,6 +30,25 @@ fn command() -> Exec {
             mode: 0o755,
         }],
         mounts: Vec::new(),
+        security: SecurityMode::Sandbox,
+        hostname: None,
+        extra_hosts: Vec::new(),
+        ulimits: Vec::new(),
+    }
+}
+
+fn extra_host(name: &str, address: [u8; 4]) -> ExtraHost {
+    ExtraHost {
+        name: name.to_owned(),
+        address: address.into(),
+    }
+}
+
+fn ulimit(name: &str, value: i64) -> Ulimit {
+    Ulimit {
+        name: name.to_owned(),
+        soft: value,
+        hard: value,
     }
 }
 
@@ -161,6 +181,34 @@ fn every_parameter_of_a_process_counts() {
             exec_key(|exec| exec.files[0].path = "/dev/other".to_owned()),
         ),
         ("no file", exec_key(|exec| exec.files.clear())),
+        (
+            "insecure",
+            exec_key(|exec| exec.security = SecurityMode::Insecure),
+        ),
+        (
+            "the host name",
+            exec_key(|exec| exec.hostname = Some("here".to_owned())),
+        ),
+        (
+            "an extra host",
+            exec_key(|exec| exec.extra_hosts = vec![extra_host("db", [10, 0, 0, 1])]),
+        ),
+        (
+            "its name",
+            exec_key(|exec| exec.extra_hosts = vec![extra_host("cache", [10, 0, 0, 1])]),
+        ),
+        (
+            "a limit",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 10)]),
+        ),
+        (
+            "its value",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 20)]),
+        ),
+        (
+            "its kind",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nproc", 10)]),
+        ),
     ]);
     let key = |kind, network, platform: &str, root| {
         exec(
@@ -216,6 +264,8 @@ fn what_is_no_part_of_a_process_does_not_count() {
         exec_key(|exec| exec.unkeyed_env = vec!["HTTP_PROXY=http://p".to_owned()]),
         reference
     );
+    let at = |address| exec_key(|exec| exec.extra_hosts = vec![extra_host("db", address)]);
+    assert_eq!(at([10, 0, 0, 1]), at([10, 0, 0, 2]), "where a host is");
     // It counts as the request's default was filled in.
     assert_eq!(exec_key(|exec| exec.network = NetworkMode::None), reference);
 }

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::{CacheMount, TempDir};
 use kiln_executor::spec::{Bind, SpecBuilder};
-use kiln_executor::{Attached, overlay};
+use kiln_executor::{Attached, overlay, runtime};
 
 use crate::error::StepFailure;
 use crate::graph::{Exec, Mount, MountKind, VertexId};
+use crate::lend::Lent;
 use crate::solve::{Chosen, Solve};
 use crate::task::Task;
 
@@ -25,11 +26,12 @@ use crate::task::Task;
 ///
 /// The order of the fields is that of their end: first nothing is mounted any more, then others get the cache
 /// mounts, then the folders go.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Prepared {
     ready: Vec<Ready>,
     attached: Vec<Attached>,
     caches: Vec<CacheMount>,
+    lent: Lent,
     folders: Vec<TempDir>,
     /// Mountpoints, to be stacked below everything else.
     stub: Option<TempDir>,
@@ -40,6 +42,7 @@ pub(crate) struct Prepared {
 enum Ready {
     Bind(Bind),
     Tmpfs { target: String, options: Vec<String> },
+    Lent(Box<runtime::Mount>),
 }
 
 impl Prepared {
@@ -57,9 +60,15 @@ impl Prepared {
                     let options: Vec<&str> = options.iter().map(String::as_str).collect();
                     builder.tmpfs(target, &options)
                 }
+                Ready::Lent(mount) => builder.mount(mount.as_ref().clone()),
             };
         }
         builder
+    }
+
+    /// Sets the variables that are lent to the process, over those of the same name.
+    pub(crate) fn set_variables(&self, env: &mut Vec<String>) {
+        self.lent.set_variables(env);
     }
 }
 
@@ -94,12 +103,17 @@ impl Solve<'_> {
             return Ok(prepared);
         }
         let request = Request { inputs, chosen, task };
-        let points = points(&exec.mounts, &request)?;
+        let folder = self.engine.store.temp().dir()?;
+        prepared.lent = Lent::new(exec, self.request, folder.path())?;
+        prepared.folders.push(folder);
+        let points = points(&exec.mounts, &request, &prepared.lent)?;
+        let present: Vec<stub::Point<'_>> = points.iter().flatten().copied().collect();
         let caches = self.take_caches(&exec.mounts, &request, &mut prepared)?;
         for (position, mount) in exec.mounts.iter().enumerate() {
             let source = match &mount.kind {
                 MountKind::Bind { input, .. } => {
-                    let inner = stub::inside(&points, position);
+                    let outer = points.get(position).copied().flatten();
+                    let inner = outer.map_or_else(Vec::new, |outer| stub::inside(&present, &outer));
                     self.bind_source(
                         mount,
                         *input,
@@ -118,10 +132,12 @@ impl Solve<'_> {
                     continue;
                 }
                 MountKind::Secret { .. } | MountKind::Ssh { .. } => {
-                    return Err(StepFailure::UnsupportedMount {
-                        kind: mount.kind.name(),
-                        span: mount.span,
-                    });
+                    // What the request does not have, and need not have, is not there.
+                    let lent = prepared.lent.mount(&mount.target);
+                    prepared
+                        .ready
+                        .extend(lent.map(|mount| Ready::Lent(Box::new(mount))));
+                    continue;
                 }
             };
             prepared.ready.push(Ready::Bind(Bind {
@@ -130,13 +146,17 @@ impl Solve<'_> {
                 read_only: mount.read_only,
             }));
         }
-        prepared.stub = self.stub_layer(base, &stub::outside(&points))?;
+        prepared.stub = self.stub_layer(base, &stub::outside(&present))?;
         Ok(prepared)
     }
 }
 
-/// Where each mount goes, and whether a file or a directory.
-fn points<'a>(mounts: &'a [Mount], request: &Request<'_>) -> Result<Vec<stub::Point<'a>>, StepFailure> {
+/// Where each mount goes, and whether a file or a directory; nowhere when what it lends is missing.
+fn points<'a>(
+    mounts: &'a [Mount],
+    request: &Request<'_>,
+    lent: &Lent,
+) -> Result<Vec<Option<stub::Point<'a>>>, StepFailure> {
     let mut points = Vec::with_capacity(mounts.len());
     for (position, mount) in mounts.iter().enumerate() {
         let directory = match &mount.kind {
@@ -145,12 +165,16 @@ fn points<'a>(mounts: &'a [Mount], request: &Request<'_>) -> Result<Vec<stub::Po
                 places.first().is_some_and(|place| place.is_dir)
             }
             MountKind::Cache { .. } | MountKind::Tmpfs { .. } => true,
+            MountKind::Secret { .. } | MountKind::Ssh { .. } if lent.mount(&mount.target).is_none() => {
+                points.push(None);
+                continue;
+            }
             MountKind::Secret { .. } | MountKind::Ssh { .. } => false,
         };
-        points.push(stub::Point {
+        points.push(Some(stub::Point {
             target: &mount.target,
             directory,
-        });
+        }));
     }
     Ok(points)
 }

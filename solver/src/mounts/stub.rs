@@ -42,11 +42,8 @@ pub(super) fn outside<'a>(points: &[Point<'a>]) -> Vec<Point<'a>> {
     points.iter().filter(|point| !nested(point)).copied().collect()
 }
 
-/// The mountpoints that lie in the mount at `position` and in no other one between, relative to it.
-pub(super) fn inside<'a>(points: &[Point<'a>], position: usize) -> Vec<Point<'a>> {
-    let Some(outer) = points.get(position) else {
-        return Vec::new();
-    };
+/// The mountpoints that lie in the mount at `outer` and in no other one between, relative to it.
+pub(super) fn inside<'a>(points: &[Point<'a>], outer: &Point<'_>) -> Vec<Point<'a>> {
     let between = |point: &Point<'_>| {
         points
             .iter()
@@ -160,10 +157,9 @@ mod tests {
         let targets = ["/a", "/a/b", "/a/b/c/d", "/ab", "/a/e/f"].map(point);
         let names = |points: Vec<Point<'_>>| points.iter().map(|p| p.target.to_owned()).collect::<Vec<_>>();
         assert_eq!(names(outside(&targets)), ["/a", "/ab"]);
-        assert_eq!(names(inside(&targets, 0)), ["/b", "/e/f"]);
-        assert_eq!(names(inside(&targets, 1)), ["/c/d"]);
-        assert!(inside(&targets, 2).is_empty());
-        assert!(inside(&targets, 9).is_empty());
+        assert_eq!(names(inside(&targets, &targets[0])), ["/b", "/e/f"]);
+        assert_eq!(names(inside(&targets, &targets[1])), ["/c/d"]);
+        assert!(inside(&targets, &targets[2]).is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kiln_cache::{Key, KeyPart, Snapshot};
 use super::results::Definition;
 use super::{Planned, Solve, StepOutcome, contexts};
 use crate::error::{SolveError, StepFailure};
-use crate::graph::{Mount, MountKind, Op, Source, Vertex, VertexId};
+use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::key;
 use crate::task::Task;
 
@@ -154,15 +154,6 @@ impl Solve<'_> {
 
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
-        let later = |mount: &&Mount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
-        if let Op::Exec(exec) = &vertex.op
-            && let Some(mount) = exec.mounts.iter().find(later)
-        {
-            return Err(StepFailure::UnsupportedMount {
-                kind: mount.kind.name(),
-                span: mount.span,
-            });
-        }
         let inputs = self.graph.inputs(id);
         let chosen = self.choose_local(&vertex.op, &inputs, None)?;
         let definition = self.definition_of(vertex, &inputs, &chosen)?;
@@ -190,10 +181,10 @@ impl Solve<'_> {
         Ok(())
     }
 
-    /// The vertices that have to run so that `target` has a result, in order.
-    pub(super) fn needed(&self, target: VertexId, order: &[VertexId]) -> Vec<VertexId> {
+    /// The vertices that have to run so that all `targets` have a result, in order.
+    pub(super) fn needed(&self, targets: &[VertexId], order: &[VertexId]) -> Vec<VertexId> {
         let mut needed: HashSet<VertexId> = HashSet::new();
-        let mut stack = vec![target];
+        let mut stack = targets.to_vec();
         while let Some(id) = stack.pop() {
             let is_local = contexts::name(self.graph, id).is_some();
             if is_local || self.results.is_complete(id) || !needed.insert(id) {
