@@ -99,7 +99,7 @@ pub(crate) struct Build {
     force_rm: bool,
     #[arg(long, hide = true)]
     load: bool,
-    /// The build context: a folder, or `-` for an archive or a lone Dockerfile on standard input
+    /// The build context: a folder, a repository, an address, or `-` for standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: PathBuf,
 }
