@@ -107,6 +107,13 @@ impl Failure {
             BuildError::Dockerfile(diagnostics) => dockerfile(diagnostics, source, name),
             BuildError::Solve(SolveError::Step(step)) => step_failure(step, source, name),
             BuildError::Solve(SolveError::Canceled) => Self::canceled(),
+            BuildError::Context { source, .. } => {
+                let failure = Self::error(error);
+                match source.hint() {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
             other => Self::error(other),
         }
     }

@@ -4,7 +4,6 @@
 const BUILD: &[&str] = &[
     "--annotation",
     "--attest",
-    "--build-context",
     "--builder",
     "--cache-from",
     "--cache-to",

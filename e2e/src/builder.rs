@@ -67,6 +67,15 @@ impl Ended {
     }
 }
 
+/// Standard input of a build: nothing, or a file.
+fn feed(command: &mut Command, stdin: Option<&Path>) -> Result<()> {
+    if let Some(path) = stdin {
+        let file = std::fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        command.stdin(file);
+    }
+    Ok(())
+}
+
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Result<Ended> {
     let output = command
@@ -210,9 +219,15 @@ impl Builder {
     }
 
     /// Builds. An error is one of starting the builder; a failed build is an [`Ended`].
-    pub fn build(&self, request: &Request) -> Result<Ended> {
+    pub fn build(&self, request: &Request, stdin: Option<&Path>) -> Result<Ended> {
+        let mut command = self.build_command(request);
+        feed(&mut command, stdin)?;
+        run(&mut command)
+    }
+
+    fn build_command(&self, request: &Request) -> Command {
         match self {
-            Self::Kiln(kiln) => run(&mut kiln.build_command(request)),
+            Self::Kiln(kiln) => kiln.build_command(request),
             Self::Docker(docker) => {
                 let mut command = Command::new(docker);
                 command.args([
@@ -229,7 +244,8 @@ impl Builder {
                 }
                 // Its cache forgets times: a file of the same content from another case would come with its own.
                 command.arg("--no-cache");
-                run(command.args(&request.arguments).arg(&request.context))
+                command.args(&request.arguments).arg(&request.context);
+                command
             }
             Self::Buildah(buildah) => {
                 let mut command = buildah.command(["build", "--isolation", "chroot", "--network", "host"]);
@@ -250,7 +266,8 @@ impl Builder {
                 if let Some(file) = file {
                     command.arg("-f").arg(file);
                 }
-                run(command.args(&request.arguments).arg(&request.context))
+                command.args(&request.arguments).arg(&request.context);
+                command
             }
         }
     }

@@ -1,7 +1,9 @@
 //! A folder of `testdata/build`: a build, and what must come out of it.
 //!
 //! - `context/`: the context with its `Dockerfile`.
+//! - `extra/` (optional): what lies outside of the context, such as named contexts.
 //! - `setup.sh` (optional): run inside a copy of the context, makes what git cannot hold (links, pipes, modes, owners).
+//!   The copy of `extra` is `$EXTRA`.
 //! - `case.toml`: see [`Settings`].
 //! - `expected.tree`: everything that the result's file tree has other than its base's, a line a path.
 //! - `expected-config.json`: the config that the build decides, see [`crate::oci::build_config`].
@@ -37,9 +39,13 @@ pub struct Settings {
     /// What the machine must have: `root`, `network`.
     #[serde(default)]
     pub needs: Vec<Need>,
-    /// Arguments of `build`, in Docker's syntax. `@CONTEXT@` stands for the context folder.
+    /// Arguments of `build`, in Docker's syntax. `@CONTEXT@` stands for the context folder, `@EXTRA@` for the other.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// What is built instead of the context folder, such as `-`; as an argument.
+    pub context: Option<String>,
+    /// The file that standard input reads; as an argument.
+    pub stdin: Option<String>,
     /// Whether the tree's lines tell modification times too.
     #[serde(default)]
     pub times: bool,
@@ -157,12 +163,18 @@ impl Case {
     pub fn context(&self, folder: &TempFolder) -> Result<PathBuf> {
         let context = folder.join("context");
         copy_folder(&self.folder.join("context"), &context)?;
+        let extra = folder.join("extra");
+        match self.folder.join("extra") {
+            source if source.exists() => copy_folder(&source, &extra)?,
+            _ => std::fs::create_dir_all(&extra)?,
+        }
         let setup = self.folder.join("setup.sh");
         if setup.exists() {
             let mut command = Command::new("bash");
             command
                 .args(["-euc", "umask 022; . \"$1\"", "setup"])
                 .arg(&setup)
+                .env("EXTRA", &extra)
                 .current_dir(&context);
             crate::builder::run(&mut command)?
                 .success()
@@ -172,19 +184,24 @@ impl Case {
     }
 
     /// Imports the images and builds once.
-    pub fn build(&self, builder: &Builder, folder: &TempFolder) -> Result<(Request, Ended)> {
+    pub fn build(&self, builder: &Builder, folder: &TempFolder) -> Result<(Request, Option<PathBuf>, Ended)> {
         let images = [&self.settings.base].into_iter().chain(&self.settings.images);
         for image in images.filter(|image| *image != "scratch") {
             builder.import(&base(image)?)?;
         }
         let context = self.context(folder)?;
-        let here = context.display().to_string();
-        let arguments = self
+        let (here, extra) = (
+            context.display().to_string(),
+            folder.join("extra").display().to_string(),
+        );
+        let fill = |text: &String| text.replace("@CONTEXT@", &here).replace("@EXTRA@", &extra);
+        let arguments = self.settings.arguments.iter().map(fill).collect();
+        let stdin = self.settings.stdin.as_ref().map(|path| PathBuf::from(fill(path)));
+        let context = self
             .settings
-            .arguments
-            .iter()
-            .map(|argument| argument.replace("@CONTEXT@", &here))
-            .collect();
+            .context
+            .as_ref()
+            .map_or(context, |text| PathBuf::from(fill(text)));
         let tag = format!("kiln-e2e/{}:test", self.name.to_lowercase());
         let request = Request {
             context,
@@ -192,8 +209,8 @@ impl Case {
             tag,
             arguments,
         };
-        let ended = builder.build(&request)?;
-        Ok((request, ended))
+        let ended = builder.build(&request, stdin.as_deref())?;
+        Ok((request, stdin, ended))
     }
 
     /// Exports and reads what was built.
@@ -225,7 +242,7 @@ impl Case {
         }
         let folder = TempFolder::new(&self.name)?;
         let builder = Builder::named(builder_name, &folder)?;
-        let (request, ended) = self.build(&builder, &folder)?;
+        let (request, stdin, ended) = self.build(&builder, &folder)?;
         self.check_output(&ended)?;
         if let Some(failure) = &self.settings.error {
             check_failure(failure, ended, matches!(builder, Builder::Kiln(_)))?;
@@ -245,7 +262,7 @@ impl Case {
                 "no progress was shown:\n{}",
                 ended.stderr
             );
-            let again = builder.build(&request)?.success()?;
+            let again = builder.build(&request, stdin.as_deref())?.success()?;
             let missed = progress::not_cached(&again.stderr);
             ensure!(
                 missed.is_empty(),

@@ -30,6 +30,10 @@ impl Vertex {
     /// The instruction with its arguments, for steps `[stage n/m] …` only.
     pub fn step(&self) -> Option<&str> {
         let (bracket, rest) = self.name.strip_prefix('[')?.split_once("] ")?;
+        // The name of a context may hold a platform.
+        if bracket.starts_with("context ") {
+            return None;
+        }
         bracket.rsplit(' ').next()?.contains('/').then_some(rest)
     }
 }

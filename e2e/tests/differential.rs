@@ -66,7 +66,7 @@ fn compare(case: &Case, peer: &str) -> TestResult {
 fn facts(case: &Case, name: &str) -> Result<Facts> {
     let folder = TempFolder::new(&format!("{}-{name}", case.name))?;
     let builder = Builder::named(name, &folder)?;
-    let (request, ended) = case.build(&builder, &folder)?;
+    let (request, _, ended) = case.build(&builder, &folder)?;
     ended.success().map_err(|error| format!("{name}: {error}"))?;
     Ok(Facts::of(
         &case.export(&builder, &request, &folder)?,

@@ -2,29 +2,27 @@
 //!
 //! This is the one place where parsing, lowering, solving and exporting meet.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
-use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Parsed};
 use kiln_remote::git::GitAddress;
 use kiln_remote::{Caller, Credentials};
 use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
-use kiln_solver::image::{PullError, PullPolicy};
+use kiln_solver::image::{LayoutSelector, PullError, PullPolicy, Resolved};
 use kiln_solver::limits::Limits;
 use kiln_solver::remote::RemoteError;
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
-    Cancel, ContextPolicy, Engine, LocalContext, Secrets, Solution, SolveError, SolveRequest, StepFailure,
-    StepReport, chain,
+    Cancel, Engine, LocalKind, Secrets, Solution, SolveError, SolveRequest, StepFailure, StepReport, chain,
 };
-use kiln_tree::TreePath;
-use kiln_tree::walk::{Decision, WalkPolicy};
 
+use crate::contexts::{ContextImage, ImageLocation};
+use crate::fetch::FetchError;
+use crate::local;
 use crate::lower::UnusedBuildArg;
 use crate::options::LowerOptions;
 use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all};
@@ -41,8 +39,8 @@ pub struct BuildRequest {
     /// What the user calls it.
     pub dockerfile_name: String,
     /// The build context.
-    pub context: PathBuf,
-    /// The ignore file's name and bytes, when there is one.
+    pub context: MainContext,
+    /// The name and bytes of the build context's ignore file, when there is one.
     pub ignore: Option<(String, Vec<u8>)>,
     /// What decides about lowering.
     pub options: LowerOptions,
@@ -63,6 +61,32 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// What proves to servers of remote sources who asks.
     pub credentials: Arc<dyn Credentials + Send>,
+}
+
+/// Where the files of the main build context are.
+#[derive(Debug, Clone)]
+pub enum MainContext {
+    /// A directory of the user's.
+    Directory(PathBuf),
+    /// What was unpacked or fetched before the build.
+    Fetched {
+        /// Where it is now.
+        directory: PathBuf,
+        /// Whose the directory is.
+        kind: LocalKind,
+        /// Where it came from: an address without secrets, or `-`.
+        name: String,
+    },
+}
+
+impl MainContext {
+    /// What the build's record calls it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Directory(path) => path.to_string_lossy().into_owned(),
+            Self::Fetched { name, .. } => name.clone(),
+        }
+    }
 }
 
 /// A finished build.
@@ -105,6 +129,15 @@ pub enum BuildError {
         /// What is wrong with it.
         message: String,
     },
+    /// A named context could not be fetched.
+    #[error("failed to load the context {name:?}")]
+    Context {
+        /// The context.
+        name: String,
+        /// The cause.
+        #[source]
+        source: FetchError,
+    },
     /// A step failed, or the build was cancelled.
     #[error(transparent)]
     Solve(#[from] SolveError),
@@ -138,7 +171,7 @@ fn build_image(
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
-    let context = context(request, reporter)?;
+    let main = local::main(request, reporter)?;
     let resolver = EngineResolver {
         engine,
         request,
@@ -154,10 +187,12 @@ fn build_image(
         &resolver,
     )
     .map_err(|errors| canceled_or(cancel, BuildError::Dockerfile(errors)))?;
+    // Kept until the build has ended: directories that were made for it go then.
+    let locals = local::all(engine, main, &lowered.contexts, request, reporter, cancel)?;
     let solve = SolveRequest {
         jobs: request.jobs,
         build: id.clone(),
-        contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
+        contexts: locals.contexts,
         network: request.options.network,
         secrets: Arc::clone(&request.secrets),
         ssh: Arc::clone(&request.ssh),
@@ -279,81 +314,6 @@ fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildErro
     Ok(parsed)
 }
 
-fn context(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, BuildError> {
-    let policy: Arc<dyn ContextPolicy> = match &request.ignore {
-        None => Arc::new(Everything),
-        Some((name, bytes)) => {
-            let mut task = reporter.announce("[internal] load .dockerignore", Vec::new(), None);
-            task.start();
-            let file = IgnoreFile::parse(bytes, name).map_err(|error| {
-                task.failed(error.to_string());
-                BuildError::Ignore {
-                    name: name.clone(),
-                    message: error.to_string(),
-                }
-            })?;
-            task.progress(
-                "transferring context",
-                bytes.len() as u64,
-                Some(bytes.len() as u64),
-                true,
-            );
-            task.done();
-            Arc::new(Ignoring {
-                name: name.clone(),
-                file,
-            })
-        }
-    };
-    Ok(LocalContext {
-        directory: request.context.clone(),
-        policy,
-    })
-}
-
-/// A context without an ignore file.
-#[derive(Debug)]
-struct Everything;
-
-impl WalkPolicy for Everything {
-    fn decide(&self, _path: &TreePath, _is_dir: bool) -> Decision {
-        Decision::Include
-    }
-}
-
-impl ContextPolicy for Everything {
-    fn why_excluded(&self, _path: &TreePath) -> Option<String> {
-        None
-    }
-}
-
-/// A context less what an ignore file names.
-#[derive(Debug)]
-struct Ignoring {
-    name: String,
-    file: IgnoreFile,
-}
-
-impl WalkPolicy for Ignoring {
-    fn decide(&self, path: &TreePath, is_dir: bool) -> Decision {
-        if !self.file.matches(path.as_bytes()).excluded {
-            Decision::Include
-        } else if is_dir && self.file.could_reinclude_below(path.as_bytes()) {
-            Decision::ExcludeButDescend
-        } else {
-            Decision::Prune
-        }
-    }
-}
-
-impl ContextPolicy for Ignoring {
-    fn why_excluded(&self, path: &TreePath) -> Option<String> {
-        let verdict = self.file.matches(path.as_bytes());
-        let (line, pattern) = verdict.pattern.filter(|_| verdict.excluded)?;
-        Some(format!("{}:{line} ({pattern})", self.name))
-    }
-}
-
 /// Resolves images through the engine, as a task of the build.
 struct EngineResolver<'a> {
     engine: &'a Engine,
@@ -442,19 +402,69 @@ impl ImageResolver for EngineResolver<'_> {
             String::new()
         };
         let name = format!("[{for_platform}internal] load metadata for {reference}");
-        let mut task = self.reporter.announce(name, Vec::new(), span);
-        task.start();
+        self.registry_image(name, reference, platform, span)
+    }
+
+    fn resolve_context(
+        &self,
+        image: &ContextImage,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        match &image.location {
+            ImageLocation::Registry(reference) => {
+                let familiar = reference.familiar();
+                let name = format!("[context {}] load metadata for {familiar}", image.name);
+                self.registry_image(name, reference, platform, span)
+            }
+            ImageLocation::Layout(layout) => {
+                let name = format!("[context {}] load metadata from OCI layout", image.name);
+                self.task(name, span, || {
+                    let selector = LayoutSelector {
+                        path: &layout.path,
+                        tag: layout.tag.as_deref(),
+                        digest: layout.digest.as_ref(),
+                    };
+                    self.engine
+                        .images()
+                        .resolve_layout(&image.name, selector, platform)
+                })
+            }
+        }
+    }
+}
+
+impl EngineResolver<'_> {
+    fn registry_image(
+        &self,
+        task: String,
+        reference: &Reference,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
         let requested = self.request.options.platform_requested
             || !self.request.platforms.is_empty()
             || *platform != self.request.options.build_platform;
-        match self
-            .engine
-            .images()
-            .resolve(reference, platform, requested, self.request.pull)
-        {
+        let images = self.engine.images();
+        self.task(task, span, || {
+            let resolved = images.resolve(reference, platform, requested, self.request.pull)?;
+            images.expect(&resolved, reference);
+            Ok(resolved)
+        })
+    }
+
+    /// Resolves an image as a task of the build.
+    fn task(
+        &self,
+        name: String,
+        span: Option<SourceSpan>,
+        resolve: impl FnOnce() -> Result<Resolved, PullError>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        let mut task = self.reporter.announce(name, Vec::new(), span);
+        task.start();
+        match resolve() {
             Ok(resolved) => {
                 task.done();
-                self.engine.images().expect(&resolved, reference);
                 Ok(ResolvedImage {
                     source: resolved.source,
                     config: resolved.config,

@@ -2,6 +2,7 @@
 
 use kiln_image::{ImageConfig, Platform};
 
+use crate::history;
 use crate::options::LowerOptions;
 use crate::path;
 
@@ -14,6 +15,14 @@ pub(crate) fn scratch(platform: &Platform) -> ImageConfig {
     set_platform(&mut config, platform);
     "/".clone_into(&mut config.config.working_dir);
     ensure_path(&mut config);
+    config
+}
+
+/// The configuration that FROM a context without an image starts with: its files are one layer.
+pub(crate) fn files(context: &str, platform: &Platform) -> ImageConfig {
+    let mut config = scratch(platform);
+    let created_by = format!("local source for {context}");
+    config.history.push(history::exported(created_by));
     config
 }
 

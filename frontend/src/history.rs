@@ -10,6 +10,9 @@ use kiln_image::History;
 /// What Docker's builder writes in the comment of each entry.
 const COMMENT: &str = "buildkit.dockerfile.v0";
 
+/// What it writes for layers that no instruction made.
+const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
+
 /// The entry of an instruction that changes the configuration only.
 pub(crate) fn metadata(created_by: impl Into<String>) -> History {
     History {
@@ -24,6 +27,14 @@ pub(crate) fn layer(created_by: impl Into<String>) -> History {
         created_by: Some(created_by.into()),
         comment: Some(COMMENT.to_owned()),
         ..History::default()
+    }
+}
+
+/// The entry of a layer that no instruction made.
+pub(crate) fn exported(created_by: impl Into<String>) -> History {
+    History {
+        comment: Some(EXPORTER_COMMENT.to_owned()),
+        ..layer(created_by)
     }
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 use kiln_image::{Platform, Reference};
 use kiln_parser::{Diagnostic, Span};
 
+use crate::contexts::{ContextImage, ImageLocation};
 use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 use crate::step::source_span;
 
@@ -27,6 +28,14 @@ impl ImageKey {
             platform: platform.to_string(),
         }
     }
+
+    /// The key of the image that the context `name` gives: no image name begins like this.
+    fn of_context(name: &str, platform: &Platform) -> Self {
+        Self {
+            reference: format!("context:{name}"),
+            platform: platform.to_string(),
+        }
+    }
 }
 
 /// An image that a stage or a COPY asks for.
@@ -40,12 +49,20 @@ pub(crate) struct ImageRequest {
     pub(crate) written: String,
     /// Where it is written.
     pub(crate) span: Span,
+    /// The named context that gives the image.
+    pub(crate) context: Option<ContextImage>,
 }
 
 impl ImageRequest {
     /// The request's key.
     pub(crate) fn key(&self) -> ImageKey {
-        ImageKey::new(&self.reference, &self.platform)
+        match &self.context {
+            Some(ContextImage {
+                name,
+                location: ImageLocation::Layout(_),
+            }) => ImageKey::of_context(name, &self.platform),
+            _ => ImageKey::new(&self.reference, &self.platform),
+        }
     }
 }
 
@@ -76,6 +93,11 @@ impl Images {
         self.found.get(key).map(|found| &found.image)
     }
 
+    /// The named context that gave the image of a key.
+    pub(crate) fn context(&self, key: &ImageKey) -> Option<&ContextImage> {
+        self.found.get(key)?.request.context.as_ref()
+    }
+
     /// Whether the image has no layers: it is as good as scratch.
     pub(crate) fn is_empty_image(&self, key: &ImageKey) -> bool {
         self.get(key).is_some_and(|image| image.source.layers.is_empty())
@@ -86,7 +108,8 @@ impl Images {
         self.found.values().filter_map(|Found { request, image }| {
             let same = request.platform.os == image.platform.os
                 && request.platform.architecture == image.platform.architecture;
-            (!same).then_some((request, &image.platform))
+            // Who names a context chooses its platform, too.
+            (!same && request.context.is_none()).then_some((request, &image.platform))
         })
     }
 
@@ -127,11 +150,11 @@ fn resolve_batch(
     resolver: &dyn ImageResolver,
 ) -> Vec<Result<ResolvedImage, ResolveError>> {
     let resolve = |request: &ImageRequest| {
-        resolver.resolve(
-            &request.reference,
-            &request.platform,
-            Some(source_span(request.span)),
-        )
+        let span = Some(source_span(request.span));
+        match &request.context {
+            Some(context) => resolver.resolve_context(context, &request.platform, span),
+            None => resolver.resolve(&request.reference, &request.platform, span),
+        }
     };
     if let [(_, only)] = batch {
         return vec![resolve(only)];
@@ -232,6 +255,7 @@ mod tests {
             platform: "linux/arm64".parse().unwrap(),
             written: name.to_owned(),
             span: Span::new(5, 8),
+            context: None,
         }
     }
 

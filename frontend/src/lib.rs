@@ -26,12 +26,15 @@ mod budget;
 mod build;
 mod change;
 mod config;
+mod contexts;
 mod display;
 mod environment;
 mod expansion;
+mod fetch;
 mod history;
 mod images;
 mod instruction;
+mod local;
 mod lower;
 mod naming;
 mod onbuild;
@@ -46,16 +49,22 @@ mod settle;
 mod stage;
 mod state;
 mod step;
+mod unpack;
 mod unsupported;
 
-pub use build::{BuildError, BuildRequest, Built, BuiltImage, build};
+pub use build::{BuildError, BuildRequest, Built, BuiltImage, MainContext, build};
 pub use change::{ChangeError, changed_config};
+pub use contexts::{
+    ContextImage, ContextValue, ImageLocation, LayoutImage, NamedContextError, NamedContexts,
+};
+pub use fetch::{Fetch, FetchError, FetchedContext, RemoteContext, fetch_context, fetch_file};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
 };
+pub use unpack::{ARCHIVE_START, UnpackError, UnpackedContext, is_archive, unpack_context};
 
 #[cfg(test)]
 mod cases;

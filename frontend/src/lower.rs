@@ -220,6 +220,14 @@ fn begin(
                 parent.platforms.clone(),
             ))
         }
+        Origin::Files(files) => Some((
+            Ground::Files(files.name.clone()),
+            StageState::from_image(config::files(&files.name, &files.platform)),
+            StagePlatforms {
+                actual: files.platform.clone(),
+                requested: files.platform.clone(),
+            },
+        )),
         Origin::Image(request) => {
             let key = request.key();
             let image = images.get(&key)?;

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_image::Platform;
 use kiln_solver::graph::{ExtraHost, NetworkMode, Ulimit};
 
+use crate::contexts::NamedContexts;
+
 /// Everything that changes what a Dockerfile lowers to.
 #[derive(Debug, Clone)]
 pub struct LowerOptions {
@@ -30,6 +32,8 @@ pub struct LowerOptions {
     pub labels: BTreeMap<String, String>,
     /// `--network`: what a RUN without a `--network` of its own gets.
     pub network: NetworkMode,
+    /// `--build-context`: what stands for stages and images of these names.
+    pub contexts: NamedContexts,
     /// What steps are allowed that they are not by default.
     pub entitlements: BTreeSet<Entitlement>,
     /// Names in the `/etc/hosts` of every RUN.
@@ -74,6 +78,7 @@ impl LowerOptions {
             no_cache_filter: Vec::new(),
             labels: BTreeMap::new(),
             network: NetworkMode::Default,
+            contexts: NamedContexts::default(),
             entitlements: BTreeSet::new(),
             extra_hosts: Vec::new(),
             ulimits: Vec::new(),

@@ -1,5 +1,6 @@
 //! A build for several platforms: the file is lowered once for each, at the same time, and the graphs become one.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
@@ -8,6 +9,7 @@ use kiln_remote::git::GitAddress;
 use kiln_solver::Joiner;
 use kiln_solver::graph::{GitSource, Graph, HttpSource, SourceSpan, VertexId};
 
+use crate::contexts::ContextImage;
 use crate::images::ImageKey;
 use crate::lower::{Lowered, UnusedBuildArg, lower};
 use crate::options::LowerOptions;
@@ -22,6 +24,8 @@ pub(crate) struct LoweredAll {
     pub(crate) graph: Graph,
     /// The images, in the order of the platforms.
     pub(crate) images: Vec<LoweredImage>,
+    /// The names of the local contexts that the graph reads.
+    pub(crate) contexts: BTreeSet<String>,
     /// The result is an index, even of one image.
     pub(crate) is_index: bool,
     /// Build arguments that no ARG declares.
@@ -110,6 +114,7 @@ pub(crate) fn lower_all(
 
 fn single(lowered: Lowered, platform: Platform, is_index: bool) -> LoweredAll {
     LoweredAll {
+        contexts: lowered.contexts,
         graph: lowered.graph,
         images: vec![LoweredImage {
             platform,
@@ -127,11 +132,13 @@ fn join(lowered: Vec<Lowered>, platforms: &[Platform]) -> Result<LoweredAll, Vec
     let mut images = Vec::with_capacity(lowered.len());
     let mut warnings: Vec<Diagnostic> = Vec::new();
     let mut unused_build_args = None;
+    let mut contexts = BTreeSet::new();
     for (position, (lowered, platform)) in lowered.into_iter().zip(platforms).enumerate() {
         let Some(target) = joiner.add(&lowered.graph, lowered.target) else {
             let message = format!("internal error: the graph for {platform} has no target");
             return Err(vec![Diagnostic::error(Span::default(), message)]);
         };
+        contexts.extend(lowered.contexts);
         images.push(LoweredImage {
             platform: platform.clone(),
             target,
@@ -150,6 +157,7 @@ fn join(lowered: Vec<Lowered>, platforms: &[Platform]) -> Result<LoweredAll, Vec
     Ok(LoweredAll {
         graph: joiner.finish(),
         images,
+        contexts,
         is_index: true,
         unused_build_args: unused_build_args.unwrap_or_default(),
         warnings,
@@ -218,6 +226,16 @@ impl ImageResolver for Shared<'_> {
                 .map_err(|error| (error.kind.clone(), Arc::new(error)))
         });
         answer.map_err(|(kind, error)| ResolveError::new(kind, SharedError(error)))
+    }
+
+    fn resolve_context(
+        &self,
+        image: &ContextImage,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        // Contexts are few and local ones cheap: each lowering asks for itself.
+        self.inner.resolve_context(image, platform, span)
     }
 }
 

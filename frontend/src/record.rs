@@ -78,7 +78,7 @@ pub(crate) fn keep(
     };
     let record = BuildRecord {
         dockerfile: request.dockerfile_name.clone(),
-        context: request.context.to_string_lossy().into_owned(),
+        context: request.context.name(),
         target: request.options.target.clone(),
         platform: platforms(request),
         began_ms: id.began_ms(),

@@ -42,6 +42,8 @@ pub struct RemoteFailure {
     pub hint: Option<String>,
 }
 
+use crate::contexts::{ContextImage, ImageLocation};
+
 /// Finds images. Called from several threads at once, once for each different image and platform.
 pub trait ImageResolver: Sync {
     /// Finds the manifest and configuration of `reference` for `platform`. `span` is the place of the first
@@ -52,6 +54,22 @@ pub trait ImageResolver: Sync {
         platform: &Platform,
         span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError>;
+
+    /// The same for the image that a named context stands for. Without more, layouts cannot be read.
+    fn resolve_context(
+        &self,
+        image: &ContextImage,
+        platform: &Platform,
+        span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        match &image.location {
+            ImageLocation::Registry(reference) => self.resolve(reference, platform, span),
+            ImageLocation::Layout(_) => Err(ResolveError::new(
+                ResolveErrorKind::Other,
+                "OCI layouts cannot be read here",
+            )),
+        }
+    }
 }
 
 /// An image that was found.

@@ -51,7 +51,7 @@ fn bind_reachable(
             let unsupported = unsupported::check(&line.statement.instruction);
             errors.extend(unsupported.into_iter().map(|error| line.relocate(error)));
         }
-        if let Err(more) = table.bind(number, &options.target_platform) {
+        if let Err(more) = table.bind(number, options) {
             errors.extend(more);
         }
         waiting.extend(table.needs(number));
@@ -92,7 +92,7 @@ fn add_triggers(
                 Some(image) => onbuild::image_triggers(&image.config.config.on_build, plan.span)?,
                 None => Vec::new(),
             },
-            Ok(Origin::Scratch) | Err(_) => Vec::new(),
+            Ok(Origin::Scratch | Origin::Files(_)) | Err(_) => Vec::new(),
         };
         added |= !triggers.is_empty();
         let plan = &mut table.plans[number];

@@ -7,6 +7,7 @@ use kiln_image::{Platform, Reference};
 use kiln_parser::ast::{self, From, Instruction, Keyword, Statement};
 use kiln_parser::{Diagnostic, Dockerfile, Span, Spanned, suggest};
 
+use crate::contexts;
 use crate::images::ImageRequest;
 use crate::instruction::{Context, from};
 use crate::options::LowerOptions;
@@ -20,6 +21,17 @@ pub(crate) enum Origin {
     Stage(usize),
     /// An image.
     Image(Box<ImageRequest>),
+    /// The files of a named context.
+    Files(Box<Files>),
+}
+
+/// What a named context gives that is no image.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// The context's name.
+    pub(crate) name: String,
+    /// What a stage on these files is built for.
+    pub(crate) platform: Platform,
 }
 
 /// One stage, before anything is resolved.
@@ -37,9 +49,19 @@ pub(crate) struct Plan<'a> {
     pub(crate) lines: Vec<Line<'a>>,
     /// Whether the triggers of its base are among the lines.
     pub(crate) triggered: bool,
+    /// Whether a named context stands for the whole stage: none of its instructions counts.
+    pub(crate) replaced: bool,
 }
 
 impl Plan<'_> {
+    /// The stage as something to copy from: what replaces it is read where it is, not made a root first.
+    fn as_source(&self) -> Origin {
+        match &self.base {
+            Ok(base) if self.replaced => base.clone(),
+            _ => Origin::Stage(self.number),
+        }
+    }
+
     /// What the stage is called in step names.
     pub(crate) fn label(&self) -> String {
         self.name
@@ -136,7 +158,7 @@ impl<'a> Table<'a> {
                 continue;
             };
             let mut plan = table.plan(number, statement, from, context);
-            let lines = dockerfile.body(stage).iter();
+            let lines = dockerfile.body(stage).iter().filter(|_| !plan.replaced);
             plan.lines = lines
                 .map(|statement| Line::new(Cow::Borrowed(statement), Place::Stage))
                 .collect();
@@ -155,18 +177,28 @@ impl<'a> Table<'a> {
         from: &'a From,
         context: Context<'_>,
     ) -> Plan<'a> {
-        let base = from::platform(from, context).and_then(|platform| {
-            from::base(from, platform.as_ref(), context, |name| {
-                self.earlier(name, number)
-            })
-        });
+        let platform = from::platform(from, context);
+        let replacement = platform
+            .as_ref()
+            .ok()
+            .and_then(|platform| from::replacement(from, platform.as_ref(), context));
+        let replaced = replacement.is_some();
+        let base = replacement.map_or_else(
+            || {
+                let earlier = |name: &str| self.earlier(name, number);
+                platform.and_then(|platform| from::base(from, platform.as_ref(), context, earlier))
+            },
+            Ok,
+        );
         Plan {
             number,
             name: from.name.as_ref().map(|name| name.value.as_str()),
             span: statement.span,
             base: base.map_err(Box::new),
             lines: Vec::new(),
-            triggered: false,
+            // Neither do the triggers of what replaces a stage.
+            triggered: replaced,
+            replaced,
         }
     }
 
@@ -236,7 +268,7 @@ impl<'a> Table<'a> {
         origins
             .filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(*number),
-                Origin::Scratch | Origin::Image(_) => None,
+                Origin::Scratch | Origin::Image(_) | Origin::Files(_) => None,
             })
             .collect()
     }
@@ -248,22 +280,31 @@ impl<'a> Table<'a> {
         from: &Spanned<&str>,
         verb: &str,
         number: usize,
-        platform: &Platform,
+        options: &LowerOptions,
     ) -> Result<Origin, Diagnostic> {
-        let name = from.value;
+        let (name, platform) = (from.value, &options.target_platform);
         if let Ok(index) = name.parse::<usize>() {
             return self.numbered(from.span, verb, index, number);
         }
         // Names of stages are kept in lower case.
         let lower = name.to_ascii_lowercase();
-        if let Some(stage) = self.earlier(&lower, number) {
-            return Ok(Origin::Stage(stage));
+        if let Some(plan) = self
+            .earlier(&lower, number)
+            .and_then(|stage| self.plans.get(stage))
+        {
+            return Ok(plan.as_source());
         }
-        if let Some(stage) = self.later(&lower, number) {
-            return Err(self.not_before(from.span, verb, stage, number));
+        if let Some(plan) = self.later(&lower, number).and_then(|stage| self.plans.get(stage)) {
+            if plan.replaced {
+                return Ok(plan.as_source());
+            }
+            return Err(self.not_before(from.span, verb, plan.number, number));
         }
         if name.eq_ignore_ascii_case("scratch") {
             return Ok(Origin::Scratch);
+        }
+        if let Some(origin) = contexts::origin(name, platform, from.span, options) {
+            return Ok(origin);
         }
         let reference = Reference::parse(name).map_err(|error| {
             let diagnostic = Diagnostic::error(
@@ -281,12 +322,17 @@ impl<'a> Table<'a> {
             platform: platform.clone(),
             written,
             span: from.span,
+            context: None,
         })))
     }
 
     fn numbered(&self, span: Span, verb: &str, index: usize, number: usize) -> Result<Origin, Diagnostic> {
-        if index < number {
-            return Ok(Origin::Stage(index));
+        if let Some(plan) = self
+            .plans
+            .get(index)
+            .filter(|plan| index < number || plan.replaced)
+        {
+            return Ok(plan.as_source());
         }
         if index < self.plans.len() {
             return Err(self.not_before(span, verb, index, number));
@@ -314,7 +360,7 @@ impl<'a> Table<'a> {
     }
 
     /// Finds out what the `from`s of a stage's instructions name. Those done already stay as they are.
-    pub(crate) fn bind(&mut self, number: usize, platform: &Platform) -> Result<(), Vec<Diagnostic>> {
+    pub(crate) fn bind(&mut self, number: usize, options: &LowerOptions) -> Result<(), Vec<Diagnostic>> {
         let mut origins = Vec::new();
         let mut errors = Vec::new();
         for (position, line) in self.plans[number].lines.iter().enumerate() {
@@ -323,7 +369,7 @@ impl<'a> Table<'a> {
             }
             let find = |from: Option<Spanned<&str>>, verb| {
                 let mut origin = from
-                    .map(|from| self.origin(&from, verb, number, platform))
+                    .map(|from| self.origin(&from, verb, number, options))
                     .transpose();
                 if let Ok(Some(Origin::Image(request))) = &mut origin {
                     request.span = line.locate(request.span);

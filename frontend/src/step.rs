@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Platform;
 use kiln_parser::Span;
-use kiln_solver::graph::{Graph, LocalSource, Op, Source, SourceSpan, Vertex, VertexId};
+use kiln_solver::graph::{
+    Copy, CopySource, FileAction, FileOp, Graph, LocalSource, Op, Source, SourceSpan, Vertex, VertexId,
+};
 
 use crate::MAIN_CONTEXT;
 use crate::images::{ImageKey, Images};
@@ -35,6 +37,8 @@ pub(crate) struct Step {
 pub(crate) enum Input {
     /// The main build context.
     Context,
+    /// The files of a named context.
+    Files(String),
     /// The result of a stage, by number.
     Stage(usize),
     /// An image.
@@ -52,6 +56,7 @@ impl Input {
             None => Self::Context,
             Some(Origin::Scratch) => Self::Scratch,
             Some(Origin::Stage(number)) => Self::Stage(*number),
+            Some(Origin::Files(files)) => Self::Files(files.name.clone()),
             Some(Origin::Image(request)) => Self::Image(request.key()),
         }
     }
@@ -66,6 +71,8 @@ pub(crate) enum Ground {
     Stage(usize),
     /// An image.
     Image(ImageKey),
+    /// The files of a named context.
+    Files(String),
 }
 
 /// Everything about a stage that its vertices need.
@@ -117,9 +124,9 @@ impl Layout<'_> {
 pub(crate) struct Emitter<'a> {
     graph: Graph,
     images: &'a Images,
+    locals: BTreeMap<String, VertexId>,
     remotes: &'a Remotes,
     remote_vertices: Vec<(RemoteRequest, VertexId)>,
-    context: Option<VertexId>,
     scratch: BTreeMap<String, VertexId>,
     image_vertices: BTreeMap<ImageKey, VertexId>,
     stages: BTreeMap<usize, VertexId>,
@@ -132,9 +139,9 @@ impl<'a> Emitter<'a> {
         Self {
             graph: Graph::new(),
             images,
+            locals: BTreeMap::new(),
             remotes,
             remote_vertices: Vec::new(),
-            context: None,
             scratch: BTreeMap::new(),
             image_vertices: BTreeMap::new(),
             stages: BTreeMap::new(),
@@ -149,18 +156,13 @@ impl<'a> Emitter<'a> {
 
     /// The graph and the local contexts that it reads.
     pub(crate) fn finish(self) -> (Graph, BTreeSet<String>) {
-        let contexts = self
-            .context
-            .map(|_| MAIN_CONTEXT.to_owned())
-            .into_iter()
-            .collect();
-        (self.graph, contexts)
+        (self.graph, self.locals.into_keys().collect())
     }
 
     /// Adds the vertices of a stage and returns its last one. The stages that it needs were added before;
     /// `None` if one was not.
     pub(crate) fn stage(&mut self, layout: &Layout<'_>, steps: &[Step]) -> Option<VertexId> {
-        let from_counts = usize::from(matches!(layout.ground, Ground::Image(_)));
+        let from_counts = usize::from(matches!(layout.ground, Ground::Image(_) | Ground::Files(_)));
         let total = from_counts + steps.len();
         let mut current = self.ground(layout, total)?;
         for (index, step) in steps.iter().enumerate() {
@@ -199,12 +201,14 @@ impl<'a> Emitter<'a> {
             Ground::Scratch => Some(self.scratch(layout.platform)),
             Ground::Stage(number) => self.stages.get(number).copied(),
             Ground::Image(key) => self.image(key, &layout.position(None, 1, total), layout.from),
+            Ground::Files(name) => Some(self.root_of_files(name, layout, total)),
         }
     }
 
     fn input(&mut self, input: &Input, layout: &Layout<'_>, span: Span) -> Option<VertexId> {
         match input {
-            Input::Context => Some(self.context()),
+            Input::Context => Some(self.local(MAIN_CONTEXT)),
+            Input::Files(name) => Some(self.local(name)),
             Input::Stage(number) => self.stages.get(number).copied(),
             Input::Scratch => Some(self.scratch(layout.platform)),
             Input::Image(key) if self.images.is_empty_image(key) => Some(self.scratch(layout.platform)),
@@ -231,10 +235,13 @@ impl<'a> Emitter<'a> {
             return Some(*vertex);
         }
         let image = self.images.get(key)?;
-        let name = format!(
-            "{position}FROM {}",
-            display_reference(&image.source.reference, &image.source.digest)
-        );
+        let name = match self.images.context(key) {
+            Some(context) => format!("[context {}] {}", context.name, context.location),
+            None => format!(
+                "{position}FROM {}",
+                display_reference(&image.source.reference, &image.source.digest)
+            ),
+        };
         let op = Op::Source(Source::Image(image.source.clone()));
         let vertex = self.source(op, image.platform.clone(), name, Some(span));
         self.image_vertices.insert(key.clone(), vertex);
@@ -253,20 +260,51 @@ impl<'a> Emitter<'a> {
         Some(vertex)
     }
 
-    fn context(&mut self) -> VertexId {
-        if let Some(vertex) = self.context {
-            return vertex;
+    /// The vertex of a local directory.
+    fn local(&mut self, name: &str) -> VertexId {
+        if let Some(vertex) = self.locals.get(name) {
+            return *vertex;
         }
+        let text = if name == MAIN_CONTEXT {
+            "[internal] load build context".to_owned()
+        } else {
+            format!("[context {name}] load from client")
+        };
         let op = Op::Source(Source::Local(LocalSource {
-            name: MAIN_CONTEXT.to_owned(),
+            name: name.to_owned(),
         }));
-        let vertex = self.source(
+        let vertex = self.source(op, self.platform.clone(), text, None);
+        self.locals.insert(name.to_owned(), vertex);
+        vertex
+    }
+
+    /// The root file system that a stage on the files of a context starts with: all of them, as one layer.
+    fn root_of_files(&mut self, name: &str, layout: &Layout<'_>, total: usize) -> VertexId {
+        let inputs = [self.scratch(layout.platform), self.local(name)];
+        let copy = Copy {
+            from: 1,
+            sources: vec![CopySource {
+                pattern: "/".to_owned(),
+                below: None,
+                span: Some(source_span(layout.from)),
+            }],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            unpack: false,
+            exclude: Vec::new(),
+        };
+        let op = Op::File(FileOp {
+            actions: vec![FileAction::Copy(copy)],
+        });
+        let vertex = Vertex {
             op,
-            self.platform.clone(),
-            "[internal] load build context".to_owned(),
-            None,
-        );
-        *self.context.insert(vertex)
+            platform: layout.platform.clone(),
+            name: format!("{}FROM {name}", layout.position(None, 1, total)),
+            span: Some(source_span(layout.from)),
+            ignore_cache: layout.ignore_cache,
+        };
+        self.graph.add(vertex, &inputs)
     }
 
     fn source(&mut self, op: Op, platform: Platform, name: String, span: Option<Span>) -> VertexId {

@@ -13,8 +13,8 @@ use kiln_solver::graph::{
 };
 
 use crate::{
-    ImageResolver, LowerOptions, Lowered, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind,
-    ResolvedImage, lower,
+    ContextImage, ImageLocation, ImageResolver, LowerOptions, Lowered, RemoteFailure, RemoteResolver,
+    ResolveError, ResolveErrorKind, ResolvedImage, lower,
 };
 
 /// What a made-up image is like.
@@ -137,7 +137,27 @@ impl ImageResolver for FakeResolver {
         platform: &Platform,
         _span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
-        let name = reference.to_string();
+        self.find(reference.to_string(), platform)
+    }
+
+    fn resolve_context(
+        &self,
+        image: &ContextImage,
+        platform: &Platform,
+        _span: Option<SourceSpan>,
+    ) -> Result<ResolvedImage, ResolveError> {
+        match &image.location {
+            ImageLocation::Registry(reference) => self.find(reference.to_string(), platform),
+            ImageLocation::Layout(layout) => {
+                let name = Reference::parse(&layout.path.to_string_lossy()).unwrap();
+                self.find(name.to_string(), platform)
+            }
+        }
+    }
+}
+
+impl FakeResolver {
+    fn find(&self, name: String, platform: &Platform) -> Result<ResolvedImage, ResolveError> {
         self.asked
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

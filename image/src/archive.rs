@@ -6,10 +6,19 @@ use std::io::{self, Cursor, Read};
 use kiln_tree::root::{Device, FileType};
 use kiln_tree::{Root, Timestamp, TreePath};
 
-use crate::layer::{Attributes, LayerError, Placer, Refused, decompress};
+use crate::layer::{Attributes, Encoding, LayerError, Placer, Refused, decompress};
 use crate::layer::{attributes_of, checked_path, is_foreign_xattr, place_error};
 use crate::limits;
 use crate::tarball::{BLOCK, EntryType, TarEntry, TarReader, is_tar_header, shown};
+
+/// As many bytes as [`looks_like_one`] may want to see.
+pub const START: usize = BLOCK;
+
+/// Whether what begins with `start`, [`START`] bytes or all there is, is to be taken for an archive: it is compressed, or
+/// has a tar header. Told by content, never by name; whether it really is one shows when it is [opened](open).
+pub fn looks_like_one(start: &[u8]) -> bool {
+    Encoding::of(start) != Encoding::Plain || is_tar_header(start)
+}
 
 /// The plain tar in `reader`, if it is one, compressed or not; told by content, never by name. What cannot be
 /// decompressed is no archive.

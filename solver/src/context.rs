@@ -25,10 +25,26 @@ pub trait ContextPolicy: WalkPolicy + Send + fmt::Debug {
 /// A local directory by its name in the request.
 #[derive(Debug, Clone)]
 pub struct LocalContext {
+    /// What messages call it, such as `the build context`.
+    pub title: String,
     /// The directory.
     pub directory: PathBuf,
+    /// Whose the directory is.
+    pub kind: LocalKind,
     /// What of it belongs to the context.
     pub policy: Arc<dyn ContextPolicy>,
+}
+
+/// Whose a local directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalKind {
+    /// The user's. Owners count as 0:0, as a transfer to a builder would leave them.
+    Directory,
+    /// A layer of the store that was fetched: owners are what they are.
+    Stored,
+    /// Made for this build out of an archive: owners are those of the archive, and since the directory goes when the
+    /// build ends, its file hashes are not remembered.
+    Unpacked,
 }
 
 /// A context as one build saw it.
@@ -36,7 +52,7 @@ pub struct LocalContext {
 pub(crate) struct ContextView {
     /// The directory, opened.
     pub(crate) root: Root,
-    /// What the build's steps can select. Owners are 0:0, as a transfer to a builder would leave them.
+    /// What the build's steps can select.
     pub(crate) listing: Listing,
     /// Bytes of all files in the listing.
     pub(crate) bytes: u64,
@@ -46,16 +62,20 @@ pub(crate) struct ContextView {
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
     /// The directory cannot be opened.
-    #[error("failed to open the build context {}", directory.display())]
+    #[error("failed to open {title} {}", directory.display())]
     Open {
+        /// What it is called.
+        title: String,
         /// The directory.
         directory: PathBuf,
         /// The cause.
         source: kiln_tree::Error,
     },
     /// Something in it cannot be read.
-    #[error("failed to read the build context {}", directory.display())]
+    #[error("failed to read {title} {}", directory.display())]
     Read {
+        /// What it is called.
+        title: String,
         /// The directory.
         directory: PathBuf,
         /// The cause.
@@ -67,6 +87,7 @@ impl LocalContext {
     /// Opens the directory.
     pub(crate) fn open(&self) -> Result<Root, ContextError> {
         Root::open(&self.directory).map_err(|source| ContextError::Open {
+            title: self.title.clone(),
             directory: self.directory.clone(),
             source,
         })
@@ -85,6 +106,7 @@ impl ContextView {
         memory: &dyn HashMemory,
     ) -> Result<Self, ContextError> {
         let failed = |source| ContextError::Read {
+            title: context.title.clone(),
             directory: context.directory.clone(),
             source,
         };
@@ -110,7 +132,9 @@ impl ContextView {
             .into_entries()
             .into_iter()
             .map(|mut entry| {
-                (entry.uid, entry.gid) = (0, 0);
+                if context.kind == LocalKind::Directory {
+                    (entry.uid, entry.gid) = (0, 0);
+                }
                 if let EntryKind::File { size, .. } = entry.kind {
                     bytes += size;
                 }

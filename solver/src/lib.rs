@@ -50,7 +50,7 @@ pub mod task;
 mod testing;
 
 pub use cancel::{Cancel, CancelGuard};
-pub use context::{ContextError, ContextPolicy, LocalContext};
+pub use context::{ContextError, ContextPolicy, LocalContext, LocalKind};
 pub use diff_ids::DiffIdError;
 pub use engine::{Engine, EngineSettings};
 pub use error::{SolveError, StepError, StepFailure, chain};

@@ -44,6 +44,10 @@ pub(crate) struct Build {
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
+    /// What stands for the stage or image NAME: a folder, docker-image://IMAGE, oci-layout://PATH[:TAG|@DIGEST]
+    /// (repeatable)
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<String>,
     /// Run every step, whatever the cache has
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -95,7 +99,7 @@ pub(crate) struct Build {
     force_rm: bool,
     #[arg(long, hide = true)]
     load: bool,
-    /// The build context: a folder
+    /// The build context: a folder, a repository, an address, or `-` for standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: PathBuf,
 }

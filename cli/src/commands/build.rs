@@ -5,6 +5,7 @@ mod dockerfile;
 mod fields;
 mod limits;
 mod secrets;
+mod stdin;
 mod values;
 
 use std::path::Path;
@@ -12,23 +13,38 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use kiln_cache::BuildId;
-use kiln_frontend::{BuildRequest, LowerOptions, build};
-use kiln_image::Platform;
+use kiln_frontend::{BuildRequest, Fetch, LowerOptions, build};
+use kiln_image::{Platform, Reference};
 use kiln_remote::NoCredentials;
-use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
+use kiln_solver::limits::Limits;
+use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
+use kiln_solver::{Cancel, Secrets};
 
+use self::context::Context;
+use self::dockerfile::Dockerfile;
 use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
 use crate::report::{self, Failure};
 use crate::signal::Interrupts;
 
+/// What the arguments say on their own.
+struct Options {
+    names: Vec<Reference>,
+    lower: LowerOptions,
+    platforms: Vec<Platform>,
+    secrets: Secrets,
+    ssh: SshAgents,
+    limits: Limits,
+}
+
 /// Runs `kiln build`.
 pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
-    let request = request(machine, arguments)?;
+    let origin = context::origin(arguments)?;
+    let options = options(machine, arguments)?;
     let engine = machine.engine()?;
     if let Some(path) = &arguments.iidfile {
         remove_stale(path)?;
@@ -45,6 +61,31 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
+    let fetch = Fetch {
+        whose: "[internal]",
+        keep_git_dir: false,
+        commit_time: false,
+        credentials: &NoCredentials,
+        reporter: &reporter,
+        cancel: &cancel,
+    };
+    let has_file = arguments.file.is_some();
+    let prepared = context::open(origin, has_file, &options.lower, &engine, &fetch).and_then(|context| {
+        let dockerfile = dockerfile::find(arguments, &context, &engine, &fetch)?;
+        Ok((request(arguments, options, dockerfile, &context)?, context))
+    });
+    // The context is kept until the build has ended: files that were made for it go then.
+    let (request, _context) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            view.finish();
+            return Err(if crate::signal::came() {
+                Failure::canceled()
+            } else {
+                failure
+            });
+        }
+    };
     let result = build(&engine, &request, &BuildId::new(), &reporter, &cancel);
     view.finish();
     drop(interrupts);
@@ -87,10 +128,8 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Turns what was typed into what it means.
-fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure> {
-    let context = context::context(&arguments.context)?;
-    let (dockerfile, dockerfile_name, dockerfile_path) = dockerfile::dockerfile(arguments, &context)?;
+/// Turns what was typed into what it means, as far as that goes without any file.
+fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
     let names = arguments
         .tags
         .iter()
@@ -108,23 +147,41 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
     options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
     options.extra_hosts = limits::hosts(&surroundings.hosts)?;
     options.ulimits = limits::ulimits(&surroundings.ulimits)?;
-    Ok(BuildRequest {
-        dockerfile,
-        ignore: dockerfile::ignore_file(dockerfile_path.as_deref(), &context)?,
-        dockerfile_name,
-        context,
-        options,
+    options.contexts = context::named(&arguments.build_contexts)?;
+    Ok(Options {
         names,
+        lower: options,
         platforms: super::platforms(&arguments.platforms)?,
+        secrets: secrets::secrets(&machine.environment, &surroundings.secrets)?,
+        ssh: secrets::ssh(&machine.environment, &surroundings.ssh)?,
+        limits: limits::limits(surroundings)?,
+    })
+}
+
+/// The request, once the context is there.
+fn request(
+    arguments: &Build,
+    options: Options,
+    dockerfile: Dockerfile,
+    context: &Context,
+) -> Result<BuildRequest, Failure> {
+    Ok(BuildRequest {
+        ignore: dockerfile::ignore_file(dockerfile.path.as_deref(), context)?,
+        dockerfile: dockerfile.bytes,
+        dockerfile_name: dockerfile.name,
+        context: context.main(),
+        options: options.lower,
+        names: options.names,
+        platforms: options.platforms,
         pull: if arguments.pull {
             PullPolicy::Always
         } else {
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
-        secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
-        ssh: Arc::new(secrets::ssh(&machine.environment, &surroundings.ssh)?),
-        limits: limits::limits(surroundings)?,
+        secrets: Arc::new(options.secrets),
+        ssh: Arc::new(options.ssh),
+        limits: options.limits,
         credentials: Arc::new(NoCredentials),
     })
 }

@@ -7,6 +7,7 @@ use kiln_parser::ast::{From, Word};
 use kiln_parser::{Diagnostic, suggest};
 
 use super::Context;
+use crate::contexts;
 use crate::images::ImageRequest;
 use crate::stage::Origin;
 
@@ -43,6 +44,10 @@ pub(crate) fn base(
         return Ok(Origin::Scratch);
     }
     let span = from.image.span;
+    let platform = platform.unwrap_or(&context.options.target_platform);
+    if let Some(origin) = contexts::origin(&name, platform, span, context.options) {
+        return Ok(origin);
+    }
     let reference = Reference::parse(&name).map_err(|error| {
         let diagnostic = Diagnostic::error(span, format!("{name:?} is not an image name: {error}"));
         let lower = name.to_lowercase();
@@ -53,13 +58,20 @@ pub(crate) fn base(
             None => diagnostic,
         }
     })?;
-    let platform = platform.unwrap_or(&context.options.target_platform).clone();
     Ok(Origin::Image(Box::new(ImageRequest {
         reference,
-        platform,
+        platform: platform.clone(),
         written: name,
         span,
+        context: None,
     })))
+}
+
+/// What a named context of the stage's own name puts in the stage's place.
+pub(crate) fn replacement(from: &From, platform: Option<&Platform>, context: Context<'_>) -> Option<Origin> {
+    let name = from.name.as_ref()?;
+    let platform = platform.unwrap_or(&context.options.target_platform);
+    contexts::origin(&name.value, platform, name.span, context.options)
 }
 
 /// The error for an expression that expands to nothing: it is nearly always an ARG in the wrong place.

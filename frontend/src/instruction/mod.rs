@@ -14,7 +14,7 @@ mod label;
 mod maintainer;
 mod mount;
 mod onbuild;
-mod remote;
+pub(crate) mod remote;
 mod run;
 mod shell;
 mod stopsignal;

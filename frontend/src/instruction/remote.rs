@@ -110,7 +110,7 @@ pub(super) fn pattern(request: &RemoteRequest) -> String {
 }
 
 /// Whether a source is the address of something to be downloaded.
-pub(super) fn is_url(source: &str) -> bool {
+pub(crate) fn is_url(source: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| {
         source
             .get(..scheme.len())

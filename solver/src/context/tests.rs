@@ -4,7 +4,9 @@ use std::sync::Mutex;
 use kiln_tree::walk::{Decision, HashMemory, StatKey, WalkPolicy};
 use kiln_tree::{ContentHash, TreePath};
 
-use super::{ContextError, ContextPolicy, ContextView, LocalContext, similar, similar_names, why_hidden};
+use super::{
+    ContextError, ContextPolicy, ContextView, LocalContext, LocalKind, similar, similar_names, why_hidden,
+};
 use crate::graph::CopySource;
 use crate::narrow::Want;
 use crate::testing::{TempDir, path};
@@ -46,6 +48,8 @@ impl HashMemory for Recording {
 
 fn local(folder: &TempDir, hidden: &'static [&'static str]) -> LocalContext {
     LocalContext {
+        title: "the build context".to_owned(),
+        kind: LocalKind::Directory,
         directory: folder.path().to_owned(),
         policy: Arc::new(Hiding(hidden)),
     }
@@ -290,7 +294,7 @@ fn a_context_that_is_not_there_is_named() {
     let folder = TempDir::new();
     let context = LocalContext {
         directory: folder.path().join("none"),
-        policy: Arc::new(Hiding(&[])),
+        ..local(&folder, &[])
     };
     assert!(
         matches!(context.open(), Err(ContextError::Open { directory, .. }) if directory.ends_with("none"))

@@ -1,5 +1,8 @@
 //! Why an image cannot be had.
 
+use std::path::PathBuf;
+
+use kiln_image::layout::LayoutError;
 use kiln_image::{Digest, Platform, layer};
 
 /// Why an image cannot be had.
@@ -60,6 +63,25 @@ pub enum PullError {
         /// Layers of the configuration.
         diff_ids: usize,
     },
+    /// An OCI layout cannot be read, or is not what it should be.
+    #[error("OCI layout {}", path.display())]
+    Layout {
+        /// The layout's directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: LayoutError,
+    },
+    /// An OCI layout has several images, and none by the name asked for.
+    #[error("OCI layout {} has no image {tag:?}{}", path.display(), other_names(available))]
+    LayoutTag {
+        /// The layout's directory.
+        path: PathBuf,
+        /// What was asked for.
+        tag: String,
+        /// The names that it has.
+        available: Vec<String>,
+    },
     /// An index that lists indexes too deeply.
     #[error("{0}: the index nests deeper than any real one")]
     TooDeep(String),
@@ -96,6 +118,14 @@ pub enum PullError {
     /// The build was cancelled.
     #[error("canceled")]
     Canceled,
+}
+
+/// What there is instead.
+fn other_names(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; it has {}", names.join(", "))
 }
 
 fn listed(platforms: &[Platform]) -> String {

@@ -27,10 +27,15 @@ impl Images {
     /// Brings the missing layers into the store: blobs in parallel, unpacking from the bottom up as they come. The
     /// first failure stops the rest.
     pub fn fetch_layers(&self, source: &ImageSource, task: &Task, cancel: &Cancel) -> Result<(), PullError> {
+        let layout = self.layouts().get(&source.digest).cloned();
         let reference: Reference = source
             .reference
             .parse()
             .map_err(|_| PullError::NotLocal(source.reference.clone()))?;
+        let fetch = |layer: &SourceLayer, stop: &Cancel| match &layout {
+            Some(path) => self.copy_blob(path, layer, task, stop),
+            None => self.fetch_blob(&reference, layer, task, stop),
+        };
         let mut missing: Vec<&SourceLayer> = Vec::new();
         for layer in &source.layers {
             let twice = missing.iter().any(|other| other.layer == layer.layer);
@@ -54,7 +59,7 @@ impl Images {
         std::thread::scope(|scope| {
             let downloads: Vec<_> = missing
                 .iter()
-                .map(|layer| scope.spawn(|| note(self.fetch_blob(&reference, layer, task, &stop))))
+                .map(|layer| scope.spawn(|| note(fetch(layer, &stop))))
                 .collect();
             for (layer, download) in missing.iter().zip(downloads) {
                 if let Err(panic) = download.join() {

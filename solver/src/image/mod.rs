@@ -5,10 +5,12 @@
 
 mod error;
 mod fetch;
+mod layout;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kiln_cache::{Found, ImageLayer, ImageRecord, LayerId, Snapshot, Store};
 use kiln_image::{
@@ -17,6 +19,7 @@ use kiln_image::{
 use kiln_registry::Client;
 
 pub use error::PullError;
+pub use layout::LayoutSelector;
 
 use crate::graph::{ImageSource, SourceLayer};
 
@@ -66,6 +69,8 @@ pub struct Images {
     client: OnceLock<Client>,
     /// Images that were resolved and are to get their name once their layers are there.
     expected: Mutex<HashMap<Digest, (Resolved, Reference)>>,
+    /// Layouts that images were resolved from, by the digest of the image's manifest.
+    layouts: Mutex<HashMap<Digest, PathBuf>>,
 }
 
 impl fmt::Debug for Images {
@@ -84,7 +89,12 @@ impl Images {
             client_source,
             client: OnceLock::new(),
             expected: Mutex::default(),
+            layouts: Mutex::default(),
         }
+    }
+
+    fn layouts(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {
+        self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The client, made when it is first needed.

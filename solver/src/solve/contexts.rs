@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kiln_tree::walk::Forgetful;
+
 use super::SolveRequest;
-use crate::context::{ContextView, LocalContext};
+use crate::context::{ContextView, LocalContext, LocalKind};
 use crate::engine::Engine;
 use crate::error::StepFailure;
 use crate::graph::{Graph, Op, Source, Vertex, VertexId};
@@ -87,13 +89,17 @@ impl<'a> Contexts<'a> {
             .ok_or(StepFailure::Graph("a local directory that nobody named"))?;
         let wants = self.wants.get(name).map(Vec::as_slice).unwrap_or_default();
         let root = context.open()?;
+        if context.kind == LocalKind::Unpacked {
+            return Ok(ContextView::read(context, root, wants, &Forgetful)?);
+        }
         // Opened before the walk: what changes after this moment is not remembered.
         let memory = self.engine.store.hashes().open(&context.directory)?;
         let view = ContextView::read(context, root, wants, &memory)?;
         // Losing the memory costs time in the next build, nothing else.
         if let Err(error) = memory.save() {
             self.engine.note(format!(
-                "failed to save the file hashes of the build context: {error}"
+                "failed to save the file hashes of {}: {error}",
+                context.title
             ));
         }
         Ok(view)

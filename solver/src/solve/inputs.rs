@@ -106,11 +106,7 @@ impl Solve<'_> {
             };
         };
         let local = context.and_then(|(name, view)| Some((self.contexts.local(name)?, view)));
-        let place = if context.is_some() {
-            "the build context"
-        } else {
-            "the source stage or image"
-        };
+        let place = local.map_or("the source stage or image", |(local, _)| &local.title);
         StepFailure::SourceNotFound {
             ignored_by: local.and_then(|(local, view)| context::why_hidden(local, &view.root, &missing)),
             similar: local.map_or_else(Vec::new, |(local, view)| {

@@ -17,7 +17,7 @@ use kiln_solver::graph::{
 };
 use kiln_solver::task::Reporter;
 use kiln_solver::{
-    Cancel, ContextPolicy, Engine, EngineSettings, LocalContext, SolveRequest, Solved, StepOutcome,
+    Cancel, ContextPolicy, Engine, EngineSettings, LocalContext, LocalKind, SolveRequest, Solved, StepOutcome,
 };
 use kiln_tree::TreePath;
 use kiln_tree::walk::{Decision, WalkPolicy};
@@ -79,6 +79,8 @@ impl Lab {
 
     pub(crate) fn request(&self) -> SolveRequest {
         let local = LocalContext {
+            title: "the build context".to_owned(),
+            kind: LocalKind::Directory,
             directory: self.context(),
             policy: Arc::new(Hiding(self.hidden)),
         };

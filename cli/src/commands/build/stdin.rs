@@ -1,0 +1,43 @@
+//! Standard input that a cancelled build no longer waits for.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+
+use kiln_solver::Cancel;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// How long it may take until a cancellation is noticed.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// Standard input, read without the buffer of the standard library: polling must see every byte.
+pub(super) struct Stdin<'a> {
+    cancel: &'a Cancel,
+}
+
+impl<'a> Stdin<'a> {
+    /// Reads until `cancel` is raised.
+    pub(super) fn new(cancel: &'a Cancel) -> Self {
+        Self { cancel }
+    }
+}
+
+impl Read for Stdin<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stdin = rustix::stdio::stdin();
+        loop {
+            if self.cancel.is_raised() {
+                // Not of the kind `Interrupted`: that asks to be tried again.
+                return Err(io::Error::other("canceled"));
+            }
+            let mut ready = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
+            match poll(&mut ready, Some(&PATIENCE)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(rustix::io::read(stdin, buffer)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+FROM busybox:latest
+COPY . /whole/
+COPY dir/* /wild/

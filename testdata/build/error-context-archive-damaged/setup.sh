@@ -1,0 +1,1 @@
+printf '\037\213\010 and nothing of gzip' >"$EXTRA/bad.gz"

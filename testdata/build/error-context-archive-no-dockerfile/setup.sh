@@ -1,0 +1,1 @@
+tar -cf "$EXTRA/context.tar" .
