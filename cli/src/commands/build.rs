@@ -14,10 +14,9 @@ use std::sync::Arc;
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
 use kiln_image::Platform;
-use kiln_remote::NoCredentials;
-use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
+use kiln_solver::{Cancel, Secrets};
 
 use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, Upkeep};
@@ -108,6 +107,7 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
     options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
     options.extra_hosts = limits::hosts(&surroundings.hosts)?;
     options.ulimits = limits::ulimits(&surroundings.ulimits)?;
+    let secrets = Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?);
     Ok(BuildRequest {
         dockerfile,
         ignore: dockerfile::ignore_file(dockerfile_path.as_deref(), &context)?,
@@ -122,9 +122,9 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
-        secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
+        credentials: Arc::<Secrets>::clone(&secrets),
+        secrets,
         ssh: Arc::new(secrets::ssh(&machine.environment, &surroundings.ssh)?),
         limits: limits::limits(surroundings)?,
-        credentials: Arc::new(NoCredentials),
     })
 }
