@@ -65,10 +65,10 @@ fn build(case: &Case, peers: &str) -> TestResult {
 fn facts(case: &Case, name: &str) -> Result<Facts> {
     let folder = TempFolder::new(&format!("{}-{name}", case.name))?;
     let builder = Builder::named(name, &folder)?;
-    let (request, ended) = case.build(&builder, &folder)?;
+    let (request, stdin, ended) = case.build(&builder, &folder)?;
     ended.success().map_err(|error| format!("{name}: {error}"))?;
     if let Builder::Kiln(_) = &builder {
-        let again = builder.build(&request)?.success()?;
+        let again = builder.build(&request, stdin.as_deref())?.success()?;
         let missed = progress::not_cached(&again.stderr);
         ensure!(
             missed.is_empty(),

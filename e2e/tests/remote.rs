@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         ("a file with a checksum needs no server once it is here", checksum),
         ("archives stay as they are unless asked for", archives),
         ("sources of all kinds mix, and variables expand", mixed),
+        ("a secret proves who asks", secret),
         ("stages that nobody needs fetch nothing", unneeded),
         ("what cannot be had is an error at its place", unreachable),
         ("a repository becomes files", repository),
@@ -94,14 +95,16 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     while let Some(first) = lines.next().transpose()? {
-        let mut condition = None;
+        let (mut condition, mut shown) = (None, None);
         for line in lines.by_ref() {
             let line = line?;
             if line.is_empty() {
                 break;
             }
-            if let Some(("if-none-match", value)) = line.to_lowercase().split_once(": ") {
-                condition = Some(value.to_owned());
+            match line.to_lowercase().split_once(": ") {
+                Some(("if-none-match", value)) => condition = Some(value.to_owned()),
+                Some(("authorization", value)) => shown = Some(value.to_owned()),
+                _ => {}
             }
         }
         let mut words = first.split(' ');
@@ -117,8 +120,11 @@ fn serve(
         let (status, page) = match page {
             None => (404, Page::default()),
             Some(page) => {
+                let wanted = page.headers.iter().find(|(name, _)| name == "X-Token");
                 let tag = page.headers.iter().find(|(name, _)| name == "ETag");
-                if tag.is_some_and(|(_, tag)| Some(tag) == condition.as_ref()) {
+                if wanted.is_some_and(|(_, token)| Some(token) != shown.as_ref()) {
+                    (401, Page::default())
+                } else if tag.is_some_and(|(_, tag)| Some(tag) == condition.as_ref()) {
                     (
                         304,
                         Page {
@@ -265,6 +271,24 @@ fn mixed() -> TestResult {
     project.build(&["--build-arg", &format!("HOST={}", server.address)])?;
     let found = project.shell("ls /to")?;
     ensure!(found == "from-url[1]\nlocal\nother\n", "{found}");
+    Ok(Outcome::Passed)
+}
+
+fn secret() -> TestResult {
+    let server = Server::start()?;
+    server.put("/private", "one\n", &[("X-Token", "bearer abc")]);
+    let text = format!("FROM busybox\nADD {} /f\n", server.url("/private"));
+    let project = Project::new("remote-secret", &[("Dockerfile", &text), ("token", "abc\n")])?;
+    let error = project.try_build(&[])?.failure(1)?;
+    ensure!(
+        error.contains("not authorized (status 401)") && error.contains("HTTP_AUTH_TOKEN_127.0.0.1"),
+        "{error}"
+    );
+    let file = project.path("token");
+    let flag = format!("--secret=id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", file.display());
+    project.build(&[&flag])?;
+    let content = project.shell("cat /f")?;
+    ensure!(content == "one\n", "{content}");
     Ok(Outcome::Passed)
 }
 

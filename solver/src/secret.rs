@@ -126,6 +126,24 @@ impl Secrets {
     }
 }
 
+/// Servers of remote sources are shown secrets by their well-known ids (`GIT_AUTH_TOKEN`, `HTTP_AUTH_TOKEN_<host>`).
+impl kiln_remote::Credentials for Secrets {
+    fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, kiln_remote::SecretError> {
+        match self.get(id) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value.to_vec())),
+            Some(Err(error)) => {
+                let reason = error.to_string();
+                let prefix = format!("secret {id}: ");
+                Err(kiln_remote::SecretError {
+                    id: id.to_owned(),
+                    reason: reason.strip_prefix(&prefix).unwrap_or(&reason).to_owned(),
+                })
+            }
+        }
+    }
+}
+
 fn load(id: &str, source: &SecretSource) -> Loaded {
     let value = match source {
         SecretSource::Value(value) => value.clone(),

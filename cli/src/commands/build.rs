@@ -15,7 +15,6 @@ use std::sync::Arc;
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, Fetch, LowerOptions, build};
 use kiln_image::{Platform, Reference};
-use kiln_remote::NoCredentials;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::limits::Limits;
 use kiln_solver::ssh::SshAgents;
@@ -35,7 +34,7 @@ struct Options {
     names: Vec<Reference>,
     lower: LowerOptions,
     platforms: Vec<Platform>,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
     ssh: SshAgents,
     limits: Limits,
 }
@@ -61,11 +60,12 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
+    let secrets = Arc::clone(&options.secrets);
     let fetch = Fetch {
         whose: "[internal]",
         keep_git_dir: false,
         commit_time: false,
-        credentials: &NoCredentials,
+        credentials: &*secrets,
         reporter: &reporter,
         cancel: &cancel,
     };
@@ -152,7 +152,7 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
         names,
         lower: options,
         platforms: super::platforms(&arguments.platforms)?,
-        secrets: secrets::secrets(&machine.environment, &surroundings.secrets)?,
+        secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
         ssh: secrets::ssh(&machine.environment, &surroundings.ssh)?,
         limits: limits::limits(surroundings)?,
     })
@@ -179,9 +179,9 @@ fn request(
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
-        secrets: Arc::new(options.secrets),
+        credentials: Arc::<Secrets>::clone(&options.secrets),
+        secrets: options.secrets,
         ssh: Arc::new(options.ssh),
         limits: options.limits,
-        credentials: Arc::new(NoCredentials),
     })
 }
