@@ -175,7 +175,7 @@ fn long_lines() -> Vec<Hostile> {
         hostile(
             "base name of ten megabytes",
             || format!("FROM {}\n", "x".repeat(10_000_000)).into_bytes(),
-            Some("invalid"),
+            Some("xxx…"),
         ),
         hostile(
             "million continuation lines",
@@ -249,7 +249,7 @@ fn long_lines() -> Vec<Hostile> {
         hostile(
             "half-open quotes of a command",
             || scratch(format!("RUN {}\n", "<<'a \"b ".repeat(300_000))),
-            Some("/bin/sh"),
+            Some("unterminated heredoc"),
         ),
     ]
 }
@@ -373,7 +373,7 @@ fn odd_bytes_and_stages() -> Vec<Hostile> {
                 let chain = |number: usize| format!("FROM s{number} AS s{}\n", number + 1);
                 format!("FROM scratch AS s0\n{}", (0..MANY).map(chain).collect::<String>()).into()
             },
-            None,
+            Some("more than 64 MiB"),
         ),
         hostile(
             "chain of stages with more and more variables",
@@ -421,7 +421,7 @@ fn star_patterns(context: &Path) -> Result<()> {
     deep_tree(context)?;
     std::fs::write(
         context.join(".dockerignore"),
-        format!("{}x\n{}b\n", "**/".repeat(2000), "*a".repeat(200)),
+        format!("{}x\n{}b\n", "**/".repeat(300), "*a".repeat(200)),
     )?;
     Ok(std::fs::write(context.join("a".repeat(250)), "x")?)
 }

@@ -129,7 +129,7 @@ impl StageState {
 }
 
 /// What a step takes, roughly, in bytes: its vertex, its task, its names.
-const STEP: usize = 4096;
+const STEP: usize = 6144;
 
 /// What an entry of the history takes, roughly, in bytes.
 fn entry_weight(entry: &History) -> usize {
