@@ -5,10 +5,11 @@
 #   busybox:latest         the busybox-static package
 #   debian:bookworm-slim   mmdebstrap, minbase variant, without man pages, docs and locales (as the official slim image)
 #   python:3.11-slim       the same and python3, pip, CA certificates
+#   busybox-arm64          busybox:latest for linux/arm64; only when it is asked for
 #
 # The images hold what the packages hold and nothing of this machine. The same package versions give the same bytes.
 #
-# Usage: scripts/make-base-images.sh [options] [busybox|debian|python ...]      (default: all three)
+# Usage: scripts/make-base-images.sh [options] [busybox|debian|python|busybox-arm64 ...]      (default: the first three)
 #   --tars-only        make the root file system tars, import nothing
 #   --force            make the tars again although they are there
 #   --kiln PATH        the kiln binary (default: $KILN_BIN, target/**/kiln of this checkout, kiln on the PATH)
@@ -44,6 +45,7 @@ while [ $# -gt 0 ]; do
     busybox|busybox:latest) wanted+=(busybox) ;;
     debian|debian:bookworm-slim) wanted+=(debian) ;;
     python|python:3.11-slim) wanted+=(python) ;;
+    busybox-arm64|busybox-arm64:latest) wanted+=(busybox-arm64) ;;
     *) usage >&2; die "unknown argument: $1" ;;
   esac
   shift
@@ -56,13 +58,13 @@ flock -n 9 || { say "waiting for another run that uses $cache"; flock 9; }
 work=$(mktemp -d "$cache/making.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-make_busybox() { # OUTPUT
+make_busybox() { # OUTPUT [PROGRAM of another architecture]
   need_packages busybox-static
-  local busybox root=$work/busybox applet
+  local busybox root=$work/root-of-busybox applet
   # busybox-static and busybox are both at /bin/busybox; only the static one runs in an empty root.
   busybox=$(command -v busybox) || die "busybox is not on the PATH although busybox-static is installed"
   mkdir -p "$root"/{bin,dev,etc,home,proc,root,sys,tmp,usr/bin,usr/sbin,var/tmp}
-  cp "$busybox" "$root/bin/busybox"
+  cp "${2:-$busybox}" "$root/bin/busybox"
   chmod 755 "$root/bin/busybox"
   "$busybox" --list | while read -r applet; do
     [ "$applet" = busybox ] || ln -f "$root/bin/busybox" "$root/bin/$applet"
@@ -77,6 +79,20 @@ make_busybox() { # OUTPUT
   chmod 700 "$root/root"
   tar --format=posix --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' --sort=name \
     --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --owner=0 --group=0 -C "$root" -cf "$1" .
+  rm -rf "$root"
+}
+
+# The same with the program of another architecture, which is unpacked and not run.
+make_busybox_for() { # OUTPUT ARCHITECTURE
+  need_packages mmdebstrap uidmap debian-archive-keyring
+  local mode=auto extracted=$work/extracted
+  [ "$(id -u)" = 0 ] && mode=root
+  mmdebstrap --variant=extract --mode="$mode" --architectures="$2" --skip=check/qemu,check/empty,output/dev \
+    --aptopt='Acquire::Check-Valid-Until "false"' --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+    --include=busybox-static "$suite" "$work/extracted.tar" "$(mirror_of_this_machine)"
+  mkdir -p "$extracted"
+  tar -C "$extracted" --no-same-owner -xf "$work/extracted.tar" ./bin/busybox
+  make_busybox "$1" "$extracted/bin/busybox"
 }
 
 mirror_of_this_machine() {
@@ -124,8 +140,10 @@ make_python() { # OUTPUT
 
 default_path='PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 for name in "${wanted[@]}"; do
+  platform=()
   case $name in
     busybox) reference=busybox:latest changes=('CMD ["sh"]') ;;
+    busybox-arm64) reference=busybox-arm64:latest changes=('CMD ["sh"]') platform=(--platform linux/arm64) ;;
     debian) reference=debian:bookworm-slim changes=('CMD ["bash"]') ;;
     python) reference=python:3.11-slim
       changes=('ENV LANG=C.UTF-8' 'ENV PYTHON_VERSION=3.11' 'CMD ["python3"]') ;;
@@ -135,6 +153,7 @@ for name in "${wanted[@]}"; do
     say "making $reference from Debian packages"
     case $name in
       busybox) make_busybox "$work/$name.tar" ;;
+      busybox-arm64) make_busybox_for "$work/$name.tar" arm64 ;;
       debian) make_debian "$work/$name.tar" '' ;;
       python) make_python "$work/$name.tar" ;;
     esac
@@ -147,9 +166,11 @@ for name in "${wanted[@]}"; do
   fi
   if [ "$import" = yes ]; then
     [ -n "$kiln" ] || kiln=$(find_kiln) || die "no kiln binary: build it first (cargo build --release), or give --kiln"
-    say "importing $reference"
+    # The platforms of an image go under one name.
+    [ "$name" != busybox-arm64 ] || reference=busybox:latest
+    say "importing $reference ${platform[*]}"
     options=()
     while read -r change; do options+=(--change "$change"); done < "${tar_file%.tar}.changes"
-    "$kiln" "${root_option[@]}" import "${options[@]}" "$tar_file" "$reference"
+    "$kiln" "${root_option[@]}" import "${platform[@]}" "${options[@]}" "$tar_file" "$reference"
   fi
 done

@@ -96,6 +96,14 @@ pub enum Error {
         /// Its names.
         names: Vec<String>,
     },
+    /// An image without a name of its own was to be removed, and an index lists it.
+    #[error("image {id} belongs to the multi-platform image {index}; remove that one")]
+    ImageInIndex {
+        /// The image.
+        id: Digest,
+        /// The index.
+        index: Digest,
+    },
     /// A text is no layer id, key, build id, or the like.
     #[error("{text:?} is no valid {what}: {reason}")]
     Invalid {

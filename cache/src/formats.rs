@@ -7,8 +7,8 @@ use kiln_image::{Descriptor, Digest};
 use kiln_tree::ContentHash;
 
 use crate::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Stamp, hashes, images,
-    index::journal, records, sealed,
+    ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountRecord, Record,
+    RecordKind, RemoteFile, Stamp, hashes, images, index::journal, mounts, records, remotes, sealed,
 };
 
 fn stored(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -120,6 +120,49 @@ fn image_and_name() {
     let bytes = stored("name", &written);
     assert_eq!(bytes, written);
     assert_eq!(images::parse_name(&bytes, file), Ok((name.to_owned(), id)));
+}
+
+#[test]
+fn cache_mount() {
+    let record = MountRecord {
+        identity: MountIdentity {
+            namespace: "team".to_owned(),
+            id: "/root/.cache".to_owned(),
+            base: MountBase {
+                mode: Some(0o700),
+                uid: None,
+                gid: Some(5),
+                seed: Some(ContentHash([6; 32])),
+            },
+        },
+        created_ms: 1_700_000_000_123,
+        used_ms: 1_700_000_000_456,
+    };
+    let written = sealed::seal(mounts::KIND, mounts::VERSION, &record).unwrap();
+    let bytes = stored("mount", &written);
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
+    assert_eq!(
+        sealed::open::<MountRecord>(mounts::KIND, mounts::VERSION, &bytes),
+        Ok(record.clone())
+    );
+    let key = String::from_utf8(stored("mount-key", record.identity.key().to_string().as_bytes())).unwrap();
+    assert_eq!(record.identity.key().to_string(), key.trim());
+}
+
+#[test]
+fn remote_file() {
+    let file = RemoteFile {
+        shown: "https://example.org/f.tar".to_owned(),
+        digest: Digest::from_bytes([6; 32]),
+        size: 1234,
+        etag: Some("\"abc\"".to_owned()),
+        last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+        settled: true,
+    };
+    let written = remotes::encode(&file).unwrap();
+    let bytes = stored("remote", &written);
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
+    assert_eq!(remotes::parse(&bytes), Ok(file));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! `images/ids/<hex of the config's digest>` (kind `image`, version 1) is an [`ImageRecord`];
 //! `images/names/<escaped name>` (kind `name`, version 1) points to one. Names are canonical
-//! (`docker.io/library/python:3.11-slim`). An image may have any number of names, or none (*dangling*).
+//! (`docker.io/library/python:3.11-slim`). An image may have any number of names, or none (*dangling*). A name may
+//! also point to one image a platform: see [`IndexRecord`].
 //!
 //! A name is fsynced, because it is what a user was promised, and it is only written after the image's record,
 //! layers and blobs are on disk: one sync of the file system covers them all ([`Images::put`] sees to that). Changes take turns under `locks/images`; readers
@@ -22,6 +23,10 @@ use crate::{
     sealed::{self, Flaw},
     store::Shared,
 };
+
+mod indexes;
+
+pub use indexes::{Found, IndexRecord, IndexedImage, parse_index};
 
 pub(crate) const KIND: &str = "image";
 pub(crate) const VERSION: u32 = 1;
@@ -78,8 +83,8 @@ struct NameFile {
 pub struct Removed {
     /// Names that were taken away.
     pub untagged: Vec<String>,
-    /// The image, if it went with its last name.
-    pub deleted: Option<Digest>,
+    /// The image or index, if it went with its last name, and the images that went with the index.
+    pub deleted: Vec<Digest>,
 }
 
 /// Parses the bytes of an image's file. Never panics, whatever the bytes are; for fuzzing and for tools.
@@ -124,14 +129,10 @@ impl<'a> Images<'a> {
         Self { shared, layers }
     }
 
-    /// Finds an image by name (familiar or canonical), `name@digest`, id, or beginning of an id.
+    /// Finds an image by name (familiar or canonical), `name@digest`, id, or beginning of an id. Of an index, the
+    /// image for this machine, else its first: [`Images::get_for`] asks for another platform.
     pub fn get(&self, text: &str) -> Result<Option<ImageRecord>> {
-        let names = self.names()?;
-        let id = self.resolve(text, &names)?;
-        Ok(id
-            .and_then(|id| self.read(&id).transpose())
-            .transpose()?
-            .map(|record| with_names(record, &names)))
+        self.get_for(text, None)
     }
 
     /// [`Images::get`], or an error that names what was asked for.
@@ -207,17 +208,18 @@ impl<'a> Images<'a> {
             .try_for_each(|name| self.write_name(name, &record.id))
     }
 
-    /// Gives an image one more name (canonical). A name that another image had moves here.
+    /// Gives an image or an index one more name (canonical). A name that another image had moves here.
     pub fn tag(&self, id: &Digest, name: &str) -> Result<()> {
         let _turn = lease::short(&self.shared.root, "images")?;
-        if self.read(id)?.is_none() {
+        if self.read(id)?.is_none() && self.read_index(id)?.is_none() {
             return Err(Error::ImageNotFound(id.to_string()));
         }
         self.write_name(name, id)
     }
 
-    /// `rmi`: by a name, takes the name away, and the image too if that was its last one. By an id, takes the image
-    /// with its one name away; with more names only if `force`. Layers stay: they are the cache.
+    /// `rmi`: by a name, takes the name away, and the image or index too if that was its last one. By an id, takes
+    /// it with its one name away; with more names only if `force`. The images of an index go with it, and not before.
+    /// Layers stay: they are the cache.
     pub fn remove(&self, text: &str, force: bool) -> Result<Removed> {
         let _turn = lease::short(&self.shared.root, "images")?;
         let names = self.names()?;
@@ -239,17 +241,32 @@ impl<'a> Images<'a> {
             None => all.clone(),
         };
         let last = untagged.len() == all.len();
+        let index = self.read_index(&id)?;
+        let listed = if index.is_none() && last {
+            self.indexes_of(&id)?
+        } else {
+            Vec::new()
+        };
+        if let (Some(index), []) = (listed.first(), untagged.as_slice()) {
+            return Err(Error::ImageInIndex { id, index: *index });
+        }
         for name in &untagged {
             delete(self.name_path(name))?;
         }
-        if last {
-            delete(self.id_path(&id))?;
+        let mut removed = Removed {
+            untagged,
+            deleted: Vec::new(),
+        };
+        match index {
+            Some(index) if last => self.remove_index(&index, &mut removed)?,
+            None if last && listed.is_empty() => {
+                delete(self.id_path(&id))?;
+                removed.deleted.push(id);
+            }
+            _ => {}
         }
         files::sync_folder(&self.shared.root.join("images/names"))?;
-        Ok(Removed {
-            untagged,
-            deleted: last.then_some(id),
-        })
+        Ok(removed)
     }
 
     /// All names and the images that they point to.
@@ -292,7 +309,8 @@ impl<'a> Images<'a> {
         }
         if let Ok(reference) = Reference::parse(text) {
             if let Some(digest) = reference.digest {
-                return self.by_repo_digest(&format!("{}@{digest}", reference.name()));
+                let known = self.by_repo_digest(&reference, &digest)?;
+                return Ok(known.first().map(|record| record.id));
             }
             if let Some(id) = names.get(&reference.to_string()) {
                 return Ok(Some(*id));
@@ -309,6 +327,7 @@ impl<'a> Images<'a> {
         let fits: Vec<Digest> = self
             .ids()?
             .into_iter()
+            .chain(self.index_ids()?)
             .filter(|id| id.hex().starts_with(prefix))
             .collect();
         match fits.as_slice() {
@@ -321,16 +340,17 @@ impl<'a> Images<'a> {
         }
     }
 
-    fn by_repo_digest(&self, wanted: &str) -> Result<Option<Digest>> {
+    /// The images that were pulled or pushed under `name@digest`: several when the digest is that of an index.
+    fn by_repo_digest(&self, reference: &Reference, digest: &Digest) -> Result<Vec<ImageRecord>> {
+        let wanted = [reference.name(), reference.familiar_name()].map(|name| format!("{name}@{digest}"));
+        let mut found = Vec::new();
         for id in self.ids()? {
-            if self
-                .read(&id)?
-                .is_some_and(|record| record.repo_digests.iter().any(|known| known == wanted))
-            {
-                return Ok(Some(id));
-            }
+            let record = self.read(&id)?;
+            found.extend(
+                record.filter(|record| record.repo_digests.iter().any(|known| wanted.contains(known))),
+            );
         }
-        Ok(None)
+        Ok(found)
     }
 
     fn write_name(&self, name: &str, id: &Digest) -> Result<()> {

@@ -9,7 +9,10 @@
 //! <root>/layers/<id>/         diff/, listing, meta.json, diffid              (layers)
 //! <root>/records/<2>/<key>    key → layers, with the key's readable parts    (records)
 //! <root>/hashes/<context>     file hashes of a build context                 (hashes)
+//! <root>/mounts/<key>/<n>/    cache mounts: directories that steps keep      (mounts)
 //! <root>/images/ids, names    images and their names                         (images)
+//! <root>/remotes/<url's hash> what a URL had when it was last asked          (remotes)
+//! <root>/git/<remote's hash>/ bare git repositories, filled by the solver
 //! <root>/builds/<id>.json     history; <id>.log/ the steps' logs             (builds)
 //! <root>/index/               sled, rebuildable at any time; journal/        (index)
 //! <root>/synced/              what of all this survives a power loss         (durability)
@@ -38,7 +41,8 @@
 //!
 //! # Main types
 //!
-//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`Builds`], and [`IndexHandle`].
+//! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`CacheMounts`], [`Remotes`],
+//! [`Builds`], and [`IndexHandle`].
 //! A step asks [`Records::get`] with its [`Key`]; on a miss it runs on a [`LayerDraft`], commits that as a
 //! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything.
 
@@ -57,7 +61,9 @@ mod key;
 mod layers;
 mod lease;
 mod maintenance;
+mod mounts;
 pub mod records;
+pub mod remotes;
 mod remove;
 mod sealed;
 mod store;
@@ -72,12 +78,14 @@ pub use builds::{BuildId, BuildLog, Builds, KEPT as BUILDS_KEPT, StepLog};
 pub use durability::Stamp;
 pub use error::{Error, Result, Warning};
 pub use hashes::{FileHashes, Hashes};
-pub use images::{ImageLayer, ImageRecord, Images, Removed};
+pub use images::{Found, ImageLayer, ImageRecord, Images, IndexRecord, IndexedImage, Removed};
 pub use index::IndexHandle;
 pub use key::{Key, KeyPart};
 pub use layers::{Layer, LayerDraft, LayerId, Layers, Snapshot};
 pub use maintenance::Maintenance;
+pub use mounts::{CacheMount, CacheMounts, MountBase, MountEntry, MountIdentity, MountRecord, MountSharing};
 pub use records::{Lookup, Miss, Record, RecordKind, Records};
+pub use remotes::{RemoteFile, Remotes};
 pub use sealed::{Flaw, seal_for_tests};
 pub use store::{Store, StoreOptions};
 pub use temp::{Temp, TempDir};

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Blobs, BootId, Builds, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records, Result, Stamp,
-    Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
+    Blobs, BootId, Builds, CacheMounts, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records,
+    Remotes, Result, Stamp, Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
 };
 
 /// The format of the whole store: the set of folders and what they mean. Single files have versions of their own.
@@ -22,11 +22,13 @@ const FOLDERS: &[&str] = &[
     "hashes",
     "images",
     "images/ids",
+    "images/indexes",
     "images/names",
     "index",
     "index/journal",
     "layers",
     "locks",
+    "mounts",
     "records",
     "synced",
     "synced/boots",
@@ -121,6 +123,16 @@ impl Store {
     /// The memory of file hashes of build contexts.
     pub fn hashes(&self) -> Hashes<'_> {
         Hashes::new(&self.shared)
+    }
+
+    /// The directories that steps keep from build to build.
+    pub fn cache_mounts(&self) -> CacheMounts<'_> {
+        CacheMounts::new(&self.shared)
+    }
+
+    /// What is known of files that were downloaded.
+    pub fn remotes(&self) -> Remotes<'_> {
+        Remotes::new(&self.shared)
     }
 
     /// The history of builds.

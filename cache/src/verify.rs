@@ -15,7 +15,7 @@ use kiln_tree::{Entry, EntryKind, Listing, TreePath, walk};
 use crate::{
     Error, Key, LayerId, Result, Store, Warning, error, files, hashes, images,
     layers::{self, MetaRead},
-    records,
+    mounts, records,
     sealed::{self, Flaw},
 };
 
@@ -94,6 +94,13 @@ pub enum Damage {
         /// What is wrong.
         reason: String,
     },
+    /// The file of a multi-platform image is damaged, or lists an image that is not there.
+    Index {
+        /// The index.
+        id: Digest,
+        /// What is wrong.
+        reason: String,
+    },
     /// A name points to no image.
     Name {
         /// The name.
@@ -119,6 +126,7 @@ impl fmt::Display for Damage {
             Self::LayerContent { id, path, reason } => write!(f, "layer {id}: /{path}: {reason}"),
             Self::Blob { digest, found } => write!(f, "blob {digest}: the bytes have digest {found}"),
             Self::Image { id, reason } => write!(f, "image {id}: {reason}"),
+            Self::Index { id, reason } => write!(f, "index {id}: {reason}"),
             Self::Name { name, image } => write!(f, "name {name}: image {image} is missing"),
             Self::File { path, reason } => write!(f, "{}: {reason}", path.display()),
         }
@@ -310,6 +318,7 @@ impl Check<'_> {
                 .extend(reason.map(|reason| Damage::Image { id, reason }));
             Ok(())
         })?;
+        self.indexes()?;
         let folder = self.store.root().join("images/names");
         for file in files::names(&folder)? {
             let path = folder.join(&file);
@@ -317,7 +326,7 @@ impl Check<'_> {
                 continue;
             };
             match images::parse_name(&bytes, &file) {
-                Ok((name, image)) if !self.store.images().id_path(&image).exists() => {
+                Ok((name, image)) if !self.is_known(&image) => {
                     self.report.damage.push(Damage::Name { name, image });
                 }
                 Ok(_) | Err(Flaw::Newer(_)) => {}
@@ -325,6 +334,35 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_known(&self, image: &Digest) -> bool {
+        let images = self.store.images();
+        images.id_path(image).exists() || images.index_path(image).exists()
+    }
+
+    fn indexes(&mut self) -> Result<()> {
+        self.each("indexes", self.store.images().index_ids()?, |check, id| {
+            let images = check.store.images();
+            let Some(bytes) = files::read_opt(&images.index_path(&id))? else {
+                return Ok(());
+            };
+            let reason = match images::parse_index(&bytes) {
+                Ok(index) if index.id != id => Some(format!("is the record of index {}", index.id)),
+                Ok(index) => index
+                    .images
+                    .iter()
+                    .find(|entry| !images.id_path(&entry.image).exists())
+                    .map(|entry| format!("image {} is missing", entry.image)),
+                Err(Flaw::Newer(_)) => None,
+                Err(Flaw::Damaged(reason)) => Some(reason),
+            };
+            check
+                .report
+                .damage
+                .extend(reason.map(|reason| Damage::Index { id, reason }));
+            Ok(())
+        })
     }
 
     fn image_parts(&self, record: &images::ImageRecord) -> Option<String> {
@@ -357,6 +395,7 @@ impl Check<'_> {
                 self.report.damage.push(Damage::File { path, reason });
             }
         }
+        self.cache_mounts()?;
         for id in self.store.builds().list()? {
             let path = self.store.builds().path(&id);
             let Some(bytes) = files::read_opt(&path)? else {
@@ -366,6 +405,25 @@ impl Check<'_> {
                 sealed::open_bytes(crate::builds::KIND, crate::builds::VERSION, &bytes)
             {
                 self.report.damage.push(Damage::File { path, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check<'_> {
+    /// Only what describes them: the contents are whatever the steps wrote.
+    fn cache_mounts(&mut self) -> Result<()> {
+        let folder = self.store.cache_mounts().folder();
+        for key in files::names(&folder)? {
+            for number in mounts::numbers(&folder.join(&key))? {
+                let path = folder.join(&key).join(number.to_string()).join(mounts::SIDECAR);
+                let Some(bytes) = files::read_opt(&path)? else {
+                    continue;
+                };
+                if let Err(Flaw::Damaged(reason)) = mounts::check(&key, &bytes) {
+                    self.report.damage.push(Damage::File { path, reason });
+                }
             }
         }
         Ok(())
@@ -470,6 +528,7 @@ pub fn repair(store: &Store, report: &Report) -> Result<Vec<Warning>> {
                 Damage::Layer { id, .. } | Damage::LayerContent { id, .. } => store.layers().path(id),
                 Damage::Blob { digest, .. } => store.blobs().path(digest),
                 Damage::Image { id, .. } => store.images().id_path(id),
+                Damage::Index { id, .. } => store.images().index_path(id),
                 Damage::Name { name, .. } => store.images().name_path(name),
                 Damage::File { path, .. } => path.clone(),
             };

@@ -5,6 +5,7 @@ mod containers;
 mod images;
 mod machine;
 mod run;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -19,6 +20,7 @@ pub(crate) use containers::{Ps, Rm};
 pub(crate) use images::{History, Images, Inspect, Kind, Rmi, Tag};
 pub(crate) use machine::{Cache, CacheVerify, Info, Version};
 pub(crate) use run::{PullWhen, Run};
+pub(crate) use surroundings::Surroundings;
 pub(crate) use transfer::{ArchiveFormat, Import, Pull, Save};
 
 /// Builds Dockerfiles and runs containers, without a daemon.

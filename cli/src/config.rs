@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use kiln_remote::git::{GitSettings, USER_ENVIRONMENT};
 use serde::Deserialize;
 
 /// `config.toml`. Everything is optional.
@@ -127,6 +128,15 @@ impl Environment {
     /// The value of a variable, empty or not.
     pub(crate) fn get_raw(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// How git is run for build sources.
+    pub(crate) fn git(&self) -> GitSettings {
+        let set = |name: &&str| Some((name.into(), self.get_raw(name)?.into()));
+        GitSettings {
+            environment: USER_ENVIRONMENT.iter().filter_map(set).collect(),
+            allow_files: false,
+        }
     }
 
     fn home(&self) -> PathBuf {

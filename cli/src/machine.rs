@@ -71,6 +71,7 @@ impl Machine {
         let settings = EngineSettings {
             ca_bundle: self.ca_bundle.clone(),
             resolv_conf: resolv_conf(),
+            git: self.environment.git(),
         };
         let backend = Arc::new(kiln_executor::Builtin::new()?);
         Ok(Engine::new(

@@ -78,6 +78,12 @@ impl Failure {
         text
     }
 
+    /// What is wrong, without places and hints.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        self.message.clone()
+    }
+
     /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -222,7 +228,11 @@ fn single(diagnostic: &Diagnostic, source: &[u8], name: &str) -> Failure {
 fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
     let (message, hints) = explain(&step.cause);
     let place = match &step.cause {
-        StepFailure::SourceNotFound { span: Some(span), .. }
+        StepFailure::MissingSecret { span: Some(span), .. }
+        | StepFailure::Secret { span: Some(span), .. }
+        | StepFailure::MissingAgent { span: Some(span), .. }
+        | StepFailure::Agent { span: Some(span), .. }
+        | StepFailure::SourceNotFound { span: Some(span), .. }
         | StepFailure::Source { span: Some(span), .. } => Some(*span),
         _ => step.span,
     };
@@ -249,9 +259,21 @@ fn step_failure(step: &StepError, source: &[u8], name: &str) -> Failure {
 fn explain(cause: &StepFailure) -> (String, Vec<String>) {
     let mut hints = Vec::new();
     match cause {
-        StepFailure::Process { log: Some(log), .. } => {
-            hints.push(format!("the full log is {}", log.display()));
+        StepFailure::Process {
+            log, out_of_memory, ..
+        } => {
+            if *out_of_memory {
+                hints.push("it ran out of memory: give it more with --memory".to_owned());
+            }
+            hints.extend(log.iter().map(|log| format!("the full log is {}", log.display())));
         }
+        StepFailure::MissingSecret { id, .. } => {
+            hints.push(format!(
+                "pass it with --secret id={id},src=FILE or --secret id={id},env=NAME"
+            ));
+        }
+        StepFailure::MissingAgent { id, .. } => hints.push(format!("pass it with --ssh {id}")),
+        StepFailure::Platform(cause) => hints.push(cause.remedy.clone()),
         StepFailure::SourceNotFound {
             ignored_by, similar, ..
         } => match ignored_by {
@@ -259,6 +281,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             None if !similar.is_empty() => hints.push(format!("there is {}", similar.join(", "))),
             None => {}
         },
+        StepFailure::Remote(error) => hints.extend(error.hint()),
         _ => {}
     }
     if is_disk_full(cause) || output_says_disk_full(cause) {
@@ -349,7 +372,7 @@ mod tests {
     use kiln_parser::{Diagnostic, Span};
     use kiln_solver::graph::SourceSpan;
     use kiln_solver::image::PullError;
-    use kiln_solver::{SolveError, StepError, StepFailure};
+    use kiln_solver::{CannotRun, SolveError, StepError, StepFailure};
     use kiln_tree::TreePath;
 
     use super::{DISK_FULL, Failure, chain};
@@ -402,6 +425,7 @@ mod tests {
             command: "/bin/sh -c cc main.c &&     ./a.out".to_owned(),
             status: "exit code: 2".to_owned(),
             code: 2,
+            out_of_memory: false,
             last_output: last_output.iter().map(|&line| line.to_owned()).collect(),
             log: log.map(PathBuf::from),
         }
@@ -439,6 +463,19 @@ mod tests {
             (
                 "failing RUN on a full disk",
                 step(run, process(&["cc: a.out: No space left on device"], None)),
+            ),
+            (
+                "RUN of a platform that nothing runs",
+                step(
+                    run,
+                    StepFailure::Platform(CannotRun {
+                        platform: "linux/s390x".parse().unwrap(),
+                        reason: "no interpreter is registered with the kernel, and qemu-s390x-static is not \
+                                 installed"
+                            .to_owned(),
+                        remedy: "install the package qemu-user-static (it has qemu-s390x-static)".to_owned(),
+                    }),
+                ),
             ),
             ("missing source", step(copy, not_found(None, &[]))),
             (

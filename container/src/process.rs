@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kiln_executor::overlay::{self, Overlay};
 use kiln_executor::spec::{self, Bind, Network};
-use kiln_executor::{Backend, ExitStatus, Running, Sandbox, Stdio, mountpoints};
+use kiln_executor::{Backend, Emulator, ExitStatus, Running, Sandbox, Stdio, mountpoints};
 use kiln_image::Config;
 use kiln_tree::{Root, accounts};
 
@@ -13,7 +13,8 @@ use crate::error::{Result, io};
 use crate::state::{HostProcess, Status};
 
 impl Container {
-    /// Starts the process with `stdio`. `resolv_conf` is the host's resolver configuration.
+    /// Starts the process with `stdio`. `resolv_conf` is the host's resolver configuration, `emulator` what programs
+    /// of the image's platform need here.
     ///
     /// The container counts as running until [`Container::ended`] is called or this program ends.
     pub fn start(
@@ -22,6 +23,7 @@ impl Container {
         image: &Config,
         stdio: Stdio,
         resolv_conf: &[u8],
+        emulator: Option<Emulator>,
     ) -> Result<Running> {
         let mount = self.mount()?;
         let root = Root::from_fd(mount.try_clone().map_err(io("use the root of", &self.folder))?);
@@ -74,6 +76,7 @@ impl Container {
             root: mount,
             spec: builder.build(),
             stdio,
+            emulator,
         })?;
         self.state.status = Status::Running;
         self.state.process = HostProcess::of(running.pid());

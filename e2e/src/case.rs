@@ -51,6 +51,9 @@ pub struct Settings {
     pub no_output: Vec<String>,
     /// The build must fail, and how.
     pub error: Option<Failure>,
+    /// Paths (`*` for any text) whose content is another one at each build, whoever builds, and why.
+    #[serde(default)]
+    pub volatile: BTreeMap<String, String>,
     /// Peers that do something else on purpose: the peer's name and why. They are not asked about this case.
     #[serde(default)]
     pub differs: BTreeMap<String, String>,
@@ -105,9 +108,14 @@ pub struct Built {
 }
 
 impl Case {
-    /// All cases, by name.
+    /// All cases of `testdata/build`, by name.
     pub fn all() -> Result<Vec<Self>> {
-        let folder = machine::testdata().join("build");
+        Self::all_in("build")
+    }
+
+    /// All cases of a folder of `testdata`, by name.
+    pub fn all_in(folder: &str) -> Result<Vec<Self>> {
+        let folder = machine::testdata().join(folder);
         let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let mut cases = Vec::new();
         for entry in entries {

@@ -132,6 +132,16 @@ impl Facts {
             config: oci::build_config(&built.image.config),
         }
     }
+
+    /// Leaves of the lines about such paths (patterns, with the reason) no more than that they exist.
+    pub fn blur(&mut self, volatile: &BTreeMap<String, String>) {
+        for line in &mut self.tree {
+            let path = line.split(' ').next().unwrap_or_default();
+            if volatile.keys().any(|pattern| matches(pattern, path)) {
+                *line = format!("{path} volatile");
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +166,13 @@ mod tests {
             matches("a*c", "abc") && matches("*", "") && matches("/d/*", "/d/x/y") && matches("é*", "éa")
         );
         assert!(!matches("a*c", "abd") && !matches("a", "ab"));
+    }
+
+    #[test]
+    fn volatile_paths_are_compared_by_name_alone() {
+        let mut one = facts(&["/log/a file 1", "/b file 1", "deleted /log/c"], json!({}));
+        one.blur(&BTreeMap::from([("/log/*".to_owned(), "the time".to_owned())]));
+        assert_eq!(one.tree, ["/log/a volatile", "/b file 1", "deleted /log/c"]);
     }
 
     #[test]

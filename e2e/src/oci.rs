@@ -35,6 +35,45 @@ pub fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// Reads all images of the archive's only index, each with the platform that the index gives it. The index lies in a
+/// blob of its own, as buildx and `docker save` have it.
+pub fn read_index(archive: &Path) -> Result<Vec<(String, Image)>> {
+    let files = archive_files(archive)?;
+    let top: Value = serde_json::from_slice(files.get("index.json").ok_or("there is no index.json")?)?;
+    let entries = top["manifests"]
+        .as_array()
+        .ok_or("index.json without manifests")?;
+    ensure!(entries.len() == 1, "index.json names {} things", entries.len());
+    ensure!(
+        entries[0]["mediaType"] == "application/vnd.oci.image.index.v1+json",
+        "index.json does not name an index but {}",
+        entries[0]
+    );
+    let index: Value = serde_json::from_slice(blob(&files, &entries[0])?)?;
+    ensure!(
+        index["schemaVersion"] == 2,
+        "the index has schemaVersion {}",
+        index["schemaVersion"]
+    );
+    let mut images = Vec::new();
+    for entry in index["manifests"].as_array().ok_or("index without manifests")? {
+        let part = |name: &str| entry["platform"][name].as_str();
+        let names = [part("os"), part("architecture"), part("variant")];
+        let platform: Vec<&str> = names.into_iter().flatten().collect();
+        let image = read_manifest(&files, entry)?;
+        for name in ["os", "architecture", "variant"] {
+            ensure!(
+                image.config[name] == entry["platform"][name],
+                "the index says {} and the config {}",
+                entry["platform"],
+                image.config[name]
+            );
+        }
+        images.push((platform.join("/"), image));
+    }
+    Ok(images)
+}
+
 /// Reads the archive's only image.
 pub fn read(archive: &Path) -> Result<Image> {
     let files = archive_files(archive)?;
@@ -120,7 +159,11 @@ fn read_layout(files: &HashMap<String, Vec<u8>>, index: &Value) -> Result<Image>
         let inner: Value = serde_json::from_slice(blob(files, &descriptor)?)?;
         descriptor = only_image(&inner)?.clone();
     }
-    let manifest: Value = serde_json::from_slice(blob(files, &descriptor)?)?;
+    read_manifest(files, &descriptor)
+}
+
+fn read_manifest(files: &HashMap<String, Vec<u8>>, descriptor: &Value) -> Result<Image> {
+    let manifest: Value = serde_json::from_slice(blob(files, descriptor)?)?;
     ensure!(
         manifest["schemaVersion"] == 2,
         "manifest has schemaVersion {}",

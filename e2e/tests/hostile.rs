@@ -421,7 +421,7 @@ fn star_patterns(context: &Path) -> Result<()> {
     deep_tree(context)?;
     std::fs::write(
         context.join(".dockerignore"),
-        format!("{}x\n{}b\n", "**/".repeat(300), "*a".repeat(200)),
+        format!("{}x\n{}b\n", "**/".repeat(20_000), "*a".repeat(200)),
     )?;
     Ok(std::fs::write(context.join("a".repeat(250)), "x")?)
 }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::Spec;
 
-use crate::{Result, Running, Stdio};
+use crate::{Emulator, Result, Running, Stdio};
 
 mod builtin;
 
@@ -22,6 +22,9 @@ pub struct Sandbox {
     pub spec: Spec,
     /// Standard streams. [`Stdio::Terminal`] implies `process.terminal`.
     pub stdio: Stdio,
+    /// What interprets the programs of the root, when they are not this machine's and the host has not registered
+    /// it: see [`crate::emulation::support`].
+    pub emulator: Option<Emulator>,
 }
 
 /// Something that can start a process in a sandbox: the built-in one, later any OCI runtime.

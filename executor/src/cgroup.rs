@@ -4,7 +4,7 @@
 //! so that what a killed program left behind can be swept.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -112,12 +112,23 @@ impl Groups {
             .collect()
     }
 
-    /// Makes a group with limits. Where a limit cannot be applied nothing is left behind.
-    pub fn create(&self, id: &str, resources: &LinuxResources) -> Result<Group, CgroupError> {
+    /// Makes a group with limits, in `parent` if given (a path below where this program makes groups), else where all groups
+    /// are. Where a limit cannot be applied nothing is left behind.
+    pub fn create(
+        &self,
+        id: &str,
+        resources: &LinuxResources,
+        parent: Option<&Path>,
+    ) -> Result<Group, CgroupError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let settings = settings(resources)?;
+        let parent = parent.map(checked_parent).transpose()?;
         let mut unavailable = Vec::new();
         let mut wanted: Vec<(&dyn Hierarchy, Vec<&Setting>)> = Vec::new();
+        if parent.is_some() {
+            // Whatever is limited in the parent counts for the group, too.
+            wanted.extend(self.limiting().map(|hierarchy| (hierarchy, Vec::new())));
+        }
         for setting in &settings {
             let has = |h: &dyn Hierarchy| h.controllers().iter().any(|name| name == setting.controller);
             let Some(hierarchy) = self.hierarchies.iter().map(|h| &**h).find(|h| has(*h)) else {
@@ -151,7 +162,7 @@ impl Groups {
             directories: Vec::new(),
         };
         for (hierarchy, settings) in wanted {
-            match hierarchy.create(&name, &settings) {
+            match hierarchy.create(parent.as_deref(), &name, &settings) {
                 Ok(directory) => group.directories.push(directory),
                 Err(error) => {
                     // The first failure is the one to tell.
@@ -161,6 +172,18 @@ impl Groups {
             }
         }
         Ok(group)
+    }
+
+    /// The hierarchies that limit something: not the one that only names groups.
+    fn limiting(&self) -> impl Iterator<Item = &dyn Hierarchy> {
+        let named = |name: &String| name.starts_with("name=");
+        self.hierarchies
+            .iter()
+            .map(|hierarchy| &**hierarchy)
+            .filter(move |hierarchy| {
+                let controllers = hierarchy.controllers();
+                !controllers.is_empty() && !controllers.iter().any(named)
+            })
     }
 
     /// Removes groups whose owner is gone, with the processes still in them. Returns how many.
@@ -183,6 +206,19 @@ impl Groups {
         }
         swept
     }
+}
+
+/// A parent as a relative path. As a name of systemd's it would need systemd to make it.
+fn checked_parent(parent: &Path) -> Result<PathBuf, CgroupError> {
+    let relative = parent.strip_prefix("/").unwrap_or(parent);
+    let names = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if relative.as_os_str().is_empty() || !names {
+        let what = format!("cgroup parent {}", parent.display());
+        return Err(CgroupError::Unsupported { what });
+    }
+    Ok(relative.to_owned())
 }
 
 fn view(found: &[Found]) -> CgroupView {
@@ -252,6 +288,23 @@ impl Group {
     /// Its directories, one a hierarchy.
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
+    }
+
+    /// Whether the kernel killed a process of the group because its memory was used up.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let killed = |text: String| {
+            text.lines().any(|line| {
+                line.strip_prefix("oom_kill ")
+                    .is_some_and(|count| count.trim() != "0")
+            })
+        };
+        // v2 and v1; each hierarchy has one of them at most.
+        self.directories.iter().any(|directory| {
+            ["memory.events", "memory.oom_control"]
+                .iter()
+                .filter_map(|file| std::fs::read_to_string(directory.join(file)).ok())
+                .any(killed)
+        })
     }
 
     fn kill(&self) {

@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::sys;
 
 mod credentials;
+mod emulation;
 mod execute;
 mod mounts;
 mod resolve;
@@ -124,11 +125,15 @@ fn setup(
         std::fs::write("/proc/self/oom_score_adj", value.to_string())
             .map_err(|e| Failure::setup("set oom_score_adj", e))?;
     }
+    let interpreter = plan.emulator.as_ref().map(emulation::open).transpose()?;
     let console = mounts::set_up(&plan, root, report)?;
     match (console, streams) {
         (Some(console), _) => terminal::attach(&console)?,
         (None, Some(streams)) => attach_streams(streams, plan.command.uid)?,
         (None, None) => return Err(Failure::setup("attach the streams", io::ErrorKind::InvalidInput)),
+    }
+    if let (Some(emulator), Some(interpreter)) = (&plan.emulator, &interpreter) {
+        emulation::enter(emulator, interpreter, report)?;
     }
     credentials::assume(&plan.command, || die_with_parent(report))?;
     // From here on there is nothing to set up; if this process dies, it was not the setup's fault.

@@ -19,11 +19,14 @@
 //!
 //! Nothing here reads the environment or prints. All `unsafe` of the project is in the private module `sys`.
 
+mod attached;
 pub mod backend;
 pub mod capabilities;
 pub mod cgroup;
+pub mod emulation;
 pub mod error;
 pub mod init;
+pub mod memory;
 mod message;
 pub mod mountpoints;
 pub mod namespace;
@@ -37,7 +40,9 @@ pub mod stdio;
 #[expect(unsafe_code, reason = "the one place for it; every block states why it holds")]
 mod sys;
 
+pub use attached::Attached;
 pub use backend::{Backend, Builtin, Sandbox};
+pub use emulation::Emulator;
 pub use error::{CommandError, Error, Result};
 pub use nix::sys::signal::Signal;
 pub use oci_spec::runtime;

@@ -23,6 +23,9 @@ pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 pub(crate) enum Message {
     /// These mountpoints had to be made in the root.
     Created(Vec<Created>),
+    /// The process is in a new user namespace and waits for its ids: the answer is one packet with an error number,
+    /// or 0.
+    UserNamespace,
     /// The setup is complete; the command is about to be executed.
     Executing,
     /// The terminal's master is attached to this packet.

@@ -10,7 +10,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, PosixRlimitType, Process, Spe
 use serde::{Deserialize, Serialize};
 
 use crate::seccomp::Filter;
-use crate::{Error, Result, WindowSize, capabilities, spec};
+use crate::{Emulator, Error, Result, WindowSize, capabilities, spec};
 
 mod derive;
 mod options;
@@ -101,6 +101,8 @@ pub struct Plan {
     pub domainname: Option<String>,
     /// The mounts and all around them.
     pub steps: Vec<Step>,
+    /// What is registered for the sandbox alone to interpret its programs.
+    pub emulator: Option<Emulator>,
     /// What is executed at the end.
     pub command: Command,
 }
@@ -127,6 +129,7 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             steps: steps(spec, &linux, host, terminal)?,
+            emulator: None,
             command: command(process, seccomp)?,
         })
     }

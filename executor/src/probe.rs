@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::cgroup::Groups;
+use crate::emulation::{self, MACHINES, Support};
 use crate::namespace;
 
 /// One thing that may be there or not.
@@ -57,7 +58,7 @@ pub fn features() -> Features {
         limits_controllers(),
         pid_limit(),
         tun(),
-        binfmt(),
+        foreign_platforms(),
     ];
     Features {
         kernel: uname.release().to_string_lossy().into_owned(),
@@ -326,25 +327,44 @@ fn tun() -> Feature {
     )
 }
 
-fn binfmt() -> Feature {
-    let directory = Path::new("/proc/sys/fs/binfmt_misc");
-    let formats = std::fs::read_dir(directory).map(|entries| {
-        let names = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        names
-            .filter(|name| name != "register" && name != "status")
-            .collect::<Vec<_>>()
-    });
-    let outcome = match formats {
-        Ok(formats) if !formats.is_empty() => Ok(Some(formats.join(", "))),
-        Ok(_) => Err("no format is registered".to_owned()),
-        Err(error) => Err(format!("{}: {error}", directory.display())),
+fn foreign_platforms() -> Feature {
+    let own = match std::env::consts::ARCH {
+        "x86_64" => ["amd64", "386"],
+        "aarch64" => ["arm64", "arm64"],
+        other => [other, other],
+    };
+    let (mut registered, mut private) = (Vec::new(), Vec::new());
+    let mut why_not = String::new();
+    for machine in MACHINES
+        .iter()
+        .filter(|machine| !own.contains(&machine.architecture))
+    {
+        match emulation::support(machine.architecture) {
+            Support::Registered(_) => registered.push(machine.architecture),
+            Support::Private(_) => private.push(machine.architecture),
+            // The first of the list stands for all: what is missing is nearly always qemu.
+            Support::None { reason, remedy } if why_not.is_empty() => why_not = format!("{reason}; {remedy}"),
+            Support::None { .. } => {}
+        }
+    }
+    let ways = [
+        (registered, "registered on this machine"),
+        (private, "qemu, registered for each sandbox alone"),
+    ];
+    let found: Vec<String> = ways
+        .iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, way)| format!("{} ({way})", names.join(" ")))
+        .collect();
+    let outcome = if found.is_empty() {
+        Err(why_not)
+    } else {
+        Ok(Some(found.join(", ")))
     };
     feature(
-        "binfmt_misc",
+        "foreign platforms",
         outcome,
-        "programs of other platforms",
+        "RUN steps and containers of other platforms",
         "none: only this machine's programs run",
     )
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,9 +54,15 @@ impl fmt::Display for ExitStatus {
 pub(crate) struct Ending {
     status: Mutex<Option<std::result::Result<ExitStatus, Arc<Error>>>>,
     changed: Condvar,
+    out_of_memory: AtomicBool,
 }
 
 impl Ending {
+    /// To be told before the end itself.
+    pub(crate) fn ran_out_of_memory(&self) {
+        self.out_of_memory.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn set(&self, status: Result<ExitStatus>) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.map_err(Arc::new));
         self.changed.notify_all();
@@ -127,6 +134,12 @@ impl Running {
                 reason: "a wait without deadline timed out".to_owned(),
             }),
         }
+    }
+
+    /// Whether the kernel killed a process of the sandbox because its memory limit was reached. Known after
+    /// [`Running::wait`].
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.ending.out_of_memory.load(Ordering::Relaxed)
     }
 
     /// Like [`Running::wait`], giving up with `None` after `timeout`.

@@ -59,6 +59,7 @@ where
         capabilities: capabilities::DOCKER_DEFAULT.into(),
         rlimits: Vec::new(),
         resources: None,
+        cgroup_parent: None,
         devices: Vec::new(),
         sysctls: Vec::new(),
         umask: 0o022,
@@ -90,6 +91,7 @@ pub struct SpecBuilder {
     capabilities: Capabilities,
     rlimits: Vec<PosixRlimit>,
     resources: Option<LinuxResources>,
+    cgroup_parent: Option<PathBuf>,
     devices: Vec<LinuxDevice>,
     sysctls: Vec<(String, String)>,
     umask: u32,
@@ -243,6 +245,13 @@ impl SpecBuilder {
         self
     }
 
+    /// The group, below where this program makes groups, in which that of the sandbox is made. It counts with
+    /// [`resources`](Self::resources) alone.
+    pub fn cgroup_parent(mut self, parent: impl Into<PathBuf>) -> Self {
+        self.cgroup_parent = Some(parent.into());
+        self
+    }
+
     /// A device node besides the default ones.
     pub fn device(mut self, device: LinuxDevice) -> Self {
         self.devices.push(device);
@@ -373,7 +382,8 @@ impl SpecBuilder {
             .set_masked_paths(paths(&MASKED_PATHS))
             .set_readonly_paths(paths(&READONLY_PATHS))
             .set_devices(Some(devices))
-            .set_resources(self.resources.clone());
+            .set_resources(self.resources.clone())
+            .set_cgroups_path(self.cgroup_parent.clone());
         if self.seccomp && !self.privileged {
             linux.set_seccomp(Some(seccomp::docker::profile(&self.capabilities)));
         }

@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use kiln_executor::emulation::{Support, support};
 use kiln_executor::namespace::{EnterOptions, Entered, enter};
 use kiln_executor::overlay::{self, Overlay};
 use kiln_executor::runtime::{LinuxMemory, LinuxPids, LinuxResources, PosixRlimitBuilder, PosixRlimitType};
 use kiln_executor::spec::{Bind, Network, SpecBuilder, default_for};
 use kiln_executor::{
-    Backend, Builtin, CommandError, Error, ExitStatus, Running, Sandbox, Signal, Stdio, Stream, WindowSize,
-    mountpoints,
+    Backend, Builtin, CommandError, Emulator, Error, ExitStatus, Running, Sandbox, Signal, Stdio, Stream,
+    WindowSize, mountpoints,
 };
 
 const USER: &str = "kiln-executor-test";
@@ -194,6 +195,7 @@ const CASES: &[Case] = &[
     ("overlays", overlays),
     ("nothing is left of many", many),
     ("privileged", privileged),
+    ("programs of another architecture", foreign),
 ];
 
 fn rootfs(base: &Path) {
@@ -250,11 +252,22 @@ impl Context {
     }
 
     fn start_in(&self, root: Root, spec: SpecBuilder, stdio: Stdio) -> Result<Running, Error> {
+        self.start_emulated(root, spec, stdio, None)
+    }
+
+    fn start_emulated(
+        &self,
+        root: Root,
+        spec: SpecBuilder,
+        stdio: Stdio,
+        emulator: Option<Emulator>,
+    ) -> Result<Running, Error> {
         self.backend.start(Sandbox {
             id: "test".to_owned(),
             root: root.fd,
             spec: spec.build(),
             stdio,
+            emulator,
         })
     }
 
@@ -268,7 +281,16 @@ impl Context {
     }
 
     fn run_in(&self, root: Root, spec: SpecBuilder) -> (ExitStatus, String) {
-        let mut running = self.start_in(root, spec, Stdio::piped()).unwrap();
+        self.run_emulated(root, spec, None)
+    }
+
+    fn run_emulated(
+        &self,
+        root: Root,
+        spec: SpecBuilder,
+        emulator: Option<Emulator>,
+    ) -> (ExitStatus, String) {
+        let mut running = self.start_emulated(root, spec, Stdio::piped(), emulator).unwrap();
         let mut text = String::new();
         running.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         running.stderr.take().unwrap().read_to_string(&mut text).unwrap();
@@ -462,6 +484,7 @@ fn seccomp(context: &Context) {
             root,
             spec,
             stdio: Stdio::piped(),
+            emulator: None,
         };
         context.backend.start(sandbox).unwrap().wait().unwrap().success()
     };
@@ -904,4 +927,93 @@ fn privileged(context: &Context) {
     let (status, text) = context
         .run(sh("mount -t tmpfs none /tmp && umount /tmp && grep CapEff /proc/self/status").privileged(true));
     assert!(status.success(), "{text}");
+}
+
+/// A program for arm64 that prints a line: one segment, no libraries.
+fn arm64_program() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const CODE: [u32; 8] = [
+        0xd280_0020, // mov x0, #1
+        0x1000_00e1, // adr x1, the text after the code
+        0xd280_00c2, // mov x2, #6
+        0xd280_0808, // mov x8, #64 (write)
+        0xd400_0001, // svc #0
+        0xd280_0000, // mov x0, #0
+        0xd280_0ba8, // mov x8, #93 (exit)
+        0xd400_0001, // svc #0
+    ];
+    let size = 64 + 56 + 4 * CODE.len() as u64 + 6;
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(16, 0);
+    for half in [2u16, 183] {
+        program.extend(half.to_le_bytes());
+    }
+    program.extend(1u32.to_le_bytes());
+    for address in [BASE + 120, 64, 0] {
+        program.extend(address.to_le_bytes());
+    }
+    program.extend(0u32.to_le_bytes());
+    for half in [64u16, 56, 1, 0, 0, 0] {
+        program.extend(half.to_le_bytes());
+    }
+    for word in [1u32, 5] {
+        program.extend(word.to_le_bytes());
+    }
+    for long in [0, BASE, BASE, size, size, 0x1000] {
+        program.extend(long.to_le_bytes());
+    }
+    for instruction in CODE {
+        program.extend(instruction.to_le_bytes());
+    }
+    program.extend(b"arm64\n");
+    program
+}
+
+fn foreign(context: &Context) {
+    if cfg!(not(target_arch = "x86_64")) {
+        println!("SKIPPED: needs an x86_64 machine");
+        return;
+    }
+    let emulator = match support("arm64") {
+        Support::Private(emulator) => emulator,
+        Support::Registered(name) => {
+            println!("SKIPPED: needs a machine where arm64 is not registered with the kernel ({name} is)");
+            return;
+        }
+        Support::None { reason, remedy } => {
+            println!("SKIPPED: needs qemu for arm64: {reason}; {remedy}");
+            return;
+        }
+    };
+    let root = || {
+        let root = context.root();
+        fs::write(root.upper.join("foreign"), arm64_program()).unwrap();
+        fs::set_permissions(root.upper.join("foreign"), fs::Permissions::from_mode(0o755)).unwrap();
+        root
+    };
+    let run = |spec| context.run_emulated(root(), spec, Some(emulator.clone()));
+    // As the command itself, and as the child of a native program.
+    let (status, text) = run(default_for(["/foreign"]));
+    assert!(status.success() && text == "arm64\n", "{status}: {text}");
+    let (status, text) = run(sh(
+        "/foreign && /foreign | cat && id -u && cat /proc/self/status | grep CapEff",
+    ));
+    assert!(status.success(), "{status}: {text}");
+    assert!(text.starts_with("arm64\narm64\n0\n"), "{text}");
+    let native = context.output("cat /proc/self/status | grep CapEff");
+    assert!(text.ends_with(&native), "the same rights: {text} {native}");
+    if context.full_ids() {
+        let (status, text) = run(sh("/foreign; id -u").user(1000, 1000, []));
+        assert!(status.success() && text == "arm64\n1000\n", "{status}: {text}");
+    }
+    // Files keep all owners, and devices stay what they are.
+    let owners = "touch /tmp/f && echo x > /dev/null && stat -c %u /bin/busybox /dev/null";
+    let (status, text) = run(sh(owners));
+    assert_eq!((status.success(), text), (true, context.output(owners)));
+    // The registration cannot be touched from inside, and is not to be seen from outside.
+    let (status, text) = run(sh("echo -1 > /proc/sys/fs/binfmt_misc/status"));
+    assert!(!status.success(), "{text}");
+    let without = context.start_in(root(), default_for(["/foreign"]), Stdio::piped());
+    assert!(matches!(without, Err(Error::Command(_))), "{without:?}");
+    assert_eq!(support("arm64"), Support::Private(emulator));
 }

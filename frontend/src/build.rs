@@ -10,19 +10,28 @@ use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Parsed};
-use kiln_solver::graph::SourceSpan;
+use kiln_remote::git::GitAddress;
+use kiln_remote::{Caller, Credentials};
+use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
 use kiln_solver::image::{PullError, PullPolicy};
+use kiln_solver::limits::Limits;
+use kiln_solver::remote::RemoteError;
+use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
-    Cancel, ContextPolicy, Engine, LocalContext, SolveError, SolveRequest, StepFailure, StepReport, chain,
+    Cancel, ContextPolicy, Engine, LocalContext, Secrets, Solution, SolveError, SolveRequest, StepFailure,
+    StepReport, chain,
 };
 use kiln_tree::TreePath;
 use kiln_tree::walk::{Decision, WalkPolicy};
 
-use crate::lower::{Lowered, UnusedBuildArg, lower};
+use crate::lower::UnusedBuildArg;
 use crate::options::LowerOptions;
+use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all};
 use crate::record;
-use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+use crate::resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
+};
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
 #[derive(Debug, Clone)]
@@ -37,27 +46,49 @@ pub struct BuildRequest {
     pub ignore: Option<(String, Vec<u8>)>,
     /// What decides about lowering.
     pub options: LowerOptions,
+    /// The platforms that were asked for. Each replaces the target platform of `options` in turn; without any, the
+    /// image is for that one. More than one give an index.
+    pub platforms: Vec<Platform>,
     /// The image's names.
     pub names: Vec<Reference>,
     /// When registries are asked for base images.
     pub pull: PullPolicy,
     /// As many steps may run at a time.
     pub jobs: usize,
+    /// Secrets that steps may ask for.
+    pub secrets: Arc<Secrets>,
+    /// SSH agents that steps may ask for.
+    pub ssh: Arc<SshAgents>,
+    /// Limits of each step's process.
+    pub limits: Limits,
+    /// What proves to servers of remote sources who asks.
+    pub credentials: Arc<dyn Credentials + Send>,
 }
 
 /// A finished build.
 #[derive(Debug)]
 pub struct Built {
-    /// The image's id.
+    /// The id of the image or of the index.
     pub id: Digest,
-    /// Its configuration.
-    pub config: ImageConfig,
+    /// The images; several when there is an index.
+    pub images: Vec<BuiltImage>,
     /// What became of each step.
     pub steps: Vec<StepReport>,
     /// Findings that did not stop the build.
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that nothing declares.
     pub unused_build_args: Vec<UnusedBuildArg>,
+}
+
+/// A finished image for one platform.
+#[derive(Debug)]
+pub struct BuiltImage {
+    /// The platform.
+    pub platform: Platform,
+    /// The image's id.
+    pub id: Digest,
+    /// Its configuration.
+    pub config: ImageConfig,
 }
 
 /// Why a build failed.
@@ -112,47 +143,111 @@ fn build_image(
         engine,
         request,
         reporter,
+        cancel,
+        is_index: is_index(&request.options, &request.platforms)
+            .map_err(|error| BuildError::Dockerfile(vec![error]))?,
     };
-    let lowered = lower(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)?;
+    let lowered = lower_all(
+        &parsed.dockerfile,
+        &request.options,
+        &request.platforms,
+        &resolver,
+    )
+    .map_err(|errors| canceled_or(cancel, BuildError::Dockerfile(errors)))?;
     let solve = SolveRequest {
         jobs: request.jobs,
         build: id.clone(),
         contexts: BTreeMap::from([(crate::MAIN_CONTEXT.to_owned(), context)]),
         network: request.options.network,
+        secrets: Arc::clone(&request.secrets),
+        ssh: Arc::clone(&request.ssh),
+        limits: request.limits.clone(),
+        credentials: Arc::clone(&request.credentials),
     };
-    let solved = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel);
+    let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
+    let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);
     steps.clone_from(&solved.steps);
-    let solution = solved.result?;
-    let Lowered {
-        config,
+    let solutions = solved.result?;
+    let LoweredAll {
+        images,
+        is_index,
         warnings,
         unused_build_args,
         ..
     } = lowered;
     let mut task = reporter.announce("exporting to image", Vec::new(), None);
     task.start();
-    let exported = engine
-        .export(&solution, config, &request.names)
-        .map_err(|error| {
-            task.failed(chain(&error));
-            canceled_or(cancel, BuildError::Export(error))
-        })?;
-    task.progress(format!("writing image {}", exported.id), 0, None, true);
+    let (id, images) = export(engine, &solutions, images, is_index, request).map_err(|error| {
+        task.failed(chain(&error));
+        canceled_or(cancel, BuildError::Export(error))
+    })?;
+    if is_index {
+        for image in &images {
+            task.progress(
+                format!("writing image {} for {}", image.id, image.platform),
+                0,
+                None,
+                true,
+            );
+        }
+        task.progress(format!("writing index {id}"), 0, None, true);
+    } else {
+        task.progress(format!("writing image {id}"), 0, None, true);
+    }
     for name in &request.names {
         task.progress(format!("naming to {name}"), 0, None, true);
     }
     task.done();
     let warnings = parsed.diagnostics.into_iter().chain(warnings).collect();
     Ok(Built {
-        id: exported.id,
-        config: exported.config,
+        id,
+        images,
         steps: solved.steps,
         warnings,
         unused_build_args,
     })
 }
 
-/// The user stopped a build while its image was written: that is no failure of the export.
+/// Stores the images, and the index where there is to be one.
+fn export(
+    engine: &Engine,
+    solutions: &[Solution],
+    images: Vec<LoweredImage>,
+    is_index: bool,
+    request: &BuildRequest,
+) -> Result<(Digest, Vec<BuiltImage>), StepFailure> {
+    let mut platforms = Vec::with_capacity(images.len());
+    let mut exported = Vec::with_capacity(images.len());
+    let id = if is_index {
+        let entries = images.into_iter().zip(solutions).map(|(image, solution)| {
+            platforms.push(image.platform.clone());
+            (image.platform, solution, image.config)
+        });
+        let index = engine.export_index(entries.collect(), &request.names)?;
+        exported.extend(index.images);
+        index.id
+    } else {
+        let (Some(image), Some(solution)) = (images.into_iter().next(), solutions.first()) else {
+            return Err(StepFailure::Graph("a build without a target"));
+        };
+        platforms.push(image.platform);
+        let image = engine.export(solution, image.config, &request.names)?;
+        let id = image.id;
+        exported.push(image);
+        id
+    };
+    let built = platforms
+        .into_iter()
+        .zip(exported)
+        .map(|(platform, image)| BuiltImage {
+            platform,
+            id: image.id,
+            config: image.config,
+        });
+    Ok((id, built.collect()))
+}
+
+/// The user stopped a build while its sources were looked up or its image was written: that is no failure of these.
 fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
     if cancel.is_raised() {
         BuildError::Solve(SolveError::Canceled)
@@ -264,6 +359,74 @@ struct EngineResolver<'a> {
     engine: &'a Engine,
     request: &'a BuildRequest,
     reporter: &'a Reporter,
+    cancel: &'a Cancel,
+    /// The result is an index: names say which platform they are about.
+    is_index: bool,
+}
+
+impl EngineResolver<'_> {
+    /// Looks something up as a task of the build.
+    fn look_up<T>(
+        &self,
+        name: &str,
+        span: Option<SourceSpan>,
+        look_up: impl FnOnce(Caller<'_>) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteFailure> {
+        let mut task = self.reporter.announce(name, Vec::new(), span);
+        task.start();
+        let result = look_up(Caller {
+            credentials: &*self.request.credentials,
+            progress: &|received, total| task.progress("downloading", received, total, false),
+            canceled: &|| self.cancel.is_raised(),
+        });
+        match result {
+            Ok(found) => {
+                task.done();
+                Ok(found)
+            }
+            Err(error) => {
+                let message = chain(&error);
+                if error.is_canceled() {
+                    task.canceled();
+                } else {
+                    task.failed(&*message);
+                }
+                Err(RemoteFailure {
+                    hint: error.hint(),
+                    message,
+                })
+            }
+        }
+    }
+}
+
+impl RemoteResolver for EngineResolver<'_> {
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        let look_up = |caller: Caller<'_>| self.engine.resolve_http(url, checksum, caller);
+        if checksum.is_some() {
+            // Nobody is asked, so there is nothing to tell.
+            return look_up(Caller::default()).map_err(|error| RemoteFailure {
+                hint: error.hint(),
+                message: chain(&error),
+            });
+        }
+        self.look_up(name, span, look_up)
+    }
+
+    fn git(
+        &self,
+        address: &GitAddress,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        self.look_up(name, span, |caller| self.engine.resolve_git(address, caller))
+    }
 }
 
 impl ImageResolver for EngineResolver<'_> {
@@ -273,11 +436,17 @@ impl ImageResolver for EngineResolver<'_> {
         platform: &Platform,
         span: Option<SourceSpan>,
     ) -> Result<ResolvedImage, ResolveError> {
-        let name = format!("[internal] load metadata for {reference}");
+        let for_platform = if self.is_index {
+            format!("{} ", platform.full())
+        } else {
+            String::new()
+        };
+        let name = format!("[{for_platform}internal] load metadata for {reference}");
         let mut task = self.reporter.announce(name, Vec::new(), span);
         task.start();
-        let requested =
-            self.request.options.platform_requested || *platform != self.request.options.build_platform;
+        let requested = self.request.options.platform_requested
+            || !self.request.platforms.is_empty()
+            || *platform != self.request.options.build_platform;
         match self
             .engine
             .images()
@@ -306,6 +475,9 @@ fn kind(error: &PullError) -> ResolveErrorKind {
         PullError::NotLocal(_) => ResolveErrorKind::NotFound,
         PullError::NoPlatform { source, .. } => ResolveErrorKind::NoPlatform {
             available: source.available.clone(),
+        },
+        PullError::OtherPlatforms { available, .. } => ResolveErrorKind::NoPlatform {
+            available: available.clone(),
         },
         PullError::Registry(error) => match error.kind() {
             ErrorKind::NotFound => ResolveErrorKind::NotFound,

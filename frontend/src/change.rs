@@ -1,11 +1,12 @@
 //! `--change`: Dockerfile instructions that change an image's configuration without building anything.
 
-use kiln_image::{Config, ImageConfig, Platform, Reference};
-use kiln_solver::graph::{ImageSource, SourceSpan};
+use kiln_image::{Config, Digest, ImageConfig, Platform, Reference};
+use kiln_remote::git::GitAddress;
+use kiln_solver::graph::{GitSource, HttpSource, ImageSource, SourceSpan};
 
 use crate::lower::lower;
 use crate::options::LowerOptions;
-use crate::resolve::{ImageResolver, ResolveError, ResolvedImage};
+use crate::resolve::{ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolvedImage};
 
 /// The instructions that `docker import` and `docker commit` take.
 const ALLOWED: [&str; 12] = [
@@ -79,6 +80,35 @@ pub fn changed_config(changes: &[String], platform: &Platform) -> Result<Config,
 
 /// Every name is an image without layers and configuration.
 struct Empty;
+
+impl RemoteResolver for Empty {
+    fn http(
+        &self,
+        _url: &str,
+        _checksum: Option<Digest>,
+        _name: &str,
+        _span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        Err(nothing_from_elsewhere())
+    }
+
+    fn git(
+        &self,
+        _address: &GitAddress,
+        _name: &str,
+        _span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        Err(nothing_from_elsewhere())
+    }
+}
+
+/// ADD is none of the instructions that change a configuration only.
+fn nothing_from_elsewhere() -> RemoteFailure {
+    RemoteFailure {
+        message: "nothing can be added here".to_owned(),
+        hint: None,
+    }
+}
 
 impl ImageResolver for Empty {
     fn resolve(

@@ -33,10 +33,13 @@ mod history;
 mod images;
 mod instruction;
 mod lower;
+mod naming;
 mod onbuild;
 mod options;
 mod path;
+mod platforms;
 mod record;
+mod remote;
 mod resolve;
 mod scope;
 mod settle;
@@ -45,12 +48,14 @@ mod state;
 mod step;
 mod unsupported;
 
-pub use build::{BuildError, BuildRequest, Built, build};
+pub use build::{BuildError, BuildRequest, Built, BuiltImage, build};
 pub use change::{ChangeError, changed_config};
 pub use lower::{Lowered, UnusedBuildArg, lower};
-pub use options::LowerOptions;
+pub use options::{Entitlement, LowerOptions};
 pub use record::{BuildOutcome, BuildRecord};
-pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+pub use resolve::{
+    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
+};
 
 #[cfg(test)]
 mod cases;

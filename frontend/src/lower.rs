@@ -13,12 +13,13 @@ use crate::expansion::Expander;
 use crate::images::{ImageRequest, Images};
 use crate::instruction::{self, Context};
 use crate::options::LowerOptions;
-use crate::resolve::ImageResolver;
+use crate::remote::Remotes;
+use crate::resolve::Resolver;
 use crate::scope::GlobalScope;
 use crate::settle::settle;
 use crate::stage::{Origin, Plan, Table};
 use crate::state::StageState;
-use crate::step::{Emitter, Ground, Layout};
+use crate::step::{Emitter, Ground, Input, Layout, Naming};
 
 /// What a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ pub struct UnusedBuildArg {
 pub fn lower(
     dockerfile: &Dockerfile,
     options: &LowerOptions,
-    resolver: &dyn ImageResolver,
+    resolver: &dyn Resolver,
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let budget = Budget::default();
     let expander = Expander::new(dockerfile.escape(), &budget);
@@ -69,10 +70,23 @@ pub fn lower(
     let mut images = Images::default();
     let needed = settle(&mut table, target, &mut images, options, resolver)?;
 
-    let mut emitter = Emitter::new(&images, &options.target_platform);
-    let mut built = lower_stages(&table, &needed, &images, &mut emitter, context)?;
+    let mut built = lower_stages(&table, &needed, &images, context)?;
+    let mut remotes = Remotes::default();
+    for input in built
+        .values()
+        .flat_map(|stage| &stage.state.steps)
+        .flat_map(|step| &step.inputs)
+    {
+        if let Input::Remote(request, span) = input {
+            remotes.request(request, *span);
+        }
+    }
+    remotes.resolve(resolver)?;
+    let mut emitter = Emitter::new(&images, &remotes, &options.build_platform);
+    emit(&table, &built, &mut emitter, context);
+    let vertex = emitter.stage_vertex(target);
     let (graph, contexts) = emitter.finish();
-    let Some(Built { state, vertex, .. }) = built.remove(&target) else {
+    let (Some(Built { state, .. }), Some(vertex)) = (built.remove(&target), vertex) else {
         // Stages are lowered in file order, and each needs earlier ones only.
         let span = table.plans[target].span;
         return Err(vec![Diagnostic::error(
@@ -96,11 +110,20 @@ pub fn lower(
 /// Errors that are told of one file.
 const MOST_ERRORS: usize = 100;
 
-/// A stage that is in the graph.
+/// A stage whose instructions are lowered.
 struct Built {
+    ground: Ground,
     state: StageState,
-    vertex: VertexId,
-    platform: Platform,
+    platforms: StagePlatforms,
+}
+
+/// The platforms of a stage.
+#[derive(Debug, Clone)]
+struct StagePlatforms {
+    /// What its steps run on.
+    actual: Platform,
+    /// What its base was asked for: it shows in names.
+    requested: Platform,
 }
 
 /// Lowers the needed stages in file order; all their errors come together. A stage whose base failed is left
@@ -109,14 +132,12 @@ fn lower_stages(
     table: &Table<'_>,
     needed: &BTreeSet<usize>,
     images: &Images,
-    emitter: &mut Emitter<'_>,
     context: Context<'_>,
 ) -> Result<BTreeMap<usize, Built>, Vec<Diagnostic>> {
-    let has_labels = table.has_labels();
     let mut built = BTreeMap::new();
     let mut errors = Vec::new();
     for plan in needed.iter().filter_map(|number| table.plans.get(*number)) {
-        let Some((ground, mut state, platform)) = begin(plan, &built, images, context.options) else {
+        let Some((ground, mut state, platforms)) = begin(plan, &built, images, context.options) else {
             continue;
         };
         let before = errors.len();
@@ -135,31 +156,40 @@ fn lower_stages(
                 }
             }
         }
-        if errors.len() > before {
-            continue;
-        }
-        let steps = std::mem::take(&mut state.steps);
-        let label = if has_labels { plan.label() } else { String::new() };
-        let layout = Layout {
-            number: plan.number,
-            label: &label,
-            ground,
-            from: plan.span,
-            platform: &platform,
-            ignore_cache: context.options.ignores_cache(plan.number, plan.name),
-        };
-        if let Some(vertex) = emitter.stage(&layout, &steps) {
+        if errors.len() == before {
             built.insert(
                 plan.number,
                 Built {
+                    ground,
                     state,
-                    vertex,
-                    platform,
+                    platforms,
                 },
             );
         }
     }
     if errors.is_empty() { Ok(built) } else { Err(errors) }
+}
+
+/// Puts the stages into the graph, in file order.
+fn emit(table: &Table<'_>, built: &BTreeMap<usize, Built>, emitter: &mut Emitter<'_>, context: Context<'_>) {
+    let has_labels = table.has_labels();
+    for (number, stage) in built {
+        let plan = &table.plans[*number];
+        let label = if has_labels { plan.label() } else { String::new() };
+        let layout = Layout {
+            number: plan.number,
+            label: &label,
+            ground: stage.ground.clone(),
+            from: plan.span,
+            platform: &stage.platforms.actual,
+            ignore_cache: context.options.ignores_cache(plan.number, plan.name),
+            naming: context.options.multi_platform.then_some(Naming {
+                platform: &stage.platforms.requested,
+                targets: &stage.state.targets,
+            }),
+        };
+        emitter.stage(&layout, &stage.state.steps);
+    }
 }
 
 /// What a stage begins with; `None` when its base failed.
@@ -168,7 +198,7 @@ fn begin(
     built: &BTreeMap<usize, Built>,
     images: &Images,
     options: &LowerOptions,
-) -> Option<(Ground, StageState, Platform)> {
+) -> Option<(Ground, StageState, StagePlatforms)> {
     match plan.base.as_ref().ok()? {
         Origin::Scratch => {
             // Docker gives scratch the target's platform whatever FROM says.
@@ -176,7 +206,10 @@ fn begin(
             Some((
                 Ground::Scratch,
                 StageState::from_image(config::scratch(&platform)),
-                platform,
+                StagePlatforms {
+                    actual: platform.clone(),
+                    requested: platform,
+                },
             ))
         }
         Origin::Stage(base) => {
@@ -184,7 +217,7 @@ fn begin(
             Some((
                 Ground::Stage(*base),
                 parent.state.child(),
-                parent.platform.clone(),
+                parent.platforms.clone(),
             ))
         }
         Origin::Image(request) => {
@@ -196,7 +229,11 @@ fn begin(
             } else {
                 Ground::Image(key)
             };
-            Some((ground, state, image.platform.clone()))
+            let platforms = StagePlatforms {
+                actual: image.platform.clone(),
+                requested: request.platform.clone(),
+            };
+            Some((ground, state, platforms))
         }
     }
 }

@@ -13,11 +13,7 @@ pub(crate) fn image_triggers(triggers: &[String], from: Span) -> Result<Vec<Line
     let mut errors = Vec::new();
     for trigger in triggers {
         match parse(trigger) {
-            Ok(statement) => lines.push(Line {
-                statement: Cow::Owned(statement),
-                place: Place::ImageTrigger(from),
-                from: None,
-            }),
+            Ok(statement) => lines.push(Line::new(Cow::Owned(statement), Place::ImageTrigger(from))),
             Err(message) => errors.push(
                 Diagnostic::error(from, format!("in the ONBUILD trigger {trigger:?}: {message}"))
                     .hint("the trigger comes with the base image"),

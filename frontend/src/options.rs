@@ -1,9 +1,9 @@
 //! What the request of a build decides about lowering.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Platform;
-use kiln_solver::graph::NetworkMode;
+use kiln_solver::graph::{ExtraHost, NetworkMode, Ulimit};
 
 /// Everything that changes what a Dockerfile lowers to.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct LowerOptions {
     /// Whether the user asked for `target_platform`. If not, an image whose base only exists for another
     /// platform keeps that base's platform in its config.
     pub platform_requested: bool,
+    /// The image is one of several, or of an index at least: step names say which platform they are for.
+    pub multi_platform: bool,
     /// What the build runs on (`BUILDPLATFORM`).
     pub build_platform: Platform,
     /// Ignore the cache for all steps.
@@ -28,6 +30,34 @@ pub struct LowerOptions {
     pub labels: BTreeMap<String, String>,
     /// `--network`: what a RUN without a `--network` of its own gets.
     pub network: NetworkMode,
+    /// What steps are allowed that they are not by default.
+    pub entitlements: BTreeSet<Entitlement>,
+    /// Names in the `/etc/hosts` of every RUN.
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Resource limits of every RUN.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// Something that a Dockerfile may ask for only when the request allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `RUN --network=host`.
+    NetworkHost,
+    /// `RUN --security=insecure`.
+    SecurityInsecure,
+}
+
+impl Entitlement {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::NetworkHost, Self::SecurityInsecure];
+
+    /// The name, as BuildKit has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+        }
+    }
 }
 
 impl LowerOptions {
@@ -38,11 +68,15 @@ impl LowerOptions {
             target: None,
             target_platform: platform.clone(),
             platform_requested: false,
+            multi_platform: false,
             build_platform: platform,
             no_cache: false,
             no_cache_filter: Vec::new(),
             labels: BTreeMap::new(),
             network: NetworkMode::Default,
+            entitlements: BTreeSet::new(),
+            extra_hosts: Vec::new(),
+            ulimits: Vec::new(),
         }
     }
 

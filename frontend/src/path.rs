@@ -19,6 +19,28 @@ pub(crate) fn resolve(base: &str, path: &str) -> String {
     format!("/{}", components.join("/"))
 }
 
+/// A path without `.`, inner `..` and double slashes that stays relative if it is; `.` when nothing is left.
+pub(crate) fn clean(path: &str) -> String {
+    if path.starts_with('/') {
+        return resolve("/", path);
+    }
+    let mut components: Vec<&str> = Vec::new();
+    for component in path.split('/') {
+        match component {
+            "" | "." => {}
+            ".." if components.last().is_some_and(|last| *last != "..") => {
+                components.pop();
+            }
+            name => components.push(name),
+        }
+    }
+    if components.is_empty() {
+        ".".to_owned()
+    } else {
+        components.join("/")
+    }
+}
+
 /// The absolute destination of a copy. A slash at its end says that it is a directory, and is kept; a path that
 /// ends in `.` names a directory too, and so does an empty one (the working directory).
 pub(crate) fn destination(workdir: &str, path: &str) -> String {
@@ -54,7 +76,7 @@ pub(crate) fn source_pattern(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, check_length, destination, names_directory, resolve, source_pattern};
+    use super::{LONGEST, check_length, clean, destination, names_directory, resolve, source_pattern};
     use kiln_parser::Span;
 
     #[test]
@@ -76,6 +98,21 @@ mod tests {
             ("", "rel", "/rel"),
         ] {
             assert_eq!(resolve(base, path), expected, "{base} + {path}");
+        }
+    }
+
+    #[test]
+    fn clean_paths_stay_relative() {
+        for (path, expected) in [
+            ("/a//b/./c/..", "/a/b"),
+            ("/..", "/"),
+            ("a/", "a"),
+            ("./a/../../b", "../b"),
+            ("../..", "../.."),
+            ("", "."),
+            ("a/..", "."),
+        ] {
+            assert_eq!(clean(path), expected, "{path}");
         }
     }
 

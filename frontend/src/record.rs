@@ -16,7 +16,7 @@ pub struct BuildRecord {
     pub context: String,
     /// The stage that was asked for.
     pub target: Option<String>,
-    /// The platform that was asked for.
+    /// The platforms that were asked for, with commas.
     pub platform: String,
     /// When it began, in milliseconds since 1970.
     pub began_ms: u64,
@@ -48,6 +48,15 @@ pub enum BuildOutcome {
     Canceled,
 }
 
+/// `linux/amd64,linux/arm64`.
+fn platforms(request: &BuildRequest) -> String {
+    if request.platforms.is_empty() {
+        return request.options.target_platform.to_string();
+    }
+    let names: Vec<String> = request.platforms.iter().map(ToString::to_string).collect();
+    names.join(",")
+}
+
 /// Keeps what is known of the build `id`. That it cannot be kept is told and changes nothing else.
 pub(crate) fn keep(
     engine: &Engine,
@@ -71,7 +80,7 @@ pub(crate) fn keep(
         dockerfile: request.dockerfile_name.clone(),
         context: request.context.to_string_lossy().into_owned(),
         target: request.options.target.clone(),
-        platform: request.options.target_platform.to_string(),
+        platform: platforms(request),
         began_ms: id.began_ms(),
         duration_ms: reporter.elapsed().as_millis() as u64,
         outcome,

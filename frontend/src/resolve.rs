@@ -1,9 +1,46 @@
-//! Where base images come from: the caller's resolver, and how its failures look.
+//! Where base images and remote sources come from: the caller's resolver, and how its failures look.
 
 use std::error::Error;
 
-use kiln_image::{ImageConfig, Platform, Reference};
-use kiln_solver::graph::{ImageSource, SourceSpan};
+use kiln_image::{Digest, ImageConfig, Platform, Reference};
+use kiln_remote::git::GitAddress;
+use kiln_solver::graph::{GitSource, HttpSource, ImageSource, SourceSpan};
+
+/// Finds everything that comes from outside.
+pub trait Resolver: ImageResolver + RemoteResolver {}
+
+impl<T: ImageResolver + RemoteResolver> Resolver for T {}
+
+/// Finds out what files and repositories from elsewhere have. Called from several threads at once, once for each
+/// different source.
+pub trait RemoteResolver: Sync {
+    /// Finds out what a URL has; with `checksum` it is enough to say where that content is to be had. `name` is what
+    /// a person sees.
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure>;
+
+    /// Finds the commit of an address.
+    fn git(
+        &self,
+        address: &GitAddress,
+        name: &str,
+        span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure>;
+}
+
+/// Why a file or a repository could not be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFailure {
+    /// What happened.
+    pub message: String,
+    /// What helps.
+    pub hint: Option<String>,
+}
 
 /// Finds images. Called from several threads at once, once for each different image and platform.
 pub trait ImageResolver: Sync {

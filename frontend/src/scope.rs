@@ -95,10 +95,16 @@ fn evaluate_global(
 /// The platform arguments and `TARGETSTAGE`; all can be overridden by build arguments.
 fn predefined(dockerfile: &Dockerfile, options: &LowerOptions) -> Environment {
     let mut values = Environment::default();
-    for (prefix, platform) in [
-        ("BUILD", &options.build_platform),
-        ("TARGET", &options.target_platform),
+    // Of the target alone, the platform includes a version of the operating system.
+    for (prefix, platform, text) in [
+        (
+            "BUILD",
+            &options.build_platform,
+            options.build_platform.to_string(),
+        ),
+        ("TARGET", &options.target_platform, options.target_platform.full()),
     ] {
+        values.set(&format!("{prefix}PLATFORM"), text);
         for (suffix, value) in platform_arguments(platform) {
             values.set(&format!("{prefix}{suffix}"), value);
         }
@@ -118,9 +124,8 @@ fn predefined(dockerfile: &Dockerfile, options: &LowerOptions) -> Environment {
     values
 }
 
-fn platform_arguments(platform: &Platform) -> [(&'static str, String); 5] {
+fn platform_arguments(platform: &Platform) -> [(&'static str, String); 4] {
     [
-        ("PLATFORM", platform.to_string()),
         ("OS", platform.os.clone()),
         ("OSVERSION", platform.os_version.clone().unwrap_or_default()),
         ("ARCH", platform.architecture.clone()),

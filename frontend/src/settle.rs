@@ -11,7 +11,7 @@ use kiln_parser::Diagnostic;
 use crate::images::Images;
 use crate::options::LowerOptions;
 use crate::resolve::ImageResolver;
-use crate::stage::{Origin, Table};
+use crate::stage::{Line, Origin, Table};
 use crate::{onbuild, unsupported};
 
 /// Completes the table for `target` and resolves the images. Returns the stages that are needed, in order.
@@ -65,10 +65,7 @@ fn bind_reachable(
 
 fn request_images(table: &Table<'_>, reachable: &BTreeSet<usize>, images: &mut Images) {
     for plan in reachable.iter().filter_map(|number| table.plans.get(*number)) {
-        let origins = plan
-            .base
-            .iter()
-            .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
+        let origins = plan.base.iter().chain(plan.lines.iter().flat_map(Line::origins));
         for origin in origins {
             if let Origin::Image(request) = origin {
                 images.request(request.as_ref().clone());

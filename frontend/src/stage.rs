@@ -56,6 +56,8 @@ pub(crate) struct Line<'a> {
     pub(crate) place: Place,
     /// What its `--from` names.
     pub(crate) from: Option<Origin>,
+    /// What the `from`s of its mounts name, by the mount's position; empty until they are bound.
+    pub(crate) mounts: Vec<Option<Origin>>,
 }
 
 /// Where an instruction comes from.
@@ -69,7 +71,22 @@ pub(crate) enum Place {
     ImageTrigger(Span),
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// An instruction whose origins are not known yet.
+    pub(crate) fn new(statement: Cow<'a, Statement>, place: Place) -> Self {
+        Self {
+            statement,
+            place,
+            from: None,
+            mounts: Vec::new(),
+        }
+    }
+
+    /// Everything that the instruction takes files from.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.from.iter().chain(self.mounts.iter().flatten())
+    }
+
     /// Where a place in the instruction is in this file.
     pub(crate) fn locate(&self, span: Span) -> Span {
         match self.place {
@@ -121,11 +138,7 @@ impl<'a> Table<'a> {
             let mut plan = table.plan(number, statement, from, context);
             let lines = dockerfile.body(stage).iter();
             plan.lines = lines
-                .map(|statement| Line {
-                    statement: Cow::Borrowed(statement),
-                    place: Place::Stage,
-                    from: None,
-                })
+                .map(|statement| Line::new(Cow::Borrowed(statement), Place::Stage))
                 .collect();
             if let Some(name) = plan.name {
                 table.numbers.entry(name).or_default().push(number);
@@ -215,11 +228,11 @@ impl<'a> Table<'a> {
 
     /// The stages that stage `number` takes from, as far as is known by now.
     pub(crate) fn needs(&self, number: usize) -> Vec<usize> {
-        let origins = self.plans.get(number).into_iter().flat_map(|plan| {
-            plan.base
-                .iter()
-                .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()))
-        });
+        let origins = self
+            .plans
+            .get(number)
+            .into_iter()
+            .flat_map(|plan| plan.base.iter().chain(plan.lines.iter().flat_map(Line::origins)));
         origins
             .filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(*number),
@@ -228,17 +241,18 @@ impl<'a> Table<'a> {
             .collect()
     }
 
-    /// What the `--from` of a COPY in stage `number` names: an earlier stage by name or number, or an image. The
-    /// parser has refused variables in it.
-    pub(crate) fn copy_origin(
+    /// What the `from` of a COPY or a mount in stage `number` names: an earlier stage by name or number, or an
+    /// image. The parser has refused variables in it.
+    pub(crate) fn origin(
         &self,
-        from: &Spanned<String>,
+        from: Spanned<&str>,
+        verb: &str,
         number: usize,
         platform: &Platform,
     ) -> Result<Origin, Diagnostic> {
-        let name = from.value.as_str();
+        let name = from.value;
         if let Ok(index) = name.parse::<usize>() {
-            return self.copy_from_number(from.span, index, number);
+            return self.numbered(from.span, verb, index, number);
         }
         // Names of stages are kept in lower case.
         let lower = name.to_ascii_lowercase();
@@ -246,7 +260,7 @@ impl<'a> Table<'a> {
             return Ok(Origin::Stage(stage));
         }
         if let Some(stage) = self.later(&lower, number) {
-            return Err(self.not_before(from.span, stage, number));
+            return Err(self.not_before(from.span, verb, stage, number));
         }
         if name.eq_ignore_ascii_case("scratch") {
             return Ok(Origin::Scratch);
@@ -270,57 +284,79 @@ impl<'a> Table<'a> {
         })))
     }
 
-    fn copy_from_number(&self, span: Span, index: usize, number: usize) -> Result<Origin, Diagnostic> {
+    fn numbered(&self, span: Span, verb: &str, index: usize, number: usize) -> Result<Origin, Diagnostic> {
         if index < number {
             return Ok(Origin::Stage(index));
         }
         if index < self.plans.len() {
-            return Err(self.not_before(span, index, number));
+            return Err(self.not_before(span, verb, index, number));
         }
         let last = self.plans.len().saturating_sub(1);
         let error = Diagnostic::error(span, format!("there is no stage {index}"));
         Err(error.hint(format!("stages are counted from 0; the last one is {last}")))
     }
 
-    /// The error of a COPY that names its own stage or a later one.
-    fn not_before(&self, span: Span, wanted: usize, number: usize) -> Diagnostic {
+    /// The error of a COPY or a mount that names its own stage or a later one.
+    fn not_before(&self, span: Span, verb: &str, wanted: usize, number: usize) -> Diagnostic {
         let (wanted_name, current) = (self.describe(wanted), self.describe(number));
         let wanted_span = self.plans[wanted].span;
         if wanted == number {
-            return Diagnostic::error(span, format!("{current} cannot copy from itself"))
+            return Diagnostic::error(span, format!("{current} cannot {verb} from itself"))
                 .related(wanted_span, format!("{current} starts here"));
         }
         Diagnostic::error(
             span,
-            format!("cannot copy from {wanted_name}: it comes after {current}"),
+            format!("cannot {verb} from {wanted_name}: it comes after {current}"),
         )
         .related(wanted_span, format!("{wanted_name} starts here"))
         .related(self.plans[number].span, format!("{current} starts here"))
         .hint(format!("move {wanted_name} before {current}"))
     }
 
-    /// Finds out what the `--from`s of a stage's instructions name. Those done already stay as they are.
+    /// Finds out what the `from`s of a stage's instructions name. Those done already stay as they are.
     pub(crate) fn bind(&mut self, number: usize, platform: &Platform) -> Result<(), Vec<Diagnostic>> {
         let mut origins = Vec::new();
         let mut errors = Vec::new();
         for (position, line) in self.plans[number].lines.iter().enumerate() {
-            let Instruction::Copy(copy) = &line.statement.instruction else {
+            if line.from.is_some() || !line.mounts.is_empty() {
                 continue;
-            };
-            let (Some(from), None) = (&copy.from, &line.from) else {
-                continue;
-            };
-            match self.copy_origin(from, number, platform) {
-                Ok(Origin::Image(mut request)) => {
-                    request.span = line.locate(request.span);
-                    origins.push((position, Origin::Image(request)));
-                }
-                Ok(origin) => origins.push((position, origin)),
-                Err(error) => errors.push(line.relocate(error)),
             }
+            let find = |from: Option<Spanned<&str>>, verb| {
+                let mut origin = from
+                    .map(|from| self.origin(from, verb, number, platform))
+                    .transpose();
+                if let Ok(Some(Origin::Image(request))) = &mut origin {
+                    request.span = line.locate(request.span);
+                }
+                origin.map_err(|error| line.relocate(error))
+            };
+            let (from, mounts) = match &line.statement.instruction {
+                Instruction::Copy(copy) => {
+                    let from = copy
+                        .from
+                        .as_ref()
+                        .map(|from| Spanned::new(from.value.as_str(), from.span));
+                    (find(from, "copy"), Vec::new())
+                }
+                Instruction::Run(run) => {
+                    let mounts = run.mounts.iter().map(|mount| find(mount.from(), "mount"));
+                    (Ok(None), mounts.collect())
+                }
+                _ => continue,
+            };
+            let mut keep = |found: Result<Option<Origin>, Diagnostic>| {
+                found.unwrap_or_else(|error| {
+                    errors.push(error);
+                    None
+                })
+            };
+            let from = keep(from);
+            let mounts: Vec<Option<Origin>> = mounts.into_iter().map(&mut keep).collect();
+            origins.push((position, from, mounts));
         }
-        for (position, origin) in origins {
-            self.plans[number].lines[position].from = Some(origin);
+        for (position, from, mounts) in origins {
+            let line = &mut self.plans[number].lines[position];
+            (line.from, line.mounts) = (from, mounts);
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -341,25 +377,21 @@ impl<'a> Table<'a> {
                 Instruction::Onbuild(onbuild) => Some(onbuild.statement.as_ref()),
                 _ => None,
             })
-            .map(|statement| Line {
-                statement: Cow::Borrowed(statement),
-                place: Place::StageTrigger,
-                from: None,
-            })
+            .map(|statement| Line::new(Cow::Borrowed(statement), Place::StageTrigger))
             .collect()
     }
 
     /// Whether step names say which stage they belong to: when there is more than one thing to tell apart.
     pub(crate) fn has_labels(&self) -> bool {
-        let copies_from_image = |line: &Line<'_>| match &line.statement.instruction {
-            Instruction::Copy(copy) => {
-                let stage = |from: &Spanned<String>| {
-                    self.names()
-                        .iter()
-                        .any(|name| name.eq_ignore_ascii_case(&from.value))
-                        || from.value.parse::<usize>().is_ok()
-                };
-                copy.from.as_ref().is_some_and(|from| !stage(from))
+        let is_stage = |from: &str| {
+            let names = self.names();
+            names.iter().any(|name| name.eq_ignore_ascii_case(from)) || from.parse::<usize>().is_ok()
+        };
+        let takes_from_image = |line: &Line<'_>| match &line.statement.instruction {
+            Instruction::Copy(copy) => copy.from.as_ref().is_some_and(|from| !is_stage(&from.value)),
+            Instruction::Run(run) => {
+                let mut froms = run.mounts.iter().filter_map(|mount| mount.from());
+                froms.any(|from| !is_stage(from.value))
             }
             _ => false,
         };
@@ -367,7 +399,7 @@ impl<'a> Table<'a> {
             || self
                 .plans
                 .iter()
-                .any(|plan| plan.lines.iter().any(copies_from_image))
+                .any(|plan| plan.lines.iter().any(takes_from_image))
     }
 }
 

@@ -7,6 +7,7 @@ use kiln_image::{History, ImageConfig};
 use crate::config;
 use crate::environment::Environment;
 use crate::history;
+use crate::naming::{self, Target};
 use crate::scope::DeclaredArgs;
 use crate::step::Step;
 
@@ -25,6 +26,8 @@ pub(crate) struct StageState {
     pub(crate) has_cmd: bool,
     /// The steps so far, not yet in the graph.
     pub(crate) steps: Vec<Step>,
+    /// For each step, the target platform that its variables speak of.
+    pub(crate) targets: Vec<Option<Target>>,
 }
 
 impl StageState {
@@ -38,6 +41,7 @@ impl StageState {
             args: DeclaredArgs::default(),
             has_cmd: false,
             steps: Vec::new(),
+            targets: Vec::new(),
         }
     }
 
@@ -54,6 +58,7 @@ impl StageState {
             args: self.args.clone(),
             has_cmd: false,
             steps: Vec::new(),
+            targets: Vec::new(),
         }
     }
 
@@ -78,6 +83,7 @@ impl StageState {
     /// Appends a step together with the history entry of the layer that it makes.
     pub(crate) fn push_step(&mut self, step: Step, created_by: impl Into<String>) {
         self.steps.push(step);
+        self.targets.push(naming::target(&self.environment));
         self.push_history(history::layer(created_by));
     }
 

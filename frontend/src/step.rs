@@ -10,6 +10,9 @@ use kiln_solver::graph::{Graph, LocalSource, Op, Source, SourceSpan, Vertex, Ver
 
 use crate::MAIN_CONTEXT;
 use crate::images::{ImageKey, Images};
+use crate::naming::{self, Target};
+use crate::remote::{RemoteRequest, Remotes};
+use crate::stage::Origin;
 
 /// One step of a stage. It works on the result of the step before.
 #[derive(Debug, Clone)]
@@ -35,6 +38,20 @@ pub(crate) enum Input {
     Image(ImageKey),
     /// Nothing (`--from=scratch`).
     Scratch,
+    /// A file or a repository from elsewhere, and where it is written.
+    Remote(RemoteRequest, Span),
+}
+
+impl Input {
+    /// The input that an origin means; the main build context without one.
+    pub(crate) fn from_origin(origin: Option<&Origin>) -> Self {
+        match origin {
+            None => Self::Context,
+            Some(Origin::Scratch) => Self::Scratch,
+            Some(Origin::Stage(number)) => Self::Stage(*number),
+            Some(Origin::Image(request)) => Self::Image(request.key()),
+        }
+    }
 }
 
 /// What a stage stands on, in the graph.
@@ -63,6 +80,33 @@ pub(crate) struct Layout<'a> {
     pub(crate) platform: &'a Platform,
     /// Whether its steps run even when their results are known.
     pub(crate) ignore_cache: bool,
+    /// Platforms for the step names of a multi-platform build.
+    pub(crate) naming: Option<Naming<'a>>,
+}
+
+/// What the step names of a multi-platform build tell.
+#[derive(Debug)]
+pub(crate) struct Naming<'a> {
+    /// The platform that the stage was asked for.
+    pub(crate) platform: &'a Platform,
+    /// For each step, the target that its variables speak of.
+    pub(crate) targets: &'a [Option<Target>],
+}
+
+impl Layout<'_> {
+    /// `[linux/arm64 build 3/12] ` before the name of a step, or of FROM when there is no step.
+    fn position(&self, step: Option<usize>, number: usize, total: usize) -> String {
+        let Some(naming) = &self.naming else {
+            return position(self.label, number, total);
+        };
+        let target = step.and_then(|step| naming.targets.get(step)?.as_ref());
+        let platform = naming::label(naming.platform, target);
+        let label = match self.label {
+            "" => platform,
+            label => format!("{platform} {label}"),
+        };
+        position(&label, number, total)
+    }
 }
 
 /// Turns steps into vertices.
@@ -70,6 +114,8 @@ pub(crate) struct Layout<'a> {
 pub(crate) struct Emitter<'a> {
     graph: Graph,
     images: &'a Images,
+    remotes: &'a Remotes,
+    remote_vertices: Vec<(RemoteRequest, VertexId)>,
     context: Option<VertexId>,
     scratch: BTreeMap<String, VertexId>,
     image_vertices: BTreeMap<ImageKey, VertexId>,
@@ -79,16 +125,23 @@ pub(crate) struct Emitter<'a> {
 
 impl<'a> Emitter<'a> {
     /// An emitter with an empty graph. `platform` is that of the build context.
-    pub(crate) fn new(images: &'a Images, platform: &'a Platform) -> Self {
+    pub(crate) fn new(images: &'a Images, remotes: &'a Remotes, platform: &'a Platform) -> Self {
         Self {
             graph: Graph::new(),
             images,
+            remotes,
+            remote_vertices: Vec::new(),
             context: None,
             scratch: BTreeMap::new(),
             image_vertices: BTreeMap::new(),
             stages: BTreeMap::new(),
             platform,
         }
+    }
+
+    /// The last vertex of a stage that was added.
+    pub(crate) fn stage_vertex(&self, number: usize) -> Option<VertexId> {
+        self.stages.get(&number).copied()
     }
 
     /// The graph and the local contexts that it reads.
@@ -117,7 +170,7 @@ impl<'a> Emitter<'a> {
                 platform: layout.platform.clone(),
                 name: format!(
                     "{}{}",
-                    position(layout.label, from_counts + index + 1, total),
+                    layout.position(Some(index), from_counts + index + 1, total),
                     step.text
                 ),
                 span: Some(source_span(step.span)),
@@ -133,7 +186,7 @@ impl<'a> Emitter<'a> {
         match &layout.ground {
             Ground::Scratch => Some(self.scratch(layout.platform)),
             Ground::Stage(number) => self.stages.get(number).copied(),
-            Ground::Image(key) => self.image(key, &position(layout.label, 1, total), layout.from),
+            Ground::Image(key) => self.image(key, &layout.position(None, 1, total), layout.from),
         }
     }
 
@@ -144,6 +197,7 @@ impl<'a> Emitter<'a> {
             Input::Scratch => Some(self.scratch(layout.platform)),
             Input::Image(key) if self.images.is_empty_image(key) => Some(self.scratch(layout.platform)),
             Input::Image(key) => self.image(key, "", span),
+            Input::Remote(request, span) => self.remote(request, *span),
         }
     }
 
@@ -172,6 +226,18 @@ impl<'a> Emitter<'a> {
         let op = Op::Source(Source::Image(image.source.clone()));
         let vertex = self.source(op, image.platform.clone(), name, Some(span));
         self.image_vertices.insert(key.clone(), vertex);
+        Some(vertex)
+    }
+
+    /// The vertex of a remote source; one for all its uses.
+    fn remote(&mut self, request: &RemoteRequest, span: Span) -> Option<VertexId> {
+        let made = self.remote_vertices.iter().find(|(other, _)| other == request);
+        if let Some((_, vertex)) = made {
+            return Some(*vertex);
+        }
+        let op = self.remotes.get(request)?.clone();
+        let vertex = self.source(op, self.platform.clone(), request.step_name(), Some(span));
+        self.remote_vertices.push((request.clone(), vertex));
         Some(vertex)
     }
 

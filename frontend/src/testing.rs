@@ -7,9 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use kiln_cache::LayerId;
 use kiln_image::{Config, Digest, History, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, LineIndex};
-use kiln_solver::graph::{Exec, FileAction, ImageSource, Op, Source, SourceLayer, SourceSpan, Vertex};
+use kiln_remote::git::GitAddress;
+use kiln_solver::graph::{
+    Exec, FileAction, GitSource, HttpSource, ImageSource, Op, Source, SourceLayer, SourceSpan, Vertex,
+};
 
-use crate::{ImageResolver, LowerOptions, Lowered, ResolveError, ResolveErrorKind, ResolvedImage, lower};
+use crate::{
+    ImageResolver, LowerOptions, Lowered, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind,
+    ResolvedImage, lower,
+};
 
 /// What a made-up image is like.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -70,6 +76,57 @@ impl FakeResolver {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
         asked.sort();
         asked
+    }
+}
+
+impl FakeResolver {
+    fn ask(&self, source: &str) -> Result<(), RemoteFailure> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push(source.to_owned());
+        if source.contains("missing") {
+            return Err(RemoteFailure {
+                message: format!("failed to download {source}"),
+                hint: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Has everything but what is called `missing`.
+impl RemoteResolver for FakeResolver {
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        _name: &str,
+        _span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        self.ask(url)?;
+        Ok(HttpSource {
+            url: url.to_owned(),
+            digest: checksum.unwrap_or_else(|| Digest::sha256_of(url.as_bytes())),
+            name: kiln_remote::http::file_name(url),
+            modified: None,
+            fresh: false,
+        })
+    }
+
+    fn git(
+        &self,
+        address: &GitAddress,
+        _name: &str,
+        _span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        self.ask(&address.remote)?;
+        Ok(GitSource {
+            remote: address.remote.clone(),
+            commit: "0".repeat(40),
+            subdirectory: address.subdirectory.clone(),
+            keep_git_dir: address.keep_git_dir.unwrap_or(false),
+            submodules: address.submodules.unwrap_or(true),
+            ..GitSource::default()
+        })
     }
 }
 
@@ -278,6 +335,10 @@ fn dump_op(out: &mut String, op: &Op) {
             )
         }
         Op::Source(Source::Local(local)) => writeln!(out, "   local {}", local.name),
+        Op::Source(Source::Http(http)) => writeln!(out, "   http {} as {}", http.url, http.name),
+        Op::Source(Source::Git(git)) => {
+            writeln!(out, "   git {}#{}:{}", git.remote, git.commit, git.subdirectory)
+        }
         Op::Exec(exec) => dump_exec(out, exec),
         Op::File(file) => file
             .actions
@@ -298,6 +359,10 @@ fn dump_exec(out: &mut String, exec: &Exec) -> std::fmt::Result {
     exec.files.iter().try_for_each(|file| {
         let data = String::from_utf8_lossy(&file.data);
         writeln!(out, "   file {} {:o} {data:?}", file.path, file.mode)
+    })?;
+    exec.mounts.iter().try_for_each(|mount| {
+        let read_only = if mount.read_only { ", read-only" } else { "" };
+        writeln!(out, "   mount {:?}{read_only}: {:?}", mount.target, mount.kind)
     })
 }
 

@@ -1,6 +1,6 @@
 //! What the language knows and this release does not carry out: an error at the flag, never silence.
 
-use kiln_parser::ast::{Add, Copy, Instruction, Run, SecurityMode};
+use kiln_parser::ast::{Add, Copy, Instruction, Run};
 use kiln_parser::{Diagnostic, Span};
 
 /// One flag: what it is called in the message, and where an instruction uses it.
@@ -11,14 +11,6 @@ struct Rule {
 
 /// All flags that are parsed but not carried out. A flag that becomes supported loses its line here.
 const RULES: &[Rule] = &[
-    Rule {
-        what: "RUN --mount",
-        places: |i| run(i, |run| run.mounts.iter().map(|m| m.span).collect()),
-    },
-    Rule {
-        what: "RUN --security=insecure",
-        places: |i| run(i, insecure),
-    },
     Rule {
         what: "RUN --device",
         places: |i| run(i, |run| run.devices.iter().map(|d| d.span).collect()),
@@ -42,14 +34,6 @@ const RULES: &[Rule] = &[
     Rule {
         what: "ADD --exclude",
         places: |i| add(i, |add| add.exclude.iter().map(|e| e.span).collect()),
-    },
-    Rule {
-        what: "ADD --checksum",
-        places: |i| add(i, |add| add.checksum.iter().map(|c| c.span).collect()),
-    },
-    Rule {
-        what: "ADD --keep-git-dir",
-        places: |i| add(i, |add| enabled(add.keep_git_dir.as_ref())),
     },
 ];
 
@@ -92,14 +76,6 @@ fn add(instruction: &Instruction, places: impl Fn(&Add) -> Vec<Span>) -> Vec<Spa
     } else {
         Vec::new()
     }
-}
-
-fn insecure(run: &Run) -> Vec<Span> {
-    let flag = run
-        .security
-        .iter()
-        .filter(|flag| flag.value == SecurityMode::Insecure);
-    flag.map(|flag| flag.span).collect()
 }
 
 /// A boolean flag counts only when it is on: `--link=false` asks for what happens anyway.

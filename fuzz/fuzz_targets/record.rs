@@ -15,6 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(records::parse(&again).unwrap(), (record, stamp));
     }
     let _ = images::parse(bytes);
+    let _ = images::parse_index(&sealed("image-index"));
     let _ = images::parse(&sealed("image"));
     let _ = images::parse_name(&sealed("name"), "x");
 });

@@ -14,7 +14,7 @@ pub struct Platform {
     /// Operating system in Go's names: `linux`, `windows`.
     #[serde(default)]
     pub os: String,
-    /// Version of the operating system, on Windows only.
+    /// Version of the operating system, as good as only on Windows.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Features of the operating system that are needed, on Windows only.
@@ -116,6 +116,18 @@ impl Platform {
         Self::new(std::env::consts::OS, architecture, None)
     }
 
+    /// The platform with the version of its operating system, when it has one: `windows(10.0.17763)/amd64`.
+    pub fn full(&self) -> String {
+        match &self.os_version {
+            Some(version) if !version.is_empty() => {
+                let text = self.to_string();
+                let (os, rest) = text.split_once('/').unwrap_or((&text, ""));
+                format!("{os}({version})/{rest}")
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// This platform in its canonical names: `x86_64` is `amd64`, `aarch64` is `arm64`, `arm64/v8` has no variant.
     #[must_use]
     pub fn normalized(&self) -> Self {
@@ -187,6 +199,22 @@ impl FromStr for Platform {
     type Err = ParsePlatformError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `os(version)/…`, as containerd writes it.
+        let (os, rest) = text
+            .split_once('/')
+            .map_or((text, None), |(os, rest)| (os, Some(rest)));
+        if let Some((os, version)) = os.strip_suffix(')').and_then(|os| os.split_once('('))
+            && !version.is_empty()
+            && version
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
+        {
+            let plain = rest.map_or_else(|| os.to_owned(), |rest| format!("{os}/{rest}"));
+            return Ok(Self {
+                os_version: Some(version.to_owned()),
+                ..plain.parse()?
+            });
+        }
         let shown = || text.chars().take(128).collect::<String>();
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &str| {
@@ -262,6 +290,7 @@ mod tests {
             ("linux/i386", "linux/386"),
             ("macos/arm64", "darwin/arm64"),
             ("s390x", "linux/s390x"),
+            ("windows/amd64", "windows/amd64"),
         ];
         for (text, expected) in cases {
             let platform: Platform = text.parse().unwrap();
@@ -269,6 +298,55 @@ mod tests {
             assert_eq!(platform.normalized(), platform, "{text}");
         }
         assert_eq!("linux".parse(), Ok(Platform::host()));
+    }
+
+    #[test]
+    fn a_version_of_the_system_is_kept() {
+        let platform: Platform = "windows(10.0.17763)/x86_64".parse().unwrap();
+        assert_eq!(platform.os_version.as_deref(), Some("10.0.17763"));
+        assert_eq!(
+            (platform.to_string().as_str(), platform.full().as_str()),
+            ("windows/amd64", "windows(10.0.17763)/amd64")
+        );
+        assert_eq!(platform.full().parse(), Ok(platform.clone()));
+        assert_eq!(platform.normalized(), platform);
+        let plain: Platform = "linux/arm/v7".parse().unwrap();
+        assert_eq!(plain.full(), "linux/arm/v7");
+        for text in [
+            "windows()/amd64",
+            "windows(1/amd64",
+            "windows)/amd64",
+            "(1)/amd64",
+            "linux(1 2)/amd64",
+        ] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn fallbacks_are_in_containerds_order() {
+        let names = |text: &str| {
+            let fallbacks = text.parse::<Platform>().unwrap().fallbacks();
+            let names: Vec<String> = fallbacks.iter().map(ToString::to_string).collect();
+            names.join(" ")
+        };
+        for (platform, expected) in [
+            ("linux/amd64", "linux/amd64 linux/386"),
+            (
+                "linux/amd64/v3",
+                "linux/amd64/v3 linux/amd64/v2 linux/amd64 linux/386",
+            ),
+            ("linux/arm/v7", "linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+            ("linux/arm/v5", "linux/arm/v5"),
+            (
+                "linux/arm64",
+                "linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5",
+            ),
+            ("linux/386", "linux/386"),
+            ("linux/s390x", "linux/s390x"),
+        ] {
+            assert_eq!(names(platform), expected);
+        }
     }
 
     #[test]

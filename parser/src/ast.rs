@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use crate::instruction::Keyword;
-pub use crate::mount::{Mount, MountKey, MountOption, MountSpec, MountType, Sharing};
+pub use crate::mount::{Mount, MountError, MountKey, MountOption, MountSpec, MountType, Sharing};
 pub use crate::span::{Span, Spanned};
 
 /// A whole Dockerfile.

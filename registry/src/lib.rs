@@ -23,6 +23,7 @@ mod docker_config;
 mod endpoint;
 mod error;
 mod failed;
+pub mod http;
 mod limit;
 mod manifest;
 mod push;

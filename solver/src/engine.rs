@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::Store;
 use kiln_executor::Backend;
+use kiln_remote::git::{GitSettings, Repositories};
 
 use crate::image::{ClientSource, Images};
+use crate::platform::Emulators;
 
 /// What the engine is told about the machine, the same for all builds.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +18,8 @@ pub struct EngineSettings {
     pub ca_bundle: Option<PathBuf>,
     /// The host's resolver configuration, which sandboxes on the host's network see.
     pub resolv_conf: Vec<u8>,
+    /// How git is run for sources from repositories.
+    pub git: GitSettings,
 }
 
 /// Runs builds. Threads share one; it is not bound to a process-wide state.
@@ -24,7 +28,9 @@ pub struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) images: Images,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) repositories: Repositories,
     pub(crate) settings: EngineSettings,
+    pub(crate) emulators: Emulators,
     notes: Mutex<Vec<String>>,
 }
 
@@ -38,11 +44,14 @@ impl Engine {
         settings: EngineSettings,
     ) -> Self {
         let images = Images::new(Arc::clone(&store), client);
+        let repositories = Repositories::new(store.root().join("git"), settings.git.clone());
         Self {
             store,
             images,
+            repositories,
             backend,
             settings,
+            emulators: Emulators::default(),
             notes: Mutex::default(),
         }
     }

@@ -7,7 +7,8 @@ use kiln_tree::accounts::AccountError;
 
 use crate::context::ContextError;
 use crate::diff_ids::DiffIdError;
-use crate::graph::SourceSpan;
+use crate::graph::{Graph, SourceSpan, VertexId};
+use crate::platform::CannotRun;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +36,48 @@ pub enum StepFailure {
         status: String,
         /// The exit code, 128 + the number for a signal.
         code: i32,
+        /// The kernel killed it, or a process of it, because it used more memory than the request allows.
+        out_of_memory: bool,
         /// The last lines of its output.
         last_output: Vec<String>,
         /// Where the whole output is kept.
         log: Option<PathBuf>,
     },
+    /// The request has no such secret, and the step requires it.
+    #[error("secret {id}: not found")]
+    MissingSecret {
+        /// Its id.
+        id: String,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// A secret was passed and cannot be had.
+    #[error("{source}")]
+    Secret {
+        /// Why.
+        source: crate::secret::SecretError,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// The request has no such SSH agent, and the step requires it.
+    #[error("SSH agent {id}: not found")]
+    MissingAgent {
+        /// Its id.
+        id: String,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// An SSH agent was passed and cannot be used.
+    #[error("{source}")]
+    Agent {
+        /// Why.
+        source: crate::ssh::AgentError,
+        /// Where the mount was written.
+        span: Option<SourceSpan>,
+    },
+    /// A resource limit cannot be set as asked.
+    #[error(transparent)]
+    Limit(#[from] crate::limits::LimitError),
     /// The sandbox could not be set up or the command could not be started.
     #[error("failed to run {command:?}")]
     Sandbox {
@@ -49,6 +87,9 @@ pub enum StepFailure {
         #[source]
         source: kiln_executor::Error,
     },
+    /// The process is of another platform, and nothing on this machine runs it.
+    #[error(transparent)]
+    Platform(#[from] CannotRun),
     /// A copy's source is not there.
     #[error("\"/{path}\": not found in {place}")]
     SourceNotFound {
@@ -133,6 +174,9 @@ pub enum StepFailure {
     /// An image could not be fetched.
     #[error(transparent)]
     Pull(#[from] crate::image::PullError),
+    /// A file or repository from elsewhere could not be fetched.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// A layer's digest could not be computed.
     #[error(transparent)]
     DiffId(#[from] DiffIdError),
@@ -157,6 +201,21 @@ pub enum SolveError {
     /// No thread could be started for a step.
     #[error("failed to start a thread for a step")]
     Thread(#[source] std::io::Error),
+}
+
+impl SolveError {
+    /// A target that nothing was made for: a fault of the solver.
+    pub(crate) fn no_root(graph: &Graph, target: VertexId) -> Self {
+        let name = graph
+            .get(target)
+            .map(|vertex| vertex.name.clone())
+            .unwrap_or_default();
+        Self::Step(Box::new(StepError {
+            name,
+            span: None,
+            cause: StepFailure::Graph("the target has no root file system"),
+        }))
+    }
 }
 
 /// An error with its sources, in one line.

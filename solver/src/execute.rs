@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use kiln_cache::{Layer, LayerDraft, LayerId, Snapshot};
+use kiln_cache::{Layer, LayerDraft, LayerId, Snapshot, Store};
 use kiln_tree::Root;
 use kiln_tree::copy::Prehashed;
 use kiln_tree::walk;
@@ -29,13 +29,14 @@ impl Solve<'_> {
         self.roots.inherit_root(&base, &draft)?;
         let written = match &vertex.op {
             Op::Exec(exec) => {
-                self.run_process(exec, &base, &draft, task)?;
+                let mounts = self.prepare_mounts(exec, &base, inputs, chosen, task)?;
+                self.run_process(exec, &vertex.platform, &base, &draft, &mounts, task)?;
                 Prehashed::default()
             }
             Op::File(op) => self.apply_files(op, inputs, chosen, &base, &draft, task)?,
             Op::Source(_) => return Err(StepFailure::Graph("a source has no operation to execute")),
         };
-        let layer = self.commit(draft, &written)?;
+        let layer = commit(&self.engine.store, draft, &written)?;
         self.diff_ids.begin(&layer);
         Ok(base.with(layer.id().clone()))
     }
@@ -102,12 +103,36 @@ impl Solve<'_> {
             places: chosen.selection.places.clone(),
         })
     }
+}
 
-    /// Turns a filled draft into a layer. The mount over it is gone by now.
-    fn commit(&self, draft: LayerDraft, written: &Prehashed) -> Result<Arc<Layer>, StepFailure> {
-        let upper = Root::open(&draft.diff_path())?;
-        let listing = walk::layer_with(upper.as_fd(), written)?;
-        let id = LayerId::from_content(&listing.content_hash());
-        Ok(self.engine.store.layers().commit(draft, &id, listing)?)
+/// Turns a filled draft into a layer. A mount over it is gone by now.
+pub(crate) fn commit(
+    store: &Store,
+    draft: LayerDraft,
+    written: &Prehashed,
+) -> Result<Arc<Layer>, CommitError> {
+    let upper = Root::open(&draft.diff_path())?;
+    let listing = walk::layer_with(upper.as_fd(), written)?;
+    let id = LayerId::from_content(&listing.content_hash());
+    Ok(store.layers().commit(draft, &id, listing)?)
+}
+
+/// Why a draft could not become a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Its files cannot be read.
+    #[error("failed to read the files of a new layer")]
+    Files(#[from] kiln_tree::Error),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] kiln_cache::Error),
+}
+
+impl From<CommitError> for StepFailure {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Files(error) => Self::Files(error),
+            CommitError::Store(error) => Self::Store(error),
+        }
     }
 }

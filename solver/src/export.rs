@@ -1,7 +1,7 @@
-//! Turning a solved root file system and a configuration into an image of the store.
+//! Turning solved root file systems and configurations into images of the store.
 
-use kiln_cache::{ImageLayer, ImageRecord};
-use kiln_image::{Digest, ImageConfig, Reference};
+use kiln_cache::{ImageLayer, ImageRecord, IndexRecord, IndexedImage};
+use kiln_image::{Digest, ImageConfig, Platform, Reference};
 
 use crate::engine::Engine;
 use crate::error::StepFailure;
@@ -16,6 +16,15 @@ pub struct Exported {
     pub config: ImageConfig,
 }
 
+/// A multi-platform image of the store.
+#[derive(Debug, Clone)]
+pub struct ExportedIndex {
+    /// The index's id.
+    pub id: Digest,
+    /// Its images, in the order in which they were given.
+    pub images: Vec<Exported>,
+}
+
 impl Engine {
     /// Completes `config` with the digests of the solution's layers and the times at which they were made,
     /// stores it, and gives the image its names. Entries of the history that came from the base image have
@@ -26,9 +35,51 @@ impl Engine {
     pub fn export(
         &self,
         solution: &Solution,
-        mut config: ImageConfig,
+        config: ImageConfig,
         names: &[Reference],
     ) -> Result<Exported, StepFailure> {
+        let (record, config) = self.image(solution, config)?;
+        self.store.images().put(&record, &canonical(names))?;
+        Ok(Exported {
+            id: record.id,
+            config,
+        })
+    }
+
+    /// Like [`Engine::export`], for one image a platform; the names stand for all of them together.
+    pub fn export_index(
+        &self,
+        images: Vec<(Platform, &Solution, ImageConfig)>,
+        names: &[Reference],
+    ) -> Result<ExportedIndex, StepFailure> {
+        let mut exported = Vec::with_capacity(images.len());
+        let mut entries = Vec::with_capacity(images.len());
+        for (platform, solution, config) in images {
+            let (record, config) = self.image(solution, config)?;
+            self.store.images().put(&record, &[])?;
+            entries.push(IndexedImage {
+                image: record.id,
+                platform: platform.normalized(),
+            });
+            exported.push(Exported {
+                id: record.id,
+                config,
+            });
+        }
+        let index = IndexRecord::new(entries);
+        self.store.images().put_index(&index, &canonical(names))?;
+        Ok(ExportedIndex {
+            id: index.id,
+            images: exported,
+        })
+    }
+
+    /// The image of a solution, with its configuration stored.
+    fn image(
+        &self,
+        solution: &Solution,
+        mut config: ImageConfig,
+    ) -> Result<(ImageRecord, ImageConfig), StepFailure> {
         let mut layers = Vec::with_capacity(solution.snapshot.layers.len());
         let mut times = Vec::with_capacity(solution.snapshot.layers.len());
         for id in &solution.snapshot.layers {
@@ -57,10 +108,12 @@ impl Engine {
             repo_digests: Vec::new(),
             names: Vec::new(),
         };
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        self.store.images().put(&record, &names)?;
-        Ok(Exported { id, config })
+        Ok((record, config))
     }
+}
+
+fn canonical(names: &[Reference]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 /// Gives each history entry without a time that of its layer, or of the layer before it; the image was created

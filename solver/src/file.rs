@@ -70,6 +70,15 @@ pub(crate) struct RefusedFiles {
     devices: u64,
 }
 
+impl From<copy::Refused> for RefusedFiles {
+    fn from(refused: copy::Refused) -> Self {
+        Self {
+            owners: refused.owners,
+            devices: refused.devices,
+        }
+    }
+}
+
 impl RefusedFiles {
     /// A line for each kind of thing that was refused.
     pub(crate) fn warnings(self) -> impl Iterator<Item = String> {

@@ -17,6 +17,8 @@ pub struct ImportRequest {
     pub config: Config,
     /// For which platform it is.
     pub platform: Platform,
+    /// The user named the platform: images that the name stands for on other platforms stay.
+    pub platform_requested: bool,
     /// The remark in its history.
     pub comment: String,
     /// Its name.
@@ -80,8 +82,11 @@ impl Engine {
             size: layer.size(),
             names: Vec::new(),
         };
-        let names: Vec<String> = request.name.iter().map(ToString::to_string).collect();
-        self.store.images().put(&record, &names)?;
+        let images = self.store.images();
+        match request.name.map(|name| name.to_string()) {
+            Some(name) if request.platform_requested => images.join(&record, &name, |_| true)?,
+            name => images.put(&record, name.as_slice())?,
+        }
         Ok(id)
     }
 }

@@ -3,8 +3,8 @@
 //! A frontend makes a [`graph::Graph`] of operations shaped like BuildKit's LLB. An [`Engine`] solves it:
 //!
 //! 1. `key` says what makes two steps the same; `solve` looks the keys up and finds what has to run;
-//! 2. `schedule` decides when each vertex may run, `execute` runs one: a process (`process`) or file actions
-//!    (`file`); images are downloaded ([`image`]);
+//! 2. `schedule` decides when each vertex may run, `execute` runs one: a process (`process`, with its `mounts`) or
+//!    file actions (`file`); images are downloaded ([`image`]);
 //! 3. what a step changed becomes a layer of the store, and records make it findable under its keys;
 //! 4. `export` completes the image's configuration and gives the image its name.
 //!
@@ -25,15 +25,26 @@ mod glob;
 pub mod graph;
 pub mod image;
 mod import;
+mod join;
 mod key;
+mod lend;
+pub mod limits;
+mod mounts;
 mod narrow;
 mod output;
+mod platform;
 mod process;
+mod pump;
+mod redact;
+pub mod remote;
 mod roots;
 mod save;
 mod schedule;
+mod secret;
 mod select;
 mod solve;
+pub mod ssh;
+mod take;
 pub mod task;
 #[cfg(test)]
 mod testing;
@@ -44,6 +55,10 @@ pub use diff_ids::DiffIdError;
 pub use engine::{Engine, EngineSettings};
 pub use error::{SolveError, StepError, StepFailure, chain};
 pub use export::Exported;
+pub use export::ExportedIndex;
 pub use import::{ImportError, ImportRequest};
-pub use save::SaveError;
-pub use solve::{Solution, SolveRequest, Solved, StepOutcome, StepReport};
+pub use join::Joiner;
+pub use platform::{CannotRun, emulator};
+pub use save::{SaveError, SaveRequest};
+pub use secret::{MAX_SECRET_BYTES, SecretError, SecretSource, Secrets};
+pub use solve::{Solution, SolveRequest, Solved, SolvedAll, StepOutcome, StepReport};

@@ -246,6 +246,11 @@ impl Way {
     }
 }
 
+/// The pattern that matches exactly `path`.
+pub(crate) fn literal(path: &TreePath) -> Option<TreePath> {
+    TreePath::clean(escape(path.as_bytes())).ok()
+}
+
 /// The pattern that matches exactly `name`.
 fn escape(name: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(name.len());

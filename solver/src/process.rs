@@ -1,20 +1,21 @@
 //! Running the process of an exec step in a sandbox.
 
-use std::fs::File;
-use std::io::Read;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_cache::{LayerDraft, Snapshot, StepLog};
-use kiln_executor::spec::{self, Bind, Network};
-use kiln_executor::{ExitStatus, Running, Sandbox, Stdio};
+use kiln_executor::spec::{self, Bind, Network, SpecBuilder};
+use kiln_executor::{ExitStatus, Sandbox, Stdio};
+use kiln_image::Platform;
 use kiln_tree::{Root, accounts};
-use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{StepFailure, chain};
-use crate::event::Stream;
-use crate::graph::{Exec, NetworkMode};
+use crate::graph::{Exec, NetworkMode, SecurityMode};
+use crate::limits;
+use crate::mounts::Prepared;
 use crate::output::OutputTail;
+use crate::pump::pump;
 use crate::solve::Solve;
 use crate::task::Task;
 
@@ -38,23 +39,26 @@ const CA_VARIABLES: [&str; 8] = [
 ];
 
 impl Solve<'_> {
-    /// Runs `exec` on `base` with its changes going to `draft`.
+    /// Runs `exec`, a program of `platform`, on `base` with its changes going to `draft`, and `mounts` over it.
     pub(crate) fn run_process(
         &self,
         exec: &Exec,
+        platform: &Platform,
         base: &Snapshot,
         draft: &LayerDraft,
+        mounts: &Prepared,
         task: &Task,
     ) -> Result<(), StepFailure> {
         let command = exec.args.join(" ");
         let scratch = self.engine.store.temp().dir()?;
-        let mount = self.roots.sandbox(base, draft)?;
+        let mount = self.roots.sandbox(base, draft, mounts.stub())?;
         let root = Root::from_fd(mount.try_clone().map_err(io(scratch.path()))?);
         let identity = accounts::identity(&root, &exec.user)?;
         // Docker makes a missing working directory, too, and gives it to the user of the process.
         root.create_dir_all(&exec.cwd, 0o755, Some((identity.uid, identity.gid)))?;
         drop(root);
-        let spec = self.spec(exec, &identity, scratch.path())?;
+        let spec = self.spec(exec, &identity, mounts, scratch.path())?;
+        let emulator = self.engine.emulators.get(platform)?;
         let failed = |source| StepFailure::Sandbox {
             command: command.clone(),
             source,
@@ -69,6 +73,7 @@ impl Solve<'_> {
                 root: mount,
                 spec,
                 stdio: Stdio::piped(),
+                emulator,
             })
             .map_err(failed)?;
         let running = Arc::new(running);
@@ -78,7 +83,8 @@ impl Solve<'_> {
             // A process that is gone already is what is wanted.
             let _ = killer.kill_all();
         });
-        pump(&running, task, &mut tail).map_err(io(scratch.path()))?;
+        let secrets = self.request.secrets.patterns();
+        pump(&running, task, &mut tail, &secrets).map_err(io(scratch.path()))?;
         let status = running.wait().map_err(failed)?;
         drop(guard);
         let ended = tail.finish();
@@ -93,10 +99,12 @@ impl Solve<'_> {
             return Err(StepFailure::Canceled);
         }
         let (last_output, log) = (ended.lines, ended.log);
+        let out_of_memory = running.ran_out_of_memory();
         Err(StepFailure::Process {
             command,
-            status: describe(status),
+            status: describe(status, out_of_memory),
             code: i32::from(status.code()),
+            out_of_memory,
             last_output,
             log,
         })
@@ -124,6 +132,7 @@ impl Solve<'_> {
         &self,
         exec: &Exec,
         identity: &accounts::Identity,
+        mounts: &Prepared,
         scratch: &std::path::Path,
     ) -> Result<kiln_executor::runtime::Spec, StepFailure> {
         let write = |name: &str, data: &[u8]| -> Result<PathBuf, StepFailure> {
@@ -136,18 +145,21 @@ impl Solve<'_> {
         if !has(&env, "HOME") {
             env.push(format!("HOME={}", identity.home));
         }
-        let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        let hostname = exec.hostname.as_deref().unwrap_or(HOSTNAME);
         let mut builder = spec::default_for(exec.args.iter().cloned())
             .cwd(&exec.cwd)
             .user(identity.uid, identity.gid, identity.groups.clone())
-            .hostname(HOSTNAME)
-            .hosts(write("hosts", hosts.as_bytes())?)
+            .hostname(hostname)
+            .privileged(exec.security == SecurityMode::Insecure)
+            .hosts(write("hosts", hosts(hostname, exec).as_bytes())?)
             .resolv_conf(write("resolv.conf", &self.engine.settings.resolv_conf)?)
             .network(if network == NetworkMode::None {
                 Network::None
             } else {
                 Network::Host
             });
+        // As with Docker, they may hide the files above; not those below, which the step needs.
+        builder = mounts.add_to(builder);
         if let Some(bundle) = &self.engine.settings.ca_bundle {
             let apt = write(
                 "apt-ca.conf",
@@ -182,8 +194,36 @@ impl Solve<'_> {
                 read_only: true,
             });
         }
-        Ok(builder.env(env).build())
+        mounts.set_variables(&mut env);
+        Ok(self.limit(builder, exec)?.env(env).build())
     }
+
+    /// The limits of the request, and those of the step.
+    fn limit(&self, mut builder: SpecBuilder, exec: &Exec) -> Result<SpecBuilder, StepFailure> {
+        let limits = &self.request.limits;
+        if let Some(size) = limits.shm_size {
+            builder = builder.shm_size(size);
+        }
+        if let Some(resources) = limits.resources() {
+            builder = builder.resources(resources);
+        }
+        if let Some(parent) = &limits.cgroup_parent {
+            builder = builder.cgroup_parent(parent);
+        }
+        for limit in &exec.ulimits {
+            builder = builder.rlimit(limits::rlimit(limit)?);
+        }
+        Ok(builder)
+    }
+}
+
+/// `/etc/hosts` of a step.
+fn hosts(hostname: &str, exec: &Exec) -> String {
+    let mut hosts = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for host in &exec.extra_hosts {
+        let _ = writeln!(hosts, "{}\t{}", host.address, host.name);
+    }
+    hosts
 }
 
 fn has(env: &[String], name: &str) -> bool {
@@ -196,49 +236,14 @@ fn set_mode(path: &std::path::Path, mode: u32) -> Result<(), StepFailure> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io(path))
 }
 
-/// `exit code: 1` as Docker words it, and the signal's name otherwise.
-fn describe(status: ExitStatus) -> String {
+/// `exit code: 1` as Docker words it, and the signal's name or what the kernel says besides.
+fn describe(status: ExitStatus, out_of_memory: bool) -> String {
+    let code = status.code();
     match status {
-        ExitStatus::Code(code) => format!("exit code: {code}"),
-        ExitStatus::Signal(_) => format!("exit code: {} ({status})", status.code()),
+        _ if out_of_memory => format!("exit code: {code} (out of memory)"),
+        ExitStatus::Code(_) => format!("exit code: {code}"),
+        ExitStatus::Signal(_) => format!("exit code: {code} ({status})"),
     }
-}
-
-/// Passes the process's output on until both streams end.
-fn pump(running: &Running, task: &Task, tail: &mut OutputTail) -> std::io::Result<()> {
-    let mut open: Vec<(Stream, &File)> = Vec::new();
-    open.extend(running.stdout.as_ref().map(|file| (Stream::Stdout, file)));
-    open.extend(running.stderr.as_ref().map(|file| (Stream::Stderr, file)));
-    let mut buffer = vec![0; 32 << 10];
-    while !open.is_empty() {
-        let mut fds: Vec<PollFd<'_>> = open
-            .iter()
-            .map(|(_, file)| PollFd::new(*file, PollFlags::IN))
-            .collect();
-        match poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            result => result?,
-        };
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        let mut still_open = Vec::with_capacity(open.len());
-        for ((stream, mut file), ready) in open.into_iter().zip(ready) {
-            let length = if ready {
-                file.read(&mut buffer)?
-            } else {
-                buffer.len()
-            };
-            if ready && length > 0 {
-                task.output(stream, &buffer[..length]);
-                tail.add(stream, &buffer[..length]);
-            }
-            if length > 0 {
-                still_open.push((stream, file));
-            }
-        }
-        open = still_open;
-    }
-    Ok(())
 }
 
 fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> StepFailure + use<> {

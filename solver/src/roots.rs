@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cache::{LayerDraft, Snapshot, Store, TempDir};
 use kiln_executor::mountpoints;
@@ -11,6 +11,7 @@ use kiln_executor::overlay::{self, Overlay};
 use kiln_tree::{ContentHash, Listing, Root};
 
 use crate::error::StepFailure;
+use crate::mounts::ContextPart;
 
 /// Gives snapshots a form in which steps can use them. Shared by all steps of a build.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Roots {
     merged: Mutex<HashMap<ContentHash, Arc<Listing>>>,
     /// Mountpoints for sandboxes, made when the first one starts.
     stub: Mutex<Option<TempDir>>,
+    /// Parts of local directories that steps mount.
+    context_parts: Mutex<Vec<ContextPart>>,
 }
 
 impl Roots {
@@ -27,6 +30,7 @@ impl Roots {
             store,
             merged: Mutex::default(),
             stub: Mutex::default(),
+            context_parts: Mutex::default(),
         }
     }
 
@@ -40,10 +44,17 @@ impl Roots {
     }
 
     /// The snapshot with `draft`'s upperdir on top and a stub below everything, as a detached mount for a
-    /// sandbox: the stub holds mountpoints for what a sandbox mounts, so that none is made in the upperdir.
-    pub(crate) fn sandbox(&self, snapshot: &Snapshot, draft: &LayerDraft) -> Result<OwnedFd, StepFailure> {
+    /// sandbox: the stub holds mountpoints for what a sandbox mounts, so that none is made in the upperdir. `more` holds
+    /// those for what this step mounts.
+    pub(crate) fn sandbox(
+        &self,
+        snapshot: &Snapshot,
+        draft: &LayerDraft,
+        more: Option<&Path>,
+    ) -> Result<OwnedFd, StepFailure> {
         let mut lowers = self.store.layers().lowers(snapshot)?;
         lowers.push(self.stub()?);
+        lowers.extend(more.map(Path::to_owned));
         mount_writable(&lowers, draft)
     }
 
@@ -61,6 +72,11 @@ impl Roots {
         })?;
         *stub = Some(folder);
         Ok(path)
+    }
+
+    /// The parts of local directories that were copied for mounts so far.
+    pub(crate) fn context_parts(&self) -> MutexGuard<'_, Vec<ContextPart>> {
+        self.context_parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the draft's root folder the mode and owner of the snapshot's root, since an overlay shows those of

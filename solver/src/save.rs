@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use kiln_cache::{ImageLayer, ImageRecord};
+use kiln_cache::{Found, ImageLayer, ImageRecord};
 use kiln_image::layout::{Form, LayoutError, SavedImage, Writer};
-use kiln_image::{Descriptor, Manifest, Reference, layer, media_type};
+use kiln_image::{Descriptor, Digest, Index, Manifest, Platform, Reference, layer, media_type};
 use kiln_tree::Root;
 
 use crate::engine::Engine;
@@ -40,42 +40,169 @@ pub enum SaveError {
     /// A layer's folder cannot be opened.
     #[error(transparent)]
     Files(#[from] kiln_tree::Error),
+    /// There is no image for a platform that is needed.
+    #[error("{image} has no image for {wanted}")]
+    NoPlatform {
+        /// The image.
+        image: String,
+        /// The platform.
+        wanted: Platform,
+        /// The platforms that it has images for.
+        available: Vec<Platform>,
+    },
     /// The configuration of an image is not in the store.
     #[error("the configuration of image {0} is lost")]
-    ConfigLost(kiln_image::Digest),
+    ConfigLost(Digest),
+}
+
+/// What is to be saved, and how.
+#[derive(Debug, Clone)]
+pub struct SaveRequest {
+    /// Names, ids, beginnings of ids.
+    pub images: Vec<String>,
+    /// The archive's form.
+    pub form: Form,
+    /// Only the images for these platforms; all when empty.
+    pub platforms: Vec<Platform>,
+}
+
+/// An image of the archive under its names: alone, or one a platform.
+struct Chosen {
+    id: Digest,
+    names: Vec<Reference>,
+    /// With the platform that an index lists it for.
+    images: Vec<(Platform, ImageRecord)>,
+    /// It stays an index, even with one image.
+    is_index: bool,
 }
 
 impl Engine {
-    /// Writes `images` (names, ids, beginnings of ids) as a tar to `out`, and gives `out` back.
+    /// Writes images as a tar to `out`, and gives `out` back.
     ///
     /// An image that is given by name is saved under that name, one given by id under none. Layers that were
-    /// pulled are written as they came, others uncompressed, so that the digest is the DiffID.
-    pub fn save<W: Write>(&self, images: &[String], form: Form, out: W) -> Result<W, SaveError> {
-        let mut chosen: Vec<(ImageRecord, Vec<Reference>)> = Vec::new();
-        for image in images {
-            let record = self.store.images().require(image)?;
+    /// pulled are written as they came, others uncompressed, so that the digest is the DiffID. A multi-platform image
+    /// is saved as an index; what else [`Form::Docker`] has of it is the image for this machine.
+    pub fn save<W: Write>(&self, request: &SaveRequest, out: W) -> Result<W, SaveError> {
+        let mut chosen: Vec<Chosen> = Vec::new();
+        for image in &request.images {
+            let found = self.store.images().find(image)?;
+            let found = found.ok_or_else(|| kiln_cache::Error::ImageNotFound(image.clone()))?;
             let name = image
                 .parse::<Reference>()
                 .ok()
-                .filter(|name| record.names.contains(&name.to_string()));
-            match chosen.iter_mut().find(|(other, _)| other.id == record.id) {
-                Some((_, names)) => names.extend(name),
-                None => chosen.push((record, name.into_iter().collect())),
+                .filter(|name| found.names().contains(&name.to_string()));
+            match chosen.iter_mut().find(|other| other.id == found.id()) {
+                Some(other) => other.names.extend(name),
+                None => chosen.push(self.choose(image, found, name, &request.platforms)?),
             }
         }
         let mut writer = Writer::tar(out)?;
         let mut saved = Vec::with_capacity(chosen.len());
-        for (record, names) in chosen {
-            saved.push(self.save_one(&mut writer, &record, names)?);
+        for chosen in chosen {
+            saved.push(self.save_chosen(&mut writer, chosen, request.form)?);
         }
-        Ok(writer.finish(&saved, form)?)
+        Ok(writer.finish(&saved, request.form)?)
+    }
+
+    fn choose(
+        &self,
+        text: &str,
+        found: Found,
+        name: Option<Reference>,
+        platforms: &[Platform],
+    ) -> Result<Chosen, SaveError> {
+        let id = found.id();
+        let available = found.platforms();
+        let is_index = matches!(found, Found::Index(_)) && platforms.len() != 1;
+        let entries = match &found {
+            Found::Image(record) => vec![(record.platform.clone(), record.id)],
+            Found::Index(index) => index
+                .images
+                .iter()
+                .map(|entry| (entry.platform.clone(), entry.image))
+                .collect(),
+        };
+        let missing = |wanted: &Platform| SaveError::NoPlatform {
+            image: text.to_owned(),
+            wanted: wanted.clone(),
+            available: available.clone(),
+        };
+        let mut wanted = Vec::new();
+        for platform in platforms {
+            let entry = entries.iter().find(|(listed, _)| listed.matches(platform));
+            wanted.push(entry.cloned().ok_or_else(|| missing(platform))?);
+        }
+        if platforms.is_empty() {
+            wanted = entries;
+        }
+        let mut images = Vec::with_capacity(wanted.len());
+        for (platform, id) in wanted {
+            let record = self.store.images().by_id(&id)?;
+            let record = record.ok_or_else(|| kiln_cache::Error::ImageNotFound(id.to_string()))?;
+            images.push((platform, record));
+        }
+        Ok(Chosen {
+            id,
+            names: name.into_iter().collect(),
+            images,
+            is_index,
+        })
+    }
+
+    fn save_chosen<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        chosen: Chosen,
+        form: Form,
+    ) -> Result<SavedImage, SaveError> {
+        let mut saved = Vec::with_capacity(chosen.images.len());
+        for (platform, record) in chosen.images {
+            let mut image = self.save_one(writer, &record)?;
+            image.root.platform = Some(platform.clone());
+            saved.push((platform, image));
+        }
+        if !chosen.is_index
+            && let Some((_, image)) = saved.pop()
+        {
+            return Ok(SavedImage {
+                names: chosen.names,
+                ..image
+            });
+        }
+        let index = Index::new(saved.iter().map(|(_, image)| image.root.clone()).collect());
+        let bytes = index.to_bytes();
+        let root = Descriptor::of(media_type::OCI_INDEX, &bytes);
+        writer.blob(&root, bytes.as_slice())?;
+        let host = Platform::host();
+        let own = host
+            .fallbacks()
+            .iter()
+            .find_map(|wanted| saved.iter().position(|(platform, _)| platform.matches(wanted)));
+        let docker = match own {
+            Some(position) => saved.swap_remove(position).1.docker,
+            None if form == Form::Docker => {
+                return Err(SaveError::NoPlatform {
+                    image: chosen
+                        .names
+                        .first()
+                        .map_or_else(|| chosen.id.to_string(), Reference::familiar),
+                    wanted: host,
+                    available: saved.into_iter().map(|(platform, _)| platform).collect(),
+                });
+            }
+            None => None,
+        };
+        Ok(SavedImage {
+            root,
+            names: chosen.names,
+            docker,
+        })
     }
 
     fn save_one<W: Write>(
         &self,
         writer: &mut Writer<W>,
         record: &ImageRecord,
-        names: Vec<Reference>,
     ) -> Result<SavedImage, SaveError> {
         let mut layers = Vec::with_capacity(record.layers.len());
         for layer in &record.layers {
@@ -89,13 +216,13 @@ impl Engine {
         let config = Descriptor::new(media_type::OCI_CONFIG, record.config, config_bytes.len() as u64);
         writer.blob(&config, config_bytes.as_slice())?;
         let manifest = Manifest::new(config.clone(), layers.clone()).to_bytes();
-        let digest = kiln_image::Digest::sha256_of(&manifest);
+        let digest = Digest::sha256_of(&manifest);
         let mut root = Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64);
         writer.blob(&root, manifest.as_slice())?;
         root.platform = Some(record.platform.clone());
         Ok(SavedImage {
             root,
-            names,
+            names: Vec::new(),
             docker: Some((config, layers)),
         })
     }

@@ -1,6 +1,6 @@
-//! Finding what a copy's sources mean in a tree, from its listing alone.
+//! Finding what the sources of a copy or a mount mean in a tree, from its listing alone.
 //!
-//! A [`Selection`] is a list of places in the tree and a hash over exactly what a copy of them would see:
+//! A [`Selection`] is a list of places in the tree and a hash over exactly what the step sees of them:
 //! that hash goes into the step's key, so that files which no step selects never invalidate anything.
 
 use std::collections::HashMap;
@@ -100,6 +100,26 @@ pub(crate) fn select<'a>(
     }
     Ok(Selection {
         places,
+        hash: hasher.finish(),
+    })
+}
+
+/// Selects the one place that a mount shows. `source` is a path, whatever characters it has; symlinks are resolved
+/// inside the tree. Unlike with a copy, a file's name does not count: it is seen under the mount's own.
+pub(crate) fn select_mounted(listing: &Listing, source: &str) -> Result<Selection, SelectError> {
+    let path = TreePath::clean(source.as_bytes()).map_err(|error| SelectError::Path {
+        pattern: source.to_owned(),
+        source: error,
+    })?;
+    let place = place(listing, &path).map_err(|error| SelectError::Resolve { path, error })?;
+    let unnamed = Place {
+        written: TreePath::root(),
+        ..place.clone()
+    };
+    let mut hasher = ContentHasher::new();
+    add_to_hash(&mut hasher, listing, &unnamed);
+    Ok(Selection {
+        places: vec![place],
         hash: hasher.finish(),
     })
 }

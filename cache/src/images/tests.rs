@@ -3,7 +3,7 @@ use kiln_tree::Listing;
 use super::*;
 use crate::{Store, testing};
 
-fn image(store: &Store, config: &str) -> ImageRecord {
+pub(super) fn image(store: &Store, config: &str) -> ImageRecord {
     let config = store.blobs().put_bytes(config.as_bytes()).unwrap();
     let diff_id = Digest::sha256_of(b"layer");
     let layer = LayerId::from_diff_id(&diff_id);
@@ -129,7 +129,7 @@ fn removes_as_docker_does() {
         removed,
         Removed {
             untagged: vec![ONE.to_owned()],
-            deleted: None
+            deleted: Vec::new()
         }
     );
     let removed = images.remove(&id, false).unwrap();
@@ -137,7 +137,7 @@ fn removes_as_docker_does() {
         removed,
         Removed {
             untagged: vec![TWO.to_owned()],
-            deleted: Some(record.id)
+            deleted: vec![record.id]
         }
     );
     assert!(matches!(

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Surroundings;
+
 /// How a build shows its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Progress {
@@ -51,14 +53,16 @@ pub(crate) struct Build {
     /// Ask the registry for base images even if they are here
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Platform of the image, for example linux/amd64
+    /// Platform of the image, such as linux/arm64, or local; several make a multi-platform image (repeatable,
+    /// comma-separated)
     #[arg(
-        long,
+        long = "platform",
         value_name = "OS/ARCH",
+        value_delimiter = ',',
         env = "DOCKER_DEFAULT_PLATFORM",
         hide_env_values = true
     )]
-    pub(crate) platform: Option<String>,
+    pub(crate) platforms: Vec<String>,
     /// Network of RUN steps
     #[arg(long, value_name = "default|host|none", default_value = "default")]
     pub(crate) network: String,
@@ -82,6 +86,8 @@ pub(crate) struct Build {
     /// As many steps may run at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) jobs: usize,
+    #[command(flatten)]
+    pub(crate) surroundings: Surroundings,
     /// Docker's flags that ask for what happens anyway.
     #[arg(long, hide = true)]
     rm: bool,

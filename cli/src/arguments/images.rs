@@ -72,6 +72,9 @@ pub(crate) struct Inspect {
         hide_possible_values = true
     )]
     pub(crate) kind: Option<Kind>,
+    /// Of a multi-platform image, the one for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// Names or ids
     #[arg(value_name = "NAME", required = true)]
     pub(crate) names: Vec<String>,
@@ -90,6 +93,9 @@ pub(crate) struct History {
     /// `json` for one object a line
     #[arg(long, value_name = "table|json")]
     pub(crate) format: Option<String>,
+    /// Of a multi-platform image, the one for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// Name or id
     pub(crate) image: String,
 }

@@ -64,13 +64,14 @@ fn booleans_are_as_docker_has_them() {
 fn build_reads_what_docker_reads() {
     let build = build(
         "build -t a:1 -ta:2 --tag=a:3 -f - --build-arg A=1=2 --build-arg=B --label x=y --target t \
-         --no-cache-filter a,b --platform=linux/arm64 --progress=none --iidfile i --jobs 3 --network=none \
+         --no-cache-filter a,b --platform=linux/arm64,linux/amd64 --platform local --progress=none --iidfile i --jobs 3 --network=none \
          --rm --force-rm --load ctx",
     );
     assert_eq!(build.tags, ["a:1", "a:2", "a:3"]);
     assert_eq!(build.file.unwrap().as_os_str(), "-");
     assert_eq!(build.variables, ["A=1=2", "B"]);
     assert_eq!(build.no_cache_filter, ["a", "b"]);
+    assert_eq!(build.platforms, ["linux/arm64", "linux/amd64", "local"]);
     assert_eq!(build.progress, Progress::Quiet);
     assert_eq!((build.jobs, build.network.as_str()), (3, "none"));
     assert!(!build.pull);

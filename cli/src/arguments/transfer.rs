@@ -11,14 +11,15 @@ pub(crate) struct Pull {
     /// Print the name and nothing else
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Platform of the image
+    /// Platform of the image; several are kept side by side (repeatable, comma-separated)
     #[arg(
-        long,
+        long = "platform",
         value_name = "OS/ARCH",
+        value_delimiter = ',',
         env = "DOCKER_DEFAULT_PLATFORM",
         hide_env_values = true
     )]
-    pub(crate) platform: Option<String>,
+    pub(crate) platforms: Vec<String>,
     /// Names
     #[arg(value_name = "NAME", required = true)]
     pub(crate) images: Vec<String>,
@@ -35,7 +36,7 @@ pub(crate) struct Import {
     /// Remark in the image's history
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
-    /// Platform of the image
+    /// Platform of the image; what NAME stands for on other platforms stays then
     #[arg(
         long,
         value_name = "OS/ARCH",
@@ -76,6 +77,9 @@ pub(crate) struct Save {
         hide_possible_values = true
     )]
     pub(crate) format: ArchiveFormat,
+    /// Of multi-platform images, only those for this platform (repeatable, comma-separated)
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,

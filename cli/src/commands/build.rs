@@ -2,14 +2,19 @@
 
 mod context;
 mod dockerfile;
+mod fields;
+mod limits;
+mod secrets;
 mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildRequest, LowerOptions, build};
 use kiln_image::Platform;
+use kiln_remote::NoCredentials;
 use kiln_solver::Cancel;
 use kiln_solver::image::PullPolicy;
 use kiln_solver::task::Reporter;
@@ -91,16 +96,18 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         .iter()
         .map(|tag| values::name(tag))
         .collect::<Result<Vec<_>, _>>()?;
-    let (target_platform, platform_requested) = super::platform(arguments.platform.as_deref())?;
     let mut options = LowerOptions::new(Platform::host());
-    options.target_platform = target_platform;
-    options.platform_requested = platform_requested;
     options.build_args = values::build_args(machine, &arguments.variables);
     options.target.clone_from(&arguments.target);
     options.no_cache = arguments.no_cache;
     options.no_cache_filter.clone_from(&arguments.no_cache_filter);
     options.labels = values::labels(&arguments.labels)?;
     options.network = values::network(&arguments.network)?;
+    let surroundings = &arguments.surroundings;
+    limits::without_meaning(surroundings)?;
+    options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
+    options.extra_hosts = limits::hosts(&surroundings.hosts)?;
+    options.ulimits = limits::ulimits(&surroundings.ulimits)?;
     Ok(BuildRequest {
         dockerfile,
         ignore: dockerfile::ignore_file(dockerfile_path.as_deref(), &context)?,
@@ -108,11 +115,16 @@ fn request(machine: &Machine, arguments: &Build) -> Result<BuildRequest, Failure
         context,
         options,
         names,
+        platforms: super::platforms(&arguments.platforms)?,
         pull: if arguments.pull {
             PullPolicy::Always
         } else {
             PullPolicy::Missing
         },
         jobs: arguments.jobs.max(1),
+        secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
+        ssh: Arc::new(secrets::ssh(&machine.environment, &surroundings.ssh)?),
+        limits: limits::limits(surroundings)?,
+        credentials: Arc::new(NoCredentials),
     })
 }

@@ -20,7 +20,8 @@ const MISSING: &str = "<missing>";
 /// Runs `kiln history`.
 pub(crate) fn run(machine: &Machine, arguments: &History) -> Result<ExitCode, Failure> {
     let store = machine.store()?;
-    let record = store.images().require(&arguments.image)?;
+    let (platform, requested) = super::platform(arguments.platform.as_deref())?;
+    let record = super::image(&store, &arguments.image, requested.then_some(&platform))?;
     let config = super::inspect::config(&store, &record)?;
     let now = jiff::Timestamp::now();
     let mut layers = record.layers.iter();

@@ -1,9 +1,10 @@
 //! `kiln images`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use kiln_cache::ImageRecord;
-use kiln_image::Reference;
+use kiln_cache::{ImageRecord, Store};
+use kiln_image::{Digest, Platform, Reference};
 use serde_json::json;
 
 use super::list::List;
@@ -15,9 +16,20 @@ use crate::report::Failure;
 /// What Docker prints where there is nothing to print.
 const NONE: &str = "<none>";
 
+/// An image, or several for different platforms, as one thing.
+struct Entry {
+    id: Digest,
+    names: Vec<String>,
+    repo_digests: Vec<String>,
+    created: Option<String>,
+    size: u64,
+    /// Of a multi-platform image.
+    platforms: Vec<String>,
+}
+
 /// One line of the list: an image by one of its names.
 struct Row<'a> {
-    record: &'a ImageRecord,
+    record: &'a Entry,
     repository: String,
     tag: String,
     digest: String,
@@ -26,7 +38,7 @@ struct Row<'a> {
 /// Runs `kiln images`.
 pub(crate) fn run(machine: &Machine, arguments: &Images) -> Result<ExitCode, Failure> {
     let store = machine.store()?;
-    let mut records = store.images().list()?;
+    let mut records = entries(&store)?;
     // Newest first, as Docker lists them.
     records.sort_by(|one, other| {
         other
@@ -50,10 +62,14 @@ pub(crate) fn run(machine: &Machine, arguments: &Images) -> Result<ExitCode, Fai
         let created = format::ago(row.record.created.as_deref(), now);
         let size = format::size(row.record.size);
         let json = || {
-            json!({
+            let mut value = json!({
                 "Repository": row.repository, "Tag": row.tag, "Digest": row.digest, "ID": id,
                 "CreatedAt": row.record.created, "CreatedSince": created, "Size": size, "Bytes": row.record.size,
-            })
+            });
+            if !row.record.platforms.is_empty() {
+                value["Platforms"] = json!(row.record.platforms);
+            }
+            value
         };
         let cells = || {
             let mut cells = vec![
@@ -74,7 +90,48 @@ pub(crate) fn run(machine: &Machine, arguments: &Images) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-fn rows(record: &ImageRecord) -> Vec<Row<'_>> {
+/// How many lines the list has without names that stand for the same.
+pub(super) fn count(store: &Store) -> Result<usize, Failure> {
+    Ok(entries(store)?.len())
+}
+
+/// All images. Those that only belong to a multi-platform image are told by it.
+fn entries(store: &Store) -> Result<Vec<Entry>, Failure> {
+    let records = store.images().list()?;
+    let mut entries = Vec::new();
+    let mut members = BTreeSet::new();
+    for index in store.images().indexes()? {
+        let of: Vec<&ImageRecord> = index
+            .images
+            .iter()
+            .filter_map(|entry| records.iter().find(|record| record.id == entry.image))
+            .collect();
+        let digests: BTreeSet<&String> = of.iter().flat_map(|record| &record.repo_digests).collect();
+        members.extend(index.images.iter().map(|entry| entry.image));
+        entries.push(Entry {
+            id: index.id,
+            repo_digests: digests.into_iter().cloned().collect(),
+            created: of.iter().filter_map(|record| record.created.clone()).max(),
+            size: of.iter().map(|record| record.size).sum(),
+            platforms: index.platforms().map(Platform::full).collect(),
+            names: index.names,
+        });
+    }
+    let alone = records
+        .into_iter()
+        .filter(|record| !record.names.is_empty() || !members.contains(&record.id));
+    entries.extend(alone.map(|record| Entry {
+        id: record.id,
+        names: record.names,
+        repo_digests: record.repo_digests,
+        created: record.created,
+        size: record.size,
+        platforms: Vec::new(),
+    }));
+    Ok(entries)
+}
+
+fn rows(record: &Entry) -> Vec<Row<'_>> {
     let references: Vec<Reference> = record.names.iter().filter_map(|name| name.parse().ok()).collect();
     if references.is_empty() {
         let repository = record
@@ -101,7 +158,7 @@ fn rows(record: &ImageRecord) -> Vec<Row<'_>> {
         .collect()
 }
 
-fn digest_of(record: &ImageRecord, reference: Option<&Reference>) -> String {
+fn digest_of(record: &Entry, reference: Option<&Reference>) -> String {
     let name = reference.map(Reference::familiar_name);
     record
         .repo_digests

@@ -13,7 +13,7 @@ use crate::report::Failure;
 
 /// Runs `kiln import`: prints the image's id, as Docker does.
 pub(crate) fn run(machine: &Machine, arguments: &Import) -> Result<ExitCode, Failure> {
-    let (platform, _) = super::platform(arguments.platform.as_deref())?;
+    let (platform, platform_requested) = super::platform(arguments.platform.as_deref())?;
     let name: Option<Reference> = arguments
         .name
         .as_ref()
@@ -47,6 +47,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Import) -> Result<ExitCode, Fai
         ImportRequest {
             config,
             platform,
+            platform_requested,
             comment,
             name,
         },

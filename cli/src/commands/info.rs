@@ -14,7 +14,7 @@ use crate::table::Table;
 pub(crate) fn run(machine: &Machine, arguments: &Info) -> Result<ExitCode, Failure> {
     let as_json = super::is_json(arguments.format.as_deref(), "text")?;
     let store = machine.store()?;
-    let images = store.images().list()?.len();
+    let images = super::images::count(&store)?;
     let containers = kiln_container::Containers::new(&store).list()?.len();
     let features = kiln_executor::probe::features();
     if as_json {

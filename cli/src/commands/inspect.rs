@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln_cache::{ImageRecord, Store};
+use kiln_cache::{Found, ImageRecord, IndexRecord, Store};
 use kiln_container::{Container, Containers, Status};
-use kiln_image::ImageConfig;
+use kiln_image::{ImageConfig, Platform};
 use serde_json::{Value, json};
 
 use crate::arguments::{Inspect, Kind};
@@ -20,10 +20,12 @@ pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Fa
     let in_one_line = super::is_json(arguments.format.as_deref(), "json")?;
     let store = machine.store()?;
     let containers = Containers::new(&store);
+    let (platform, requested) = super::platform(arguments.platform.as_deref())?;
+    let platform = requested.then_some(platform);
     let mut found = Vec::new();
     let mut failed = false;
     for name in &arguments.names {
-        match inspect(&store, &containers, name, arguments.kind) {
+        match inspect(&store, &containers, name, arguments.kind, platform.as_ref()) {
             Ok(value) => found.push(value),
             Err(failure) => {
                 report::failure(&failure);
@@ -44,7 +46,13 @@ pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Fa
 }
 
 /// A container of this name comes before an image, as in Docker.
-fn inspect(store: &Store, containers: &Containers, name: &str, kind: Option<Kind>) -> Result<Value, Failure> {
+fn inspect(
+    store: &Store,
+    containers: &Containers,
+    name: &str,
+    kind: Option<Kind>,
+    platform: Option<&Platform>,
+) -> Result<Value, Failure> {
     if kind != Some(Kind::Image) {
         match containers.find(name) {
             Ok(found) => return container(store, &found),
@@ -52,12 +60,44 @@ fn inspect(store: &Store, containers: &Containers, name: &str, kind: Option<Kind
             Err(error) => return Err(error.into()),
         }
     }
-    match store.images().get(name) {
-        Ok(Some(record)) => image(store, &record),
+    match store.images().find(name) {
+        Ok(Some(found)) => {
+            let record = super::image(store, name, platform)?;
+            let mut value = image(store, &record)?;
+            if let Found::Index(index) = found {
+                describe_index(store, &index, platform.is_some(), &mut value)?;
+            }
+            Ok(value)
+        }
         Ok(None) if kind.is_none() => Err(Failure::message(format!("no such container or image: {name}"))),
         Ok(None) => Err(Failure::message(format!("no such image: {name}"))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Adds what is known of the multi-platform image that an image is of. Its id stands for all of them, unless one of
+/// them was asked for.
+fn describe_index(
+    store: &Store,
+    index: &IndexRecord,
+    one_wanted: bool,
+    value: &mut Value,
+) -> Result<(), Failure> {
+    let mut images = Vec::with_capacity(index.images.len());
+    for entry in &index.images {
+        let record = store.images().by_id(&entry.image)?;
+        images.push(json!({
+            "Id": entry.image,
+            "Platform": entry.platform.full(),
+            "Size": record.as_ref().map(|record| record.size),
+            "Created": record.and_then(|record| record.created),
+        }));
+    }
+    if !one_wanted {
+        value["Id"] = json!(index.id);
+    }
+    value["Index"] = json!({ "Id": index.id, "Images": images });
+    Ok(())
 }
 
 fn image(store: &Store, record: &ImageRecord) -> Result<Value, Failure> {

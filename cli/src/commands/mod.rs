@@ -20,6 +20,7 @@ mod version;
 use std::io::Write;
 use std::process::ExitCode;
 
+use kiln_cache::{ImageRecord, Store};
 use kiln_image::Platform;
 
 use crate::arguments::{Command, Kiln};
@@ -80,18 +81,60 @@ fn is_json(format: Option<&str>, other: &str) -> Result<bool, Failure> {
 
 /// The value of `--platform`, and whether there was one.
 fn platform(text: Option<&str>) -> Result<(Platform, bool), Failure> {
-    match text.filter(|text| !text.is_empty()) {
-        None => Ok((Platform::host(), false)),
-        Some(text) if text.contains(',') => Err(Failure::usage(format!(
-            "--platform {text}: one platform at a time is supported"
+    let values: Vec<String> = text
+        .map(|text| text.split(',').map(str::to_owned).collect())
+        .unwrap_or_default();
+    match platforms(&values)?.as_slice() {
+        [] => Ok((Platform::host(), false)),
+        [platform] => Ok((platform.clone(), true)),
+        _ => Err(Failure::usage(format!(
+            "--platform {}: only one platform at a time is possible here",
+            values.join(",")
         ))),
-        Some(text) => {
-            let platform: Platform = text
-                .parse()
-                .map_err(|error| Failure::usage(format!("--platform {text}: {error}")))?;
-            Ok((platform.normalized(), true))
+    }
+}
+
+/// The values of `--platform`, each once; `local` is this machine's.
+fn platforms(values: &[String]) -> Result<Vec<Platform>, Failure> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in values
+        .iter()
+        .map(|value| value.trim())
+        .filter(|value| !value.is_empty())
+    {
+        let platform = if text == "local" {
+            Platform::host()
+        } else {
+            text.parse::<Platform>()
+                .map_err(|error| {
+                    Failure::usage(format!("--platform {text}: {error}"))
+                        .hint("a platform is os/architecture[/variant], for example linux/arm64")
+                })?
+                .normalized()
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
         }
     }
+    Ok(platforms)
+}
+
+/// The image that `text` stands for, on a platform if one is wanted.
+fn image(store: &Store, text: &str, platform: Option<&Platform>) -> Result<ImageRecord, Failure> {
+    let found = store.images().find(text)?;
+    let found = found.ok_or_else(|| Failure::error(&kiln_cache::Error::ImageNotFound(text.to_owned())))?;
+    let available = found.platforms();
+    let record = store.images().pick(found, platform)?;
+    record.ok_or_else(|| match platform {
+        Some(platform) => no_platform(text, platform, &available),
+        None => Failure::message(format!("the image of {text} is lost")),
+    })
+}
+
+fn no_platform(image: &str, wanted: &Platform, available: &[Platform]) -> Failure {
+    let names: Vec<String> = available.iter().map(ToString::to_string).collect();
+    Failure::message(format!("{image} has no image for {wanted}"))
+        .hint(format!("it has images for {}", names.join(", ")))
 }
 
 /// One JSON value, indented, as a result.

@@ -16,7 +16,12 @@ use crate::signal::Interrupts;
 
 /// Runs `kiln pull`.
 pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failure> {
-    let (platform, requested) = super::platform(arguments.platform.as_deref())?;
+    let requested = super::platforms(&arguments.platforms)?;
+    let wanted: Vec<(Platform, bool)> = if requested.is_empty() {
+        vec![(Platform::host(), false)]
+    } else {
+        requested.into_iter().map(|platform| (platform, true)).collect()
+    };
     let engine = machine.engine()?;
     let progress = if arguments.quiet {
         Progress::Quiet
@@ -28,17 +33,22 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
         let reference: Reference = image
             .parse()
             .map_err(|error| Failure::usage(format!("invalid name {image:?}: {error}")))?;
-        let before = engine.store().images().get(&reference.to_string())?;
-        pull(
-            &engine,
-            &reference,
-            (&platform, requested),
-            PullPolicy::Always,
-            progress,
-        )?;
-        if !arguments.quiet {
-            let after = engine.store().images().get(&reference.to_string())?;
-            super::print(&outcome(&reference, before.as_ref(), after.as_ref()))?;
+        for (platform, requested) in &wanted {
+            let here = || {
+                let platform = requested.then_some(platform);
+                engine.store().images().get_for(&reference.to_string(), platform)
+            };
+            let before = here()?;
+            pull(
+                &engine,
+                &reference,
+                (platform, *requested),
+                PullPolicy::Always,
+                progress,
+            )?;
+            if !arguments.quiet {
+                super::print(&outcome(&reference, before.as_ref(), here()?.as_ref()))?;
+            }
         }
         super::print(&format!("{reference}\n"))?;
     }

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln_cache::ImageRecord;
+use kiln_cache::Found;
 use kiln_container::{Container, ContainerState, Containers, Status};
-use kiln_image::Reference;
+use kiln_image::{Digest, Reference};
 
 use crate::arguments::Rmi;
 use crate::exit;
@@ -17,8 +17,8 @@ pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failur
     let containers = Containers::new(&store).list()?;
     let mut failed = false;
     for image in &arguments.images {
-        if let Some(record) = store.images().get(image)?
-            && let Some(reason) = in_use(&record, image, &containers, arguments.force)
+        if let Some(found) = store.images().find(image)?
+            && let Some(reason) = in_use(&found, image, &containers, arguments.force)
         {
             report::failure(&Failure::message(reason));
             failed = true;
@@ -48,14 +48,18 @@ pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failur
 }
 
 /// Why the image must stay: a container needs its layers. As long as it keeps another name it stays anyway.
-fn in_use(record: &ImageRecord, given: &str, containers: &[Container], force: bool) -> Option<String> {
+fn in_use(found: &Found, given: &str, containers: &[Container], force: bool) -> Option<String> {
     let is_name = given
         .parse::<Reference>()
-        .is_ok_and(|name| record.names.contains(&name.to_string()));
-    if is_name && record.names.len() > 1 {
+        .is_ok_and(|name| found.names().contains(&name.to_string()));
+    if is_name && found.names().len() > 1 {
         return None;
     }
-    let uses = |state: &&ContainerState| state.options.image.as_ref() == Some(&record.id);
+    let ids: Vec<Digest> = match found {
+        Found::Image(record) => vec![record.id],
+        Found::Index(index) => index.images.iter().map(|entry| entry.image).collect(),
+    };
+    let uses = |state: &&ContainerState| state.options.image.is_some_and(|image| ids.contains(&image));
     let mut users = containers.iter().map(Container::state).filter(uses);
     let user = users
         .clone()

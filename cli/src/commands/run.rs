@@ -69,25 +69,35 @@ fn image_of(
         PullWhen::Never => PullPolicy::Never,
     };
     let store = engine.store();
+    let (platform, requested) = super::platform(arguments.platform.as_deref())?;
+    let wanted = requested.then_some(&platform);
     let mut record = if policy == PullPolicy::Always {
         None
     } else {
-        store.images().get(image)?
+        store.images().get_for(image, wanted)?
     };
     if record.is_none() {
         let reference: Reference = image
             .parse()
             .map_err(|error| Failure::usage(format!("invalid image name {image:?}: {error}")))?;
-        let (platform, requested) = super::platform(arguments.platform.as_deref())?;
         let progress = if arguments.quiet {
             Progress::Quiet
         } else {
             Progress::Auto
         };
         super::pull::pull(engine, &reference, (&platform, requested), policy, progress)?;
-        record = store.images().get(image)?;
+        record = store.images().get_for(image, wanted)?;
     }
-    let record = record.ok_or_else(|| Failure::message(format!("no such image: {image}")))?;
+    let record = match record {
+        Some(record) => record,
+        None => super::image(store, image, wanted)?,
+    };
+    if !requested && !record.platform.satisfies(&platform) && !record.platform.os.is_empty() {
+        crate::report::warning(&format!(
+            "the image is for {}, this machine is {platform}, and no platform was asked for",
+            record.platform
+        ));
+    }
     let config = super::inspect::config(store, &record)?;
     Ok((record.id, config))
 }
@@ -152,10 +162,14 @@ fn foreground(
             stderr: Stream::Inherit,
         }
     };
+    let emulator = kiln_solver::emulator(&config.platform()).map_err(|error| {
+        let failure = Failure::error(&error).hint(error.remedy.clone());
+        failure.with_code(exit::ENGINE)
+    })?;
     let backend = kiln_executor::Builtin::new()?;
     let resolv_conf = crate::machine::resolv_conf();
     let running: Running = container
-        .start(&backend, &config.config, stdio, &resolv_conf)
+        .start(&backend, &config.config, stdio, &resolv_conf, emulator)
         .map_err(|error| {
             let code = error.exit_code();
             Failure::error(&error).with_code(code)

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use kiln_cache::Found;
 use kiln_image::Reference;
 
 use crate::arguments::Tag;
@@ -21,7 +22,15 @@ pub(crate) fn run(machine: &Machine, arguments: &Tag) -> Result<ExitCode, Failur
             arguments.target
         )));
     }
-    let record = store.images().require(&arguments.source)?;
-    store.images().tag(&record.id, &target.to_string())?;
+    let images = store.images();
+    match images.find(&arguments.source)? {
+        None => {
+            return Err(Failure::error(&kiln_cache::Error::ImageNotFound(
+                arguments.source.clone(),
+            )));
+        }
+        Some(Found::Image(record)) => images.tag(&record.id, &target.to_string())?,
+        Some(Found::Index(index)) => images.put_index(&index, &[target.to_string()])?,
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -87,6 +87,7 @@ impl Backend for Builtin {
             root,
             spec,
             stdio,
+            emulator,
         } = sandbox;
         let linux = spec.linux().clone().unwrap_or_default();
         let filter = linux
@@ -110,10 +111,14 @@ impl Backend for Builtin {
             ));
         }
         let mut plan = Plan::of(&spec, &self.host, terminal, filter.as_deref())?;
+        plan.emulator = emulator;
         let group = linux
             .resources()
             .as_ref()
-            .map(|limits| self.groups.create(&id, limits))
+            .map(|limits| {
+                let parent = linux.cgroups_path().as_deref();
+                self.groups.create(&id, limits, parent)
+            })
             .transpose()?;
         if let Some(group) = &group {
             plan.cgroup_procs = group.procs_files();

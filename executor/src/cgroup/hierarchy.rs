@@ -15,8 +15,13 @@ pub(super) trait Hierarchy: Debug + Send + Sync {
     fn unified(&self) -> bool;
     /// The group below which groups are made.
     fn base(&self) -> &Path;
-    /// Makes a group with these settings.
-    fn create(&self, name: &str, settings: &[&Setting]) -> Result<PathBuf, CgroupError>;
+    /// Makes a group with these settings: in `parent`, a path below the base, or where all groups are.
+    fn create(
+        &self,
+        parent: Option<&Path>,
+        name: &str,
+        settings: &[&Setting],
+    ) -> Result<PathBuf, CgroupError>;
 }
 
 fn unavailable(action: &str, path: &Path, error: &io::Error) -> CgroupError {
@@ -25,14 +30,21 @@ fn unavailable(action: &str, path: &Path, error: &io::Error) -> CgroupError {
     }
 }
 
-/// Makes the group that all groups are in. Not being allowed to is ordinary for ordinary users.
-fn make_parent(base: &Path) -> Result<PathBuf, CgroupError> {
-    let parent = base.join(PARENT);
-    match std::fs::create_dir(&parent) {
-        Ok(()) => Ok(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(parent),
-        Err(error) => Err(unavailable("make control group", &parent, &error)),
+/// Makes the groups below `base` that lead to the one that the new group will be in; gives all of them, the
+/// topmost first. Not being allowed to is ordinary for ordinary users.
+fn make_parents(base: &Path, parent: Option<&Path>) -> Result<Vec<PathBuf>, CgroupError> {
+    let mut made = Vec::new();
+    let mut directory = base.to_owned();
+    for name in parent.unwrap_or(Path::new(PARENT)) {
+        directory.push(name);
+        match std::fs::create_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(unavailable("make control group", &directory, &error));
+            }
+            _ => made.push(directory.clone()),
+        }
     }
+    Ok(made)
 }
 
 /// Makes the group itself and fills it in; leaves nothing behind when that fails.
@@ -95,13 +107,22 @@ impl Hierarchy for Legacy {
         &self.base
     }
 
-    fn create(&self, name: &str, settings: &[&Setting]) -> Result<PathBuf, CgroupError> {
-        let parent = make_parent(&self.base)?;
+    fn create(
+        &self,
+        parent: Option<&Path>,
+        name: &str,
+        settings: &[&Setting],
+    ) -> Result<PathBuf, CgroupError> {
+        let parents = make_parents(&self.base, parent)?;
+        let parent = parents.last().unwrap_or(&self.base);
         let mut values: Vec<(&'static str, String)> = Vec::new();
         if self.controllers.iter().any(|controller| controller == "cpuset") {
             // A new v1 group has no processors and no memory, and takes no process then.
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                let inherited = self.inherit(&parent, file)?;
+                let mut inherited = String::new();
+                for directory in &parents {
+                    inherited = inherit(directory, file)?;
+                }
                 values.push((file, inherited));
             }
         }
@@ -109,26 +130,24 @@ impl Hierarchy for Legacy {
             values.retain(|(file, _)| *file != setting.legacy.0);
             values.push(setting.legacy.clone());
         }
-        make(&parent, name, values.iter())
+        make(parent, name, values.iter())
     }
 }
 
-impl Legacy {
-    /// Fills a cpuset file of the parent in from the one above it, and returns its value.
-    fn inherit(&self, parent: &Path, file: &str) -> Result<String, CgroupError> {
-        let read = |path: &Path| {
-            let text = std::fs::read_to_string(path).map_err(|e| CgroupError::io("read", path, e))?;
-            Ok::<_, CgroupError>(text.trim().to_owned())
-        };
-        let path = parent.join(file);
-        let value = read(&path)?;
-        if !value.is_empty() {
-            return Ok(value);
-        }
-        let value = read(&self.base.join(file))?;
-        std::fs::write(&path, &value).map_err(|e| CgroupError::io(format!("write {value}"), &path, e))?;
-        Ok(value)
+/// Fills a cpuset file of a group in from the group above, when it is empty, and returns its value.
+fn inherit(group: &Path, file: &str) -> Result<String, CgroupError> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path).map_err(|e| CgroupError::io("read", path, e))?;
+        Ok::<_, CgroupError>(text.trim().to_owned())
+    };
+    let path = group.join(file);
+    let value = read(&path)?;
+    if !value.is_empty() {
+        return Ok(value);
     }
+    let value = read(&group.parent().unwrap_or(group).join(file))?;
+    std::fs::write(&path, &value).map_err(|e| CgroupError::io(format!("write {value}"), &path, e))?;
+    Ok(value)
 }
 
 /// The v2 hierarchy.
@@ -167,18 +186,24 @@ impl Hierarchy for Unified {
         &self.base
     }
 
-    fn create(&self, name: &str, settings: &[&Setting]) -> Result<PathBuf, CgroupError> {
-        let parent = make_parent(&self.base)?;
+    fn create(
+        &self,
+        parent: Option<&Path>,
+        name: &str,
+        settings: &[&Setting],
+    ) -> Result<PathBuf, CgroupError> {
+        let parents = make_parents(&self.base, parent)?;
+        let parent = parents.last().unwrap_or(&self.base);
         let mut controllers: Vec<&str> = settings.iter().map(|setting| setting.controller).collect();
         controllers.sort_unstable();
         controllers.dedup();
-        for directory in [&self.base, &parent] {
+        for directory in std::iter::once(&self.base).chain(&parents) {
             let path = directory.join("cgroup.subtree_control");
             for controller in &controllers {
                 std::fs::write(&path, format!("+{controller}"))
                     .map_err(|error| unavailable(&format!("enable `{controller}` in"), &path, &error))?;
             }
         }
-        make(&parent, name, settings.iter().map(|setting| &setting.unified))
+        make(parent, name, settings.iter().map(|setting| &setting.unified))
     }
 }

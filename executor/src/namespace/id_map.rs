@@ -88,6 +88,29 @@ fn map_arguments(own: u32, ranges: &[IdRange]) -> Vec<String> {
     arguments
 }
 
+/// Maps the ids of this user namespace to themselves in the one that the process `pid` has just made below it.
+pub(crate) fn same_ids(pid: Pid) -> io::Result<()> {
+    for (own, file) in [
+        ("/proc/self/uid_map", "uid_map"),
+        ("/proc/self/gid_map", "gid_map"),
+    ] {
+        let map = identity(&std::fs::read_to_string(own)?);
+        std::fs::write(format!("/proc/{}/{file}", pid.as_raw_nonzero()), map)?;
+    }
+    Ok(())
+}
+
+/// The map of a namespace as the map of one below it in which every id keeps its number.
+fn identity(map: &str) -> String {
+    map.lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (inside, count) = (fields.next()?, fields.nth(1)?);
+            Some(format!("{inside} {inside} {count}\n"))
+        })
+        .collect()
+}
+
 /// Finds one of the set-uid helpers.
 pub(crate) fn helper(name: &str) -> Option<PathBuf> {
     HELPER_DIRECTORIES
@@ -248,6 +271,13 @@ mod tests {
         );
         assert_eq!(ranges_of(text, Some("carol"), 1000), [range(300_000, 10)]);
         assert_eq!(ranges_of(text, None, 7), []);
+    }
+
+    #[test]
+    fn a_namespace_below_keeps_the_numbers() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(identity(map), "0 0 1\n1 1 65536\n");
+        assert_eq!(identity("0 0 4294967295\n"), "0 0 4294967295\n");
     }
 
     #[test]

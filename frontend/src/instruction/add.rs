@@ -1,10 +1,12 @@
-//! `ADD source … destination`: as COPY from the build context, but tar archives are unpacked.
+//! `ADD source … destination`: as COPY from the build context, but tar archives are unpacked, and files and
+//! repositories from elsewhere can be among the sources.
 
 use kiln_parser::Diagnostic;
 use kiln_parser::ast::Add;
 
 use super::Context;
-use super::transfer::{self, Transfer};
+use super::remote::RemoteFlags;
+use super::transfer::{self, RemoteSources, Transfer};
 use crate::stage::Line;
 use crate::state::StageState;
 use crate::step::Input;
@@ -23,23 +25,19 @@ pub(super) fn lower(
         chmod: add.chmod.as_ref(),
         input: Input::Context,
         unpack: add.unpack.as_ref().is_none_or(|unpack| unpack.value),
-        refuse,
+        remote: Some(RemoteSources {
+            flags: RemoteFlags::of(add, stage, context)?,
+            unpack: add.unpack.as_ref().is_some_and(|unpack| unpack.value),
+        }),
     };
     transfer::lower(transfer, line, stage, context)
-}
-
-fn refuse(source: &str) -> Option<&'static str> {
-    if transfer::is_git(source) {
-        return Some("ADD of a git repository is not supported yet");
-    }
-    transfer::is_url(source).then_some("ADD of a URL is not supported yet")
 }
 
 #[cfg(test)]
 mod tests {
     use kiln_solver::graph::{FileAction, Op};
 
-    use crate::testing::{last_op, lowered, messages};
+    use crate::testing::{last_op, lowered};
 
     #[test]
     fn archives_are_unpacked_unless_told_otherwise() {
@@ -53,17 +51,5 @@ mod tests {
             };
             assert_eq!(copy.unpack, expected, "{flag}");
         }
-    }
-
-    #[test]
-    fn remote_sources_are_refused_even_from_variables() {
-        let text = "FROM busybox\nENV U=https://h/f\nADD $U /\nADD git@h:r /\n";
-        assert_eq!(
-            messages(text),
-            [
-                "ADD of a URL is not supported yet",
-                "ADD of a git repository is not supported yet"
-            ]
-        );
     }
 }

@@ -5,7 +5,7 @@ use kiln_parser::ast::Copy;
 
 use super::Context;
 use super::transfer::{self, Transfer};
-use crate::stage::{Line, Origin};
+use crate::stage::Line;
 use crate::state::StageState;
 use crate::step::Input;
 
@@ -15,30 +15,17 @@ pub(super) fn lower(
     stage: &mut StageState,
     context: Context<'_>,
 ) -> Result<(), Diagnostic> {
-    let input = match &line.from {
-        None => Input::Context,
-        Some(Origin::Scratch) => Input::Scratch,
-        Some(Origin::Stage(number)) => Input::Stage(*number),
-        Some(Origin::Image(request)) => Input::Image(request.key()),
-    };
     let transfer = Transfer {
         keyword: "COPY",
         sources: &copy.sources,
         destination: &copy.destination,
         chown: copy.chown.as_ref(),
         chmod: copy.chmod.as_ref(),
-        input,
+        input: Input::from_origin(line.from.as_ref()),
         unpack: false,
-        refuse,
+        remote: None,
     };
     transfer::lower(transfer, line, stage, context)
-}
-
-fn refuse(source: &str) -> Option<&'static str> {
-    if transfer::is_git(source) {
-        return Some("a source of COPY cannot be a git repository; ADD can");
-    }
-    transfer::is_url(source).then_some("a source of COPY cannot be a URL; ADD can")
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ mod expose;
 mod healthcheck;
 mod label;
 mod maintainer;
+mod mount;
 mod onbuild;
+mod remote;
 mod run;
 mod shell;
 mod stopsignal;
@@ -52,10 +54,10 @@ pub(crate) fn lower(line: &Line<'_>, stage: &mut StageState, context: Context<'_
         Instruction::Volume(volume) => return volume::lower(volume, stage, context),
         Instruction::User(user) => return user::lower(user, stage, context),
         Instruction::Workdir(workdir) => return workdir::lower(workdir, line, stage, context),
+        Instruction::Run(run) => return run::lower(run, line, stage, context),
         Instruction::Arg(arg) => return arg::lower(arg, stage, context),
         Instruction::Stopsignal(stopsignal) => return stopsignal::lower(stopsignal, stage, context),
         // These expand nothing, so that nothing can be wrong with them any more.
-        Instruction::Run(run) => run::lower(run, line, stage, context),
         Instruction::Cmd(cmd) => cmd::lower(cmd, stage),
         Instruction::Maintainer(maintainer) => maintainer::lower(maintainer, stage),
         Instruction::Entrypoint(entrypoint) => entrypoint::lower(entrypoint, stage),

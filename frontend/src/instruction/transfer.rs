@@ -8,6 +8,8 @@ use kiln_parser::value::Chmod;
 use kiln_solver::graph::{Copy, CopySource, FileAction, FileOp, MakeFile, Op};
 
 use super::Context;
+use super::remote::{self, RemoteFlags};
+use crate::remote::RemoteRequest;
 use crate::stage::Line;
 use crate::state::StageState;
 use crate::step::{Input, Step, source_span};
@@ -29,14 +31,24 @@ pub(super) struct Transfer<'a> {
     pub(super) input: Input,
     /// Whether tar archives are unpacked.
     pub(super) unpack: bool,
-    /// Refuses sources of a kind that the instruction does not take.
-    pub(super) refuse: fn(&str) -> Option<&'static str>,
+    /// What is done with sources from elsewhere; `None` refuses them.
+    pub(super) remote: Option<RemoteSources>,
 }
 
-/// A source path with its variables expanded.
+/// How sources from elsewhere are taken.
+pub(super) struct RemoteSources {
+    /// What they must be like.
+    pub(super) flags: RemoteFlags,
+    /// Whether tar archives among them are unpacked.
+    pub(super) unpack: bool,
+}
+
+/// A source with its variables expanded.
 struct SourcePath<'a> {
     word: &'a Word,
     path: String,
+    /// What it asks for when it is no path.
+    remote: Option<RemoteRequest>,
 }
 
 /// Where files go, and how.
@@ -61,9 +73,27 @@ pub(super) fn lower(
     let created_by = created_by(&transfer, &paths, &heredocs, &target);
     let mut actions = Vec::new();
     let mut inputs = Vec::new();
-    if !paths.is_empty() {
-        actions.push(FileAction::Copy(copy(&paths, transfer.unpack, &target, line)));
-        inputs.push(transfer.input);
+    let mut local = None;
+    // Neighbours from the same place are copied together.
+    for group in paths.chunk_by(|one, other| one.remote.is_none() && other.remote.is_none()) {
+        let (slot, unpack) = match group
+            .first()
+            .and_then(|source| Some((source, source.remote.as_ref()?)))
+        {
+            Some((source, request)) => {
+                inputs.push(Input::Remote(request.clone(), line.locate(source.word.span)));
+                let unpack = transfer.remote.as_ref().is_some_and(|remote| remote.unpack);
+                (inputs.len(), unpack)
+            }
+            None => {
+                let slot = *local.get_or_insert_with(|| {
+                    inputs.push(transfer.input.clone());
+                    inputs.len()
+                });
+                (slot, transfer.unpack)
+            }
+        };
+        actions.push(FileAction::Copy(copy(group, slot, unpack, &target, line)));
     }
     for heredoc in heredocs {
         actions.push(FileAction::MakeFile(MakeFile {
@@ -104,13 +134,16 @@ fn target(
     })
 }
 
-fn copy(paths: &[SourcePath<'_>], unpack: bool, target: &Target, line: &Line<'_>) -> Copy {
+fn copy(paths: &[SourcePath<'_>], from: usize, unpack: bool, target: &Target, line: &Line<'_>) -> Copy {
     let source = |source: &SourcePath<'_>| CopySource {
-        pattern: path::source_pattern(&source.path),
+        pattern: match &source.remote {
+            Some(request) => remote::pattern(request),
+            None => path::source_pattern(&source.path),
+        },
         span: Some(source_span(line.locate(source.word.span))),
     };
     Copy {
-        from: 1,
+        from,
         sources: paths.iter().map(source).collect(),
         destination: target.path.clone(),
         owner: target.owner.clone(),
@@ -150,10 +183,14 @@ fn source_paths<'a>(
     for source in transfer.sources {
         let Source::Path(word) = source else { continue };
         let path = context.expander.word(word, &stage.environment)?;
-        if let Some(message) = (transfer.refuse)(&path) {
-            return Err(Diagnostic::error(word.span, message));
-        }
-        paths.push(SourcePath { word, path });
+        let remote = match &transfer.remote {
+            Some(remote) => remote.flags.request(word, &path)?,
+            None => match remote::refuse_copy(&path) {
+                Some(message) => return Err(Diagnostic::error(word.span, message)),
+                None => None,
+            },
+        };
+        paths.push(SourcePath { word, path, remote });
     }
     Ok(paths)
 }
@@ -190,46 +227,5 @@ fn mode(word: &Word, text: String) -> Result<String, Diagnostic> {
     match Chmod::parse(&text) {
         Ok(_) => Ok(text),
         Err(error) => Err(Diagnostic::error(word.span, error.to_string())),
-    }
-}
-
-/// Whether a source is the address of something to be downloaded.
-pub(super) fn is_url(source: &str) -> bool {
-    source.starts_with("http://") || source.starts_with("https://")
-}
-
-/// Whether a source is a git repository: by its scheme, or an address whose path ends with `.git`.
-pub(super) fn is_git(source: &str) -> bool {
-    if source.starts_with("git://") || source.starts_with("ssh://") || source.starts_with("git@") {
-        return true;
-    }
-    let path = source.split(['#', '?']).next().unwrap_or_default();
-    is_url(source) && path.strip_suffix(".git").is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_git, is_url};
-
-    #[test]
-    fn remote_sources_are_told_apart() {
-        for git in [
-            "git://h/r",
-            "ssh://git@h/r",
-            "git@github.com:a/b.git",
-            "https://h/r.git",
-            "https://h/r.git#main:sub",
-        ] {
-            assert!(is_git(git), "{git}");
-        }
-        for local in [
-            "github.com/a/b",
-            "a.git",
-            "https://h/archive.tar.gz",
-            "https://h/r.gitx",
-        ] {
-            assert!(!is_git(local), "{local}");
-        }
-        assert!(is_url("https://h/f") && !is_url("httpx://h/f"));
     }
 }

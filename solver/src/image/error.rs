@@ -1,6 +1,6 @@
 //! Why an image cannot be had.
 
-use kiln_image::{Digest, layer};
+use kiln_image::{Digest, Platform, layer};
 
 /// Why an image cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,19 @@ pub enum PullError {
         /// What was wanted and what there is.
         #[source]
         source: Box<kiln_image::SelectError>,
+    },
+    /// The store has the name for other platforms, and nobody else has it for the one that is wanted.
+    #[error("{reference} is in the store for {} only", listed(available))]
+    OtherPlatforms {
+        /// The image.
+        reference: String,
+        /// The platform that is wanted.
+        wanted: Box<Platform>,
+        /// The platforms that the store has.
+        available: Vec<Platform>,
+        /// Why the registry was of no help.
+        #[source]
+        source: Box<PullError>,
     },
     /// Manifest and configuration do not name the same number of layers.
     #[error("{reference}: the manifest lists {layers} layers and the configuration {diff_ids}")]
@@ -83,4 +96,9 @@ pub enum PullError {
     /// The build was cancelled.
     #[error("canceled")]
     Canceled,
+}
+
+fn listed(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

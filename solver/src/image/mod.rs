@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_cache::{ImageLayer, ImageRecord, LayerId, Snapshot, Store};
+use kiln_cache::{Found, ImageLayer, ImageRecord, LayerId, Snapshot, Store};
 use kiln_image::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, parse_manifest,
 };
@@ -46,6 +46,8 @@ pub struct Resolved {
     pub platform: Platform,
     /// What the store keeps of the image once its layers are there; `None` when it is there already.
     pub record: Option<ImageRecord>,
+    /// The platforms that the registry's index of that name has; empty when it has no index.
+    pub offered: Vec<Platform>,
 }
 
 impl ImageSource {
@@ -85,7 +87,8 @@ impl Images {
         }
     }
 
-    fn client(&self) -> Result<&Client, PullError> {
+    /// The client, made when it is first needed.
+    pub(crate) fn client(&self) -> Result<&Client, kiln_registry::ConfigError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
@@ -102,29 +105,49 @@ impl Images {
         requested: bool,
         policy: PullPolicy,
     ) -> Result<Resolved, PullError> {
-        if policy != PullPolicy::Always
-            && let Some(local) = self.resolve_local(reference, platform, requested)?
-        {
-            return Ok(local);
+        let local = match policy {
+            PullPolicy::Always => None,
+            PullPolicy::Missing | PullPolicy::Never => self.store.images().find(&reference.to_string())?,
+        };
+        // What the store has for other platforms only: the answer when nobody has it for this one.
+        let mut elsewhere = Vec::new();
+        if let Some(found) = local {
+            let platforms = found.platforms();
+            // A single image is taken for whatever it is unless the user asked for a platform.
+            let wanted = (requested || matches!(found, Found::Index(_))).then_some(platform);
+            match self.store.images().pick(found, wanted)? {
+                Some(record) => {
+                    if let Some(local) = self.resolve_record(reference, &record)? {
+                        return Ok(local);
+                    }
+                }
+                None => elsewhere = platforms,
+            }
         }
-        if policy == PullPolicy::Never {
-            return Err(PullError::NotLocal(reference.familiar()));
+        let remote = if policy == PullPolicy::Never {
+            Err(PullError::NotLocal(reference.familiar()))
+        } else {
+            self.resolve_remote(reference, platform)
+        };
+        match remote {
+            Err(error) if !elsewhere.is_empty() && !matches!(error, PullError::NoPlatform { .. }) => {
+                Err(PullError::OtherPlatforms {
+                    reference: reference.familiar(),
+                    wanted: Box::new(platform.clone()),
+                    available: elsewhere,
+                    source: Box::new(error),
+                })
+            }
+            other => other,
         }
-        self.resolve_remote(reference, platform)
     }
 
-    fn resolve_local(
+    /// An image of the store; `None` when its configuration is lost.
+    fn resolve_record(
         &self,
         reference: &Reference,
-        platform: &Platform,
-        requested: bool,
+        record: &ImageRecord,
     ) -> Result<Option<Resolved>, PullError> {
-        let Some(record) = self.store.images().get(&reference.to_string())? else {
-            return Ok(None);
-        };
-        if requested && !record.platform.satisfies(platform) {
-            return Ok(None);
-        }
         let Some(bytes) = self.store.blobs().read(&record.config)? else {
             return Ok(None);
         };
@@ -152,6 +175,7 @@ impl Images {
             config,
             platform: record.platform.clone(),
             record: None,
+            offered: Vec::new(),
         }))
     }
 
@@ -167,6 +191,7 @@ impl Images {
         let top_digest = fetched.digest;
         let (mut digest, mut bytes, mut media_type) = (fetched.digest, fetched.bytes, fetched.media_type);
         let mut depth = 0;
+        let mut offered = Vec::new();
         let manifest: Manifest = loop {
             let parsed =
                 parse_manifest(&bytes, Some(&media_type)).map_err(|source| PullError::Malformed {
@@ -183,6 +208,7 @@ impl Images {
                     if depth > kiln_image::limits::INDEX_DEPTH {
                         return Err(PullError::TooDeep(name));
                     }
+                    offered.extend(index.platforms());
                     let chosen = index.select(platform).map_err(|source| PullError::NoPlatform {
                         reference: name.clone(),
                         source: Box::new(source),
@@ -224,6 +250,7 @@ impl Images {
             config,
             platform,
             record: Some(record),
+            offered,
         })
     }
 
@@ -254,13 +281,13 @@ impl Images {
         };
         let mut record = record.clone();
         record.size = self.size(&record.layers)?;
-        let names = if reference.digest.is_some() {
-            Vec::new()
-        } else {
-            vec![reference.to_string()]
-        };
-        self.store.images().put(&record, &names)?;
-        Ok(())
+        let images = self.store.images();
+        if reference.digest.is_some() {
+            return Ok(images.put(&record, &[])?);
+        }
+        // Images that were pulled for other platforms stay, as long as the name still has those platforms.
+        let stays = |platform: &Platform| resolved.offered.iter().any(|offered| offered.matches(platform));
+        Ok(images.join(&record, &reference.to_string(), stays)?)
     }
 
     /// Bytes of all files in the layers.

@@ -2,9 +2,10 @@ use kiln_cache::{Key, RecordKind};
 use kiln_image::{Digest, Platform};
 use kiln_tree::ContentHash;
 
-use super::{CopyIdentity, RootIdentity, exec, file, image, scratch};
+use super::{RootIdentity, TakenIdentity, exec, file, image, scratch};
 use crate::graph::{
-    Copy, CopySource, Exec, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile, SourceSpan,
+    Copy, CopySource, Exec, ExtraHost, FileAction, FileOp, MakeDirectory, MakeFile, NetworkMode, SandboxFile,
+    SecurityMode, SourceSpan, Ulimit,
 };
 
 fn platform() -> Platform {
@@ -28,6 +29,26 @@ fn command() -> Exec {
             data: b"echo".to_vec(),
             mode: 0o755,
         }],
+        mounts: Vec::new(),
+        security: SecurityMode::Sandbox,
+        hostname: None,
+        extra_hosts: Vec::new(),
+        ulimits: Vec::new(),
+    }
+}
+
+fn extra_host(name: &str, address: [u8; 4]) -> ExtraHost {
+    ExtraHost {
+        name: name.to_owned(),
+        address: address.into(),
+    }
+}
+
+fn ulimit(name: &str, value: i64) -> Ulimit {
+    Ulimit {
+        name: name.to_owned(),
+        soft: value,
+        hard: value,
     }
 }
 
@@ -40,6 +61,7 @@ fn exec_key(edit: impl FnOnce(&mut Exec)) -> Key {
         NetworkMode::Host,
         &platform(),
         root(),
+        &[],
     )
     .0
 }
@@ -58,15 +80,15 @@ fn copy() -> Copy {
     }
 }
 
-fn files() -> CopyIdentity {
-    CopyIdentity::Files(ContentHash([2; 32]))
+fn files() -> TakenIdentity {
+    TakenIdentity::Files(ContentHash([2; 32]))
 }
 
-fn step() -> CopyIdentity {
-    CopyIdentity::Definition(Key([3; 32]))
+fn step() -> TakenIdentity {
+    TakenIdentity::Definition(Key([3; 32]))
 }
 
-fn copy_key(identity: CopyIdentity, edit: impl FnOnce(&mut Copy)) -> Key {
+fn copy_key(identity: TakenIdentity, edit: impl FnOnce(&mut Copy)) -> Key {
     let mut copy = copy();
     edit(&mut copy);
     let op = FileOp {
@@ -159,6 +181,34 @@ fn every_parameter_of_a_process_counts() {
             exec_key(|exec| exec.files[0].path = "/dev/other".to_owned()),
         ),
         ("no file", exec_key(|exec| exec.files.clear())),
+        (
+            "insecure",
+            exec_key(|exec| exec.security = SecurityMode::Insecure),
+        ),
+        (
+            "the host name",
+            exec_key(|exec| exec.hostname = Some("here".to_owned())),
+        ),
+        (
+            "an extra host",
+            exec_key(|exec| exec.extra_hosts = vec![extra_host("db", [10, 0, 0, 1])]),
+        ),
+        (
+            "its name",
+            exec_key(|exec| exec.extra_hosts = vec![extra_host("cache", [10, 0, 0, 1])]),
+        ),
+        (
+            "a limit",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 10)]),
+        ),
+        (
+            "its value",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nofile", 20)]),
+        ),
+        (
+            "its kind",
+            exec_key(|exec| exec.ulimits = vec![ulimit("nproc", 10)]),
+        ),
     ]);
     let key = |kind, network, platform: &str, root| {
         exec(
@@ -167,6 +217,7 @@ fn every_parameter_of_a_process_counts() {
             network,
             &platform.parse().expect("a platform"),
             root,
+            &[],
         )
         .0
     };
@@ -213,6 +264,8 @@ fn what_is_no_part_of_a_process_does_not_count() {
         exec_key(|exec| exec.unkeyed_env = vec!["HTTP_PROXY=http://p".to_owned()]),
         reference
     );
+    let at = |address| exec_key(|exec| exec.extra_hosts = vec![extra_host("db", address)]);
+    assert_eq!(at([10, 0, 0, 1]), at([10, 0, 0, 2]), "where a host is");
     // It counts as the request's default was filled in.
     assert_eq!(exec_key(|exec| exec.network = NetworkMode::None), reference);
 }
@@ -241,12 +294,12 @@ fn every_parameter_of_a_copy_counts() {
         ("files", copy_key(files(), |_| {})),
         (
             "other files",
-            copy_key(CopyIdentity::Files(ContentHash([4; 32])), |_| {}),
+            copy_key(TakenIdentity::Files(ContentHash([4; 32])), |_| {}),
         ),
         ("a step", copy_key(step(), |_| {})),
         (
             "another step",
-            copy_key(CopyIdentity::Definition(Key([4; 32])), |_| {}),
+            copy_key(TakenIdentity::Definition(Key([4; 32])), |_| {}),
         ),
     ]);
 }
@@ -347,6 +400,7 @@ fn the_keys_of_today_stay_the_keys_of_tomorrow() {
         NetworkMode::None,
         &arm,
         RootIdentity::Content(ContentHash([5; 32])),
+        &[],
     );
     let keys = [
         scratch(&platform()),

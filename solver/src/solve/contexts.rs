@@ -9,14 +9,15 @@ use super::SolveRequest;
 use crate::context::{ContextView, LocalContext};
 use crate::engine::Engine;
 use crate::error::StepFailure;
-use crate::graph::{FileAction, Graph, Op, Source, Vertex, VertexId};
+use crate::graph::{Graph, Op, Source, Vertex, VertexId};
+use crate::take;
 
 /// The local directories of one solve.
 #[derive(Debug)]
 pub(super) struct Contexts<'a> {
     engine: &'a Engine,
     request: &'a SolveRequest,
-    /// By the context's name, every copy source that some vertex of the build takes from it.
+    /// By the context's name, every source of a copy or a mount that some vertex of the build takes from it.
     patterns: BTreeMap<&'a str, Vec<TreePath>>,
     views: Mutex<BTreeMap<String, Arc<ContextView>>>,
 }
@@ -30,21 +31,14 @@ impl<'a> Contexts<'a> {
     ) -> Self {
         let mut patterns: BTreeMap<&str, Vec<TreePath>> = BTreeMap::new();
         for &id in order {
-            let Some(Vertex { op: Op::File(op), .. }) = graph.get(id) else {
+            let Some(Vertex { op, .. }) = graph.get(id) else {
                 continue;
             };
             let inputs = graph.inputs(id);
-            for action in &op.actions {
-                let FileAction::Copy(copy) = action else { continue };
-                let Some(name) = inputs.get(copy.from).and_then(|input| name(graph, *input)) else {
-                    continue;
-                };
-                // A malformed source is reported when it is selected, with its place.
-                let sources = copy
-                    .sources
-                    .iter()
-                    .filter_map(|source| TreePath::clean(&source.pattern).ok());
-                patterns.entry(name).or_default().extend(sources);
+            for take in take::takes(op).into_iter().flatten() {
+                if let Some(name) = inputs.get(take.slot()).and_then(|input| name(graph, *input)) {
+                    patterns.entry(name).or_default().extend(take.patterns());
+                }
             }
         }
         Self {

@@ -1,4 +1,4 @@
-//! How a vertex's inputs count in its keys, and what its copies select from them.
+//! How a vertex's inputs count in its keys, and what its copies and mounts select from them.
 
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use super::results::Definition;
 use super::{Solve, contexts};
 use crate::context::{self, ContextView};
 use crate::error::StepFailure;
-use crate::graph::{Copy, CopySource, FileAction, FileOp, Op, Vertex, VertexId};
-use crate::key::{self, CopyIdentity, RootIdentity};
-use crate::select::{self, SelectError, Selection};
+use crate::graph::{Op, SourceSpan, Vertex, VertexId};
+use crate::key::{self, RootIdentity, TakenIdentity};
+use crate::select::{SelectError, Selection};
+use crate::take::{self, Take};
 
-/// What a copy selects, and of what.
+/// What a copy or a mount selects, and of what.
 #[derive(Debug, Clone)]
 pub(crate) struct Chosen {
     pub(crate) selection: Selection,
@@ -23,24 +24,21 @@ pub(crate) struct Chosen {
 }
 
 impl Solve<'_> {
-    /// What the copies of `op` select from local directories, by the action's position. With `stale`, an earlier
+    /// What the copies and mounts of `op` select from local directories, by their position. With `stale`, an earlier
     /// answer to the same question, the directories are read again.
     pub(super) fn choose_local(
         &self,
-        op: &FileOp,
+        op: &Op,
         inputs: &[VertexId],
         stale: Option<&[Option<Chosen>]>,
     ) -> Result<Vec<Option<Chosen>>, StepFailure> {
-        let mut chosen = Vec::with_capacity(op.actions.len());
-        for (position, action) in op.actions.iter().enumerate() {
-            let FileAction::Copy(copy) = action else {
-                chosen.push(None);
-                continue;
-            };
-            let Some(name) = inputs
-                .get(copy.from)
-                .and_then(|input| contexts::name(self.graph, *input))
-            else {
+        let mut chosen = Vec::new();
+        for (position, take) in take::takes(op).into_iter().enumerate() {
+            let local = take.and_then(|take| {
+                let input = inputs.get(take.slot())?;
+                Some((take, contexts::name(self.graph, *input)?))
+            });
+            let Some((take, name)) = local else {
                 chosen.push(None);
                 continue;
             };
@@ -49,8 +47,9 @@ impl Solve<'_> {
                 Some(old) => self.contexts.read_again(name, old)?,
                 None => self.contexts.read(name)?.0,
             };
-            let selection = select::select(&view.listing, &copy.sources)
-                .map_err(|(source, error)| self.missing(error, source, Some((name, &view))))?;
+            let selection = take
+                .select(&view.listing)
+                .map_err(|(span, error)| self.missing(error, span, Some((name, &view))))?;
             chosen.push(Some(Chosen {
                 selection,
                 view: Some(view),
@@ -62,26 +61,27 @@ impl Solve<'_> {
     /// Completes `local` by what is selected from other vertices, whose results are there by now.
     pub(super) fn choose_all(
         &self,
-        op: &FileOp,
+        op: &Op,
         inputs: &[VertexId],
         local: &[Option<Chosen>],
     ) -> Result<Vec<Option<Chosen>>, StepFailure> {
-        let mut chosen = Vec::with_capacity(op.actions.len());
-        for (position, action) in op.actions.iter().enumerate() {
+        let mut chosen = Vec::new();
+        for (position, take) in take::takes(op).into_iter().enumerate() {
             let known = local.get(position).cloned().flatten();
-            chosen.push(match (known, action) {
+            chosen.push(match (known, take) {
                 (Some(known), _) => Some(known),
-                (None, FileAction::Copy(copy)) => Some(self.choose(copy, inputs)?),
-                (None, _) => None,
+                (None, Some(take)) => Some(self.choose(take, inputs)?),
+                (None, None) => None,
             });
         }
         Ok(chosen)
     }
 
-    fn choose(&self, copy: &Copy, inputs: &[VertexId]) -> Result<Chosen, StepFailure> {
-        let listing = self.roots.listing(&self.input_snapshot(inputs, copy.from)?)?;
-        let selection = select::select(&listing, &copy.sources)
-            .map_err(|(source, error)| self.missing(error, source, None))?;
+    fn choose(&self, take: Take<'_>, inputs: &[VertexId]) -> Result<Chosen, StepFailure> {
+        let listing = self.roots.listing(&self.input_snapshot(inputs, take.slot())?)?;
+        let selection = take
+            .select(&listing)
+            .map_err(|(span, error)| self.missing(error, span, None))?;
         Ok(Chosen {
             selection,
             view: None,
@@ -92,7 +92,7 @@ impl Solve<'_> {
     fn missing(
         &self,
         error: SelectError,
-        source: &CopySource,
+        span: Option<SourceSpan>,
         context: Option<(&str, &Arc<ContextView>)>,
     ) -> StepFailure {
         let SelectError::Resolve {
@@ -102,7 +102,7 @@ impl Solve<'_> {
         else {
             return StepFailure::Source {
                 message: error.to_string(),
-                span: source.span,
+                span,
             };
         };
         let local = context.and_then(|(name, view)| Some((self.contexts.local(name)?, view)));
@@ -118,7 +118,7 @@ impl Solve<'_> {
             }),
             place: place.to_owned(),
             path,
-            span: source.span,
+            span,
         }
     }
 
@@ -136,13 +136,13 @@ impl Solve<'_> {
                 .ok_or(StepFailure::Graph("an input without a key"))
         };
         let base = RootIdentity::Definition(key_of(0)?);
-        let copies = copy_identities(vertex, |position, copy| {
+        let taken = identities(vertex, |position, take| {
             Ok(match local.get(position).and_then(Option::as_ref) {
-                Some(chosen) => CopyIdentity::Files(chosen.selection.hash),
-                None => CopyIdentity::Definition(key_of(copy.from)?),
+                Some(chosen) => TakenIdentity::Files(chosen.selection.hash),
+                None => TakenIdentity::Definition(key_of(take.slot())?),
             })
         })?;
-        let (key, parts) = self.key(RecordKind::Definition, vertex, base, &copies)?;
+        let (key, parts) = self.key(RecordKind::Definition, vertex, base, &taken)?;
         Ok(Arc::new(Definition { key, parts }))
     }
 
@@ -154,12 +154,12 @@ impl Solve<'_> {
         chosen: &[Option<Chosen>],
     ) -> Result<(Key, Vec<KeyPart>), StepFailure> {
         let base = RootIdentity::Content(self.input_snapshot(inputs, 0)?.content_key());
-        let copies = copy_identities(vertex, |position, _| {
+        let taken = identities(vertex, |position, _| {
             let chosen = chosen.get(position).and_then(Option::as_ref);
-            let chosen = chosen.ok_or(StepFailure::Graph("a copy without a selection"))?;
-            Ok(CopyIdentity::Files(chosen.selection.hash))
+            let chosen = chosen.ok_or(StepFailure::Graph("a source without a selection"))?;
+            Ok(TakenIdentity::Files(chosen.selection.hash))
         })?;
-        self.key(RecordKind::Content, vertex, base, &copies)
+        self.key(RecordKind::Content, vertex, base, &taken)
     }
 
     fn key(
@@ -167,7 +167,7 @@ impl Solve<'_> {
         kind: RecordKind,
         vertex: &Vertex,
         base: RootIdentity,
-        copies: &[Option<CopyIdentity>],
+        taken: &[Option<TakenIdentity>],
     ) -> Result<(Key, Vec<KeyPart>), StepFailure> {
         match &vertex.op {
             Op::Exec(exec) => Ok(key::exec(
@@ -176,8 +176,9 @@ impl Solve<'_> {
                 self.network(exec.network),
                 &vertex.platform,
                 base,
+                taken,
             )),
-            Op::File(op) => Ok(key::file(kind, op, &vertex.platform, base, copies)),
+            Op::File(op) => Ok(key::file(kind, op, &vertex.platform, base, taken)),
             Op::Source(_) => Err(StepFailure::Graph("a source has no key by its inputs")),
         }
     }
@@ -190,19 +191,13 @@ impl Solve<'_> {
     }
 }
 
-/// How the copies of a vertex count, by the action's position.
-fn copy_identities(
+/// How what a vertex takes from its inputs counts, by position.
+fn identities(
     vertex: &Vertex,
-    identity: impl Fn(usize, &Copy) -> Result<CopyIdentity, StepFailure>,
-) -> Result<Vec<Option<CopyIdentity>>, StepFailure> {
-    let Op::File(op) = &vertex.op else {
-        return Ok(Vec::new());
-    };
-    let actions = op.actions.iter().enumerate();
-    actions
-        .map(|(position, action)| match action {
-            FileAction::Copy(copy) => identity(position, copy).map(Some),
-            FileAction::MakeDirectory(_) | FileAction::MakeFile(_) => Ok(None),
-        })
+    identity: impl Fn(usize, Take<'_>) -> Result<TakenIdentity, StepFailure>,
+) -> Result<Vec<Option<TakenIdentity>>, StepFailure> {
+    let takes = take::takes(&vertex.op).into_iter().enumerate();
+    takes
+        .map(|(position, take)| take.map(|take| identity(position, take)).transpose())
         .collect()
 }

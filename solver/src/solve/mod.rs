@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use kiln_cache::{BuildId, Key, LayerId, Snapshot};
 use kiln_image::Descriptor;
+use kiln_remote::Credentials;
 
 use crate::cancel::Cancel;
 use crate::context::LocalContext;
@@ -25,7 +26,10 @@ use crate::diff_ids::DiffIds;
 use crate::engine::Engine;
 use crate::error::{SolveError, StepError, StepFailure, chain};
 use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
+use crate::limits::Limits;
 use crate::roots::Roots;
+use crate::secret::Secrets;
+use crate::ssh::SshAgents;
 use crate::task::{Reporter, Task};
 
 use contexts::Contexts;
@@ -43,6 +47,14 @@ pub struct SolveRequest {
     pub build: BuildId,
     /// What [`NetworkMode::Default`] means: the host's network or none.
     pub network: NetworkMode,
+    /// Secrets that steps may ask for.
+    pub secrets: Arc<Secrets>,
+    /// SSH agents that steps may ask for.
+    pub ssh: Arc<SshAgents>,
+    /// Limits of each step's process.
+    pub limits: Limits,
+    /// What proves to servers of remote sources who asks.
+    pub credentials: Arc<dyn Credentials + Send>,
 }
 
 /// How a step came to its result, or why it has none.
@@ -87,14 +99,23 @@ pub struct Solved {
     pub result: Result<Solution, SolveError>,
 }
 
-/// The target of a successful solve.
+/// What came of a solve of several targets, good or bad.
+#[derive(Debug)]
+pub struct SolvedAll {
+    /// What became of each step, in order; steps that the build did not come to are left out.
+    pub steps: Vec<StepReport>,
+    /// The targets in the order in which they were given, or why there are none.
+    pub result: Result<Vec<Solution>, SolveError>,
+}
+
+/// A target of a successful solve.
 #[derive(Debug)]
 pub struct Solution {
     /// The target's root file system.
     pub snapshot: Snapshot,
-    pub(crate) diff_ids: DiffIds,
+    pub(crate) diff_ids: Arc<DiffIds>,
     /// The blobs that layers of the build's images came from.
-    pub(crate) blobs: HashMap<LayerId, Descriptor>,
+    pub(crate) blobs: Arc<HashMap<LayerId, Descriptor>>,
 }
 
 /// What the plan found out about one vertex and the run does not change.
@@ -105,7 +126,7 @@ struct Planned {
     fresh: bool,
     /// Another vertex with the same definition key whose result it shares.
     same_as: Option<VertexId>,
-    /// What its copies select from local directories, by the action's position.
+    /// What its copies and mounts select from local directories, by their position.
     chosen: Vec<Option<Chosen>>,
 }
 
@@ -134,7 +155,22 @@ impl Engine {
         reporter: &Reporter,
         cancel: &Cancel,
     ) -> Solved {
-        let order = graph.order(&[target]);
+        let SolvedAll { steps, result } = self.solve_all(graph, &[target], request, reporter, cancel);
+        let lost = || SolveError::no_root(graph, target);
+        let result = result.and_then(|solutions| solutions.into_iter().next().ok_or_else(lost));
+        Solved { steps, result }
+    }
+
+    /// Solves several targets in one schedule: whatever they share runs once.
+    pub fn solve_all(
+        &self,
+        graph: &Graph,
+        targets: &[VertexId],
+        request: &SolveRequest,
+        reporter: &Reporter,
+        cancel: &Cancel,
+    ) -> SolvedAll {
+        let order = graph.order(targets);
         let stop = Cancel::new();
         let stopper = stop.clone();
         let _link = cancel.on_raise(move || stopper.raise());
@@ -150,36 +186,52 @@ impl Engine {
             planned: HashMap::new(),
             results: Results::default(),
         };
-        let result = solve.all(target, &order, cancel);
+        let result = solve.all(targets, &order, cancel);
         let steps = solve.results.reports(&order);
-        let result = result.map(|snapshot| Solution {
+        let diff_ids = Arc::new(solve.diff_ids);
+        let blobs = Arc::new(blobs(graph, &order));
+        let solution = |snapshot| Solution {
             snapshot,
-            diff_ids: solve.diff_ids,
-            blobs: blobs(graph, &order),
-        });
-        Solved { steps, result }
+            diff_ids: Arc::clone(&diff_ids),
+            blobs: Arc::clone(&blobs),
+        };
+        let result = result.map(|snapshots| snapshots.into_iter().map(solution).collect());
+        SolvedAll { steps, result }
     }
 }
 
 impl Solve<'_> {
-    fn all(&mut self, target: VertexId, order: &[VertexId], cancel: &Cancel) -> Result<Snapshot, SolveError> {
+    fn all(
+        &mut self,
+        targets: &[VertexId],
+        order: &[VertexId],
+        cancel: &Cancel,
+    ) -> Result<Vec<Snapshot>, SolveError> {
         self.plan(order)?;
-        let needed = self.needed(target, order);
+        let needed = self.needed(targets, order);
         self.report_skipped(order, &needed);
+        self.check_platforms(&needed)?;
         self.run(&needed, cancel)?;
-        self.results.snapshot(target).ok_or_else(|| {
-            let name = self
-                .graph
-                .get(target)
-                .map(|vertex| vertex.name.clone())
-                .unwrap_or_default();
-            let cause = StepFailure::Graph("the target has no root file system");
-            SolveError::Step(Box::new(StepError {
-                name,
-                span: None,
-                cause,
-            }))
-        })
+        let snapshot = |target: &VertexId| {
+            let snapshot = self.results.snapshot(*target);
+            snapshot.ok_or_else(|| SolveError::no_root(self.graph, *target))
+        };
+        targets.iter().map(snapshot).collect()
+    }
+
+    /// Fails before anything runs when this machine cannot run one of the processes.
+    fn check_platforms(&self, needed: &[VertexId]) -> Result<(), SolveError> {
+        for &id in needed {
+            let Some(vertex) = self.graph.get(id) else {
+                continue;
+            };
+            if let Op::Exec(_) = vertex.op
+                && let Err(cause) = self.engine.emulators.get(&vertex.platform)
+            {
+                return Err(self.step_error(id, vertex, cause.into(), Instant::now()));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn network(&self, mode: NetworkMode) -> NetworkMode {

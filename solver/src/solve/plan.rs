@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_cache::{Key, Snapshot};
+use kiln_cache::{Key, KeyPart, Snapshot};
 
 use super::results::Definition;
 use super::{Planned, Solve, StepOutcome, contexts};
@@ -108,8 +108,38 @@ impl Solve<'_> {
                 Ok(())
             }
             Op::Source(Source::Local(_)) => Ok(()),
+            Op::Source(Source::Http(source)) => {
+                let outcome = if source.fresh {
+                    StepOutcome::Ran
+                } else {
+                    StepOutcome::Cached
+                };
+                self.plan_remote(id, vertex, key::http(source), outcome)
+            }
+            Op::Source(Source::Git(source)) => {
+                self.plan_remote(id, vertex, key::git(source), StepOutcome::Cached)
+            }
             Op::Exec(_) | Op::File(_) => self.plan_step(id, vertex, by_key),
         }
+    }
+
+    /// Looks up what was fetched before. The content is what the key says, so there is no reason to fetch it again
+    /// for a step that must run whatever the cache says.
+    fn plan_remote(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        (key, parts): (Key, Vec<KeyPart>),
+        outcome: StepOutcome,
+    ) -> Result<(), StepFailure> {
+        let began = Instant::now();
+        self.results.define(id, Arc::new(Definition { key, parts }));
+        if let Some(record) = self.engine.store.records().get(&key)? {
+            let layers = record.output;
+            self.results.complete(id, Snapshot { layers });
+            self.report(id, vertex, outcome, began);
+        }
+        Ok(())
     }
 
     fn define_source(&self, id: VertexId, key: Key) {
@@ -125,10 +155,7 @@ impl Solve<'_> {
     fn plan_step(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
         let began = Instant::now();
         let inputs = self.graph.inputs(id);
-        let chosen = match &vertex.op {
-            Op::File(op) => self.choose_local(op, &inputs, None)?,
-            _ => Vec::new(),
-        };
+        let chosen = self.choose_local(&vertex.op, &inputs, None)?;
         let definition = self.definition_of(vertex, &inputs, &chosen)?;
         let key = definition.key;
         self.results.define(id, definition);
@@ -154,10 +181,10 @@ impl Solve<'_> {
         Ok(())
     }
 
-    /// The vertices that have to run so that `target` has a result, in order.
-    pub(super) fn needed(&self, target: VertexId, order: &[VertexId]) -> Vec<VertexId> {
+    /// The vertices that have to run so that all `targets` have a result, in order.
+    pub(super) fn needed(&self, targets: &[VertexId], order: &[VertexId]) -> Vec<VertexId> {
         let mut needed: HashSet<VertexId> = HashSet::new();
-        let mut stack = vec![target];
+        let mut stack = targets.to_vec();
         while let Some(id) = stack.pop() {
             let is_local = contexts::name(self.graph, id).is_some();
             if is_local || self.results.is_complete(id) || !needed.insert(id) {

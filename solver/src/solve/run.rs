@@ -4,12 +4,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use kiln_cache::{Key, KeyPart, Record, RecordKind, Snapshot};
+use kiln_remote::Caller;
 
 use super::results::Definition;
 use super::{Chosen, Solve, StepOutcome};
 use crate::cancel::Cancel;
 use crate::error::{SolveError, StepFailure};
 use crate::graph::{Op, Source, Vertex, VertexId};
+use crate::remote::RemoteError;
 use crate::schedule::Schedule;
 use crate::task::Task;
 
@@ -137,6 +139,16 @@ impl Solve<'_> {
                 self.engine.images.fetch_layers(image, &task, &self.stop)?;
                 (image.snapshot(), StepOutcome::Ran)
             }
+            Op::Source(Source::Http(source)) => {
+                task.start();
+                let fetched = self.with_caller(&task, |caller| self.engine.fetch_http(source, caller))?;
+                (fetched, StepOutcome::Ran)
+            }
+            Op::Source(Source::Git(source)) => {
+                task.start();
+                let fetched = self.with_caller(&task, |caller| self.engine.fetch_git(source, caller))?;
+                (fetched, StepOutcome::Ran)
+            }
             Op::Source(_) => return Err(StepFailure::Graph("a source that cannot run")),
             Op::Exec(_) | Op::File(_) => self.run_step(id, vertex, &mut task)?,
         };
@@ -145,7 +157,24 @@ impl Solve<'_> {
         Ok(())
     }
 
-    /// Runs a step; when a local file that it copies changes meanwhile, the context is read again and the step
+    /// Runs a transfer on behalf of the build.
+    fn with_caller<T>(
+        &self,
+        task: &Task,
+        transfer: impl FnOnce(Caller<'_>) -> Result<T, RemoteError>,
+    ) -> Result<T, StepFailure> {
+        let result = transfer(Caller {
+            credentials: &*self.request.credentials,
+            progress: &|received, total| task.progress("downloading", received, total, false),
+            canceled: &|| self.stop.is_raised(),
+        });
+        match result {
+            Err(error) if error.is_canceled() => Err(StepFailure::Canceled),
+            result => Ok(result?),
+        }
+    }
+
+    /// Runs a step; when a local file that it copies or mounts changes meanwhile, the context is read again and the step
     /// begun anew, under the key of what is there now.
     fn run_step(
         &self,
@@ -172,9 +201,7 @@ impl Solve<'_> {
                 });
             }
             attempt += 1;
-            if let Op::File(op) = &vertex.op {
-                local = self.choose_local(op, &inputs, Some(&local))?;
-            }
+            local = self.choose_local(&vertex.op, &inputs, Some(&local))?;
         }
     }
 
@@ -190,10 +217,7 @@ impl Solve<'_> {
         // Made again, although the plan has one: local files may have changed since, here or before an input.
         let definition = self.definition_of(vertex, inputs, local)?;
         self.results.define(id, Arc::clone(&definition));
-        let chosen = match &vertex.op {
-            Op::File(op) => self.choose_all(op, inputs, local)?,
-            _ => Vec::new(),
-        };
+        let chosen = self.choose_all(&vertex.op, inputs, local)?;
         let content = self.content_key(vertex, inputs, &chosen)?;
         if !vertex.ignore_cache
             && let Some(record) = self.engine.store.records().get(&content.0)?

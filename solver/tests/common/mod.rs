@@ -87,6 +87,10 @@ impl Lab {
             contexts: BTreeMap::from([("context".to_owned(), local)]),
             build: BuildId::new(),
             network: NetworkMode::None,
+            secrets: Arc::default(),
+            ssh: Arc::default(),
+            limits: kiln_solver::limits::Limits::default(),
+            credentials: Arc::new(kiln_remote::NoCredentials),
         }
     }
 

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::start_child;
 use crate::cgroup::Group;
 use crate::message::{Failure, MAX_MESSAGE, Message};
 use crate::mountpoints::{self, Created};
+use crate::namespace::id_map;
 use crate::running::Ending;
 use crate::{Error, ExitStatus, Result};
 
@@ -58,7 +59,7 @@ impl Supervisor {
             }
         };
         let mut reported = Reported::default();
-        let read = self.read_reports(&mut reported);
+        let read = self.read_reports(pid, &mut reported);
         if read.is_ok() && reported.failure.is_none() && reported.executing {
             let started = Started {
                 pid,
@@ -107,7 +108,7 @@ impl Supervisor {
     }
 
     /// Reads until the socket closes: the command is being executed, or the process is gone.
-    fn read_reports(&self, reported: &mut Reported) -> Result<()> {
+    fn read_reports(&self, pid: Pid, reported: &mut Reported) -> Result<()> {
         let mut buffer = vec![0u8; MAX_MESSAGE];
         loop {
             let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -129,6 +130,7 @@ impl Supervisor {
             let bytes = buffer.get(..received.bytes).unwrap_or_default();
             match serde_json::from_slice(bytes) {
                 Ok(Message::Created(created)) => reported.created = created,
+                Ok(Message::UserNamespace) => self.answer_ids(pid)?,
                 Ok(Message::Executing) => reported.executing = true,
                 Ok(Message::Failed(failure)) => reported.failure = Some(failure),
                 Ok(Message::Terminal) => {
@@ -144,6 +146,19 @@ impl Supervisor {
         }
     }
 
+    /// Gives the process's new user namespace the ids of this one, and tells how that went.
+    fn answer_ids(&self, pid: Pid) -> Result<()> {
+        let errno = match id_map::same_ids(pid) {
+            Ok(()) => 0,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
+        };
+        match send(&self.report, &errno.to_ne_bytes(), SendFlags::NOSIGNAL) {
+            // It is gone; the wait tells how.
+            Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+            Err(errno) => Err(Error::io("answer a sandbox", errno)),
+        }
+    }
+
     /// Takes away what was made for the process; the first thing that cannot be is returned.
     fn clean_up(&mut self, created: &[Created]) -> Option<Error> {
         let left = mountpoints::remove(self.root.as_fd(), created).into_iter().next();
@@ -153,6 +168,9 @@ impl Supervisor {
                 error,
             )
         });
+        if self.group.as_ref().is_some_and(Group::ran_out_of_memory) {
+            self.ending.ran_out_of_memory();
+        }
         let group = self.group.take().and_then(|group| group.remove().err());
         left.or(group.map(Error::from))
     }

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+set -e
+python app/backend_pre_start.py
