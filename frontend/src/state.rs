@@ -95,7 +95,7 @@ impl StageState {
     pub(crate) fn weight(&self) -> usize {
         let history = self.config.history.iter().map(entry_weight).sum::<usize>();
         // The config and the ARGs hold parts of the environment once more, and maps know all names.
-        size_of::<Self>() + history + 6 * self.environment.weight()
+        STAGE + history + 6 * self.environment.weight()
     }
 
     /// What the last instruction added, roughly, in bytes. A RUN has a copy of the environment.
@@ -134,8 +134,11 @@ impl StageState {
     }
 }
 
+/// What a stage takes, roughly, in bytes, whatever is in it.
+const STAGE: usize = 4096;
+
 /// What a step takes, roughly, in bytes: its vertex, its task, its names.
-const STEP: usize = 6144;
+const STEP: usize = 8192;
 
 /// What an entry of the history takes, roughly, in bytes.
 fn entry_weight(entry: &History) -> usize {
