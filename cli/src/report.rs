@@ -177,7 +177,7 @@ const MOST_WARNINGS: usize = 100;
 const LONGEST: usize = 4096;
 
 /// The start of a text, as much of it as a reader can use.
-fn shorten(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn shorten(text: &str) -> std::borrow::Cow<'_, str> {
     match text.floor_char_boundary(LONGEST) {
         end if end < text.len() => format!("{}…", &text[..end]).into(),
         _ => text.into(),

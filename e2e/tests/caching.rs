@@ -32,6 +32,29 @@ fn main() -> ExitCode {
         ("steps are shared between Dockerfiles", shared_between_dockerfiles),
         ("changed metadata leaves the steps cached", changed_metadata),
         ("failed step is not remembered", failed_step),
+        ("touch of a folder is a hit", touched_folder),
+        ("owner of a context file is no matter", changed_context_owner),
+        ("renamed folder of the same content is a hit", renamed_folder),
+        ("renamed file is a miss only where its name counts", renamed_file),
+        ("rename inside a copied folder is a miss", renamed_inside),
+        (
+            "argument that a copy does not use is no matter to it",
+            argument_of_a_copy,
+        ),
+        (
+            "argument before its declaration is a hit",
+            argument_before_declaration,
+        ),
+        ("declared proxy is a miss", declared_proxy),
+        ("base of another name and the same content is a hit", renamed_base),
+        ("base built again with other metadata is a hit", rebuilt_base),
+        ("no-cache-filter runs the steps of its stages", no_cache_filter),
+        ("reordered stages are a hit", reordered_stages),
+        ("renamed stage is a hit", renamed_stage),
+        ("other users are a miss for a copy that names one", changed_users),
+        ("comments and blanks are no matter", changed_writing),
+        ("changed order of copies is a miss", changed_order),
+        ("heredoc is a part of the key", changed_heredoc),
     ];
     trial::run_all("caching", tests)
 }
@@ -441,5 +464,254 @@ fn failed_step() -> TestResult {
         cached == ["RUN echo a > /a"],
         "cached after a failed build: {cached:?}\n{again}"
     );
+    Ok(Outcome::Passed)
+}
+
+/// A Dockerfile and files, built once.
+fn built(name: &str, files: &[(&str, &str)]) -> Result<Project> {
+    let project = Project::new(name, files)?;
+    project.build(&[])?;
+    Ok(project)
+}
+
+fn touched_folder() -> TestResult {
+    let project = built(
+        "touch-folder",
+        &[("Dockerfile", "FROM busybox:latest\nCOPY d /d\n"), ("d/f", "f")],
+    )?;
+    for name in ["d", "."] {
+        File::open(project.path(name))?.set_modified(SystemTime::now() + Duration::from_secs(99))?;
+    }
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_context_owner() -> TestResult {
+    if !kiln_e2e::machine::is_root() {
+        return Ok(Outcome::Skipped("needs root to give files away".to_owned()));
+    }
+    let project = built(
+        "context-owner",
+        &[("Dockerfile", "FROM busybox:latest\nCOPY f /f\n"), ("f", "f")],
+    )?;
+    std::os::unix::fs::chown(project.path("f"), Some(1234), Some(4321))?;
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn renamed_folder() -> TestResult {
+    let dockerfile = |name: &str| format!("FROM busybox:latest\nCOPY {name} /d\nRUN ls /d > /l\n");
+    let project = built(
+        "renamed-folder",
+        &[("Dockerfile", &dockerfile("one")), ("one/f", "f")],
+    )?;
+    std::fs::rename(project.path("one"), project.path("two"))?;
+    project.write("Dockerfile", &dockerfile("two"))?;
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn renamed_file() -> TestResult {
+    let dockerfile = |name: &str, to: &str| format!("FROM busybox:latest\nCOPY {name} {to}\n");
+    let project = built(
+        "renamed-file",
+        &[("Dockerfile", &dockerfile("one", "/d/")), ("one", "f")],
+    )?;
+    std::fs::rename(project.path("one"), project.path("two"))?;
+    project.write("Dockerfile", &dockerfile("two", "/d/"))?;
+    ran(&project.build(&[])?, &["COPY two /d/"])?;
+    ensure!(project.shell("ls /d")? == "two\n", "the image has the old name");
+    Ok(Outcome::Passed)
+}
+
+fn renamed_inside() -> TestResult {
+    let project = built(
+        "renamed-inside",
+        &[("Dockerfile", "FROM busybox:latest\nCOPY d /d\n"), ("d/one", "f")],
+    )?;
+    std::fs::rename(project.path("d/one"), project.path("d/two"))?;
+    ran(&project.build(&[])?, &["COPY d /d"])?;
+    Ok(Outcome::Passed)
+}
+
+fn argument_of_a_copy() -> TestResult {
+    let dockerfile = "FROM busybox:latest\nARG A=1\nARG D=/d\nCOPY f /f\nWORKDIR /w\nCOPY f $D\n";
+    let project = built("argument-of-a-copy", &[("Dockerfile", dockerfile), ("f", "f")])?;
+    ran(&project.build(&["--build-arg", "A=2"])?, &[])?;
+    ran(&project.build(&["--build-arg", "D=/e"])?, &["COPY f /e"])?;
+    Ok(Outcome::Passed)
+}
+
+fn argument_before_declaration() -> TestResult {
+    let dockerfile = "FROM busybox:latest AS one\nRUN echo 1 > /1\nARG A\nFROM one AS two\nRUN echo 2 > /2\n\
+        FROM busybox:latest\nRUN echo 3 > /3\nCOPY --from=two /2 /\nARG A\n";
+    let project = built("argument-before", &[("Dockerfile", dockerfile)])?;
+    // The stage `two` inherits the declaration, the last stage declares it after its step.
+    ran(&project.build(&["--build-arg", "A=x"])?, &["RUN echo 2 > /2"])?;
+    Ok(Outcome::Passed)
+}
+
+fn declared_proxy() -> TestResult {
+    let dockerfile = "FROM busybox:latest\nARG HTTP_PROXY\nRUN echo x > /x\n";
+    let project = built("declared-proxy", &[("Dockerfile", dockerfile)])?;
+    let argument = ["--build-arg", "HTTP_PROXY=http://127.0.0.1:1"];
+    ran(&project.build(&argument)?, &["RUN echo x > /x"])?;
+    Ok(Outcome::Passed)
+}
+
+fn renamed_base() -> TestResult {
+    let project = built(
+        "renamed-base",
+        &[("Dockerfile", "FROM busybox:latest\nRUN echo x > /x\n")],
+    )?;
+    project
+        .kiln
+        .run(["tag", "busybox:latest", "other:name"])?
+        .success()?;
+    project.write("Dockerfile", "FROM other:name\nRUN echo x > /x\n")?;
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn rebuilt_base() -> TestResult {
+    let project = Project::new(
+        "rebuilt-base",
+        &[("Dockerfile", "FROM base:1\nRUN echo x > /x\n")],
+    )?;
+    let context = project.scratch("base");
+    std::fs::create_dir(&context)?;
+    for (label, expected) in [("one", ["RUN echo x > /x"].as_slice()), ("two", &[])] {
+        // Another image with the same layers: another id and digest, the same DiffIDs.
+        std::fs::write(
+            context.join("Dockerfile"),
+            format!("FROM busybox:latest\nLABEL l={label}\n"),
+        )?;
+        let mut base = project.request.clone();
+        (base.context, base.tag) = (context.clone(), "base:1".to_owned());
+        kiln_e2e::builder::run(&mut project.kiln.build_command(&base))?.success()?;
+        ran(&project.build(&[])?, expected)?;
+        ensure!(
+            project.image()?.config["config"]["Labels"]["l"] == label,
+            "the image has the label of the old base"
+        );
+    }
+    Ok(Outcome::Passed)
+}
+
+fn no_cache_filter() -> TestResult {
+    let dockerfile = "FROM busybox:latest AS one\nRUN echo 1 > /1\nFROM busybox:latest AS two\n\
+        RUN head -c 8 /dev/urandom | od -x > /2\nFROM one AS last\nCOPY --from=two /2 /\nRUN echo 3 > /3\n";
+    let project = built("no-cache-filter", &[("Dockerfile", dockerfile)])?;
+    ran(
+        &project.build(&["--no-cache-filter", "two"])?,
+        &[
+            "RUN head -c 8 /dev/urandom | od -x > /2",
+            "COPY --from=two /2 /",
+            "RUN echo 3 > /3",
+        ],
+    )?;
+    ran(
+        &project.build(&["--no-cache-filter", "LAST"])?,
+        &["COPY --from=two /2 /", "RUN echo 3 > /3"],
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn reordered_stages() -> TestResult {
+    let (one, two) = (
+        "FROM busybox:latest AS one\nRUN echo 1 > /1\n",
+        "FROM busybox:latest AS two\nRUN echo 2 > /2\n",
+    );
+    let last = "FROM busybox:latest\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n";
+    let project = built(
+        "reordered-stages",
+        &[("Dockerfile", &format!("{one}{two}{last}"))],
+    )?;
+    project.write("Dockerfile", &format!("{two}{one}{last}"))?;
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn renamed_stage() -> TestResult {
+    let dockerfile = |name: &str| {
+        format!(
+            "FROM busybox:latest AS {name}\nRUN echo 1 > /1\nFROM busybox:latest\nCOPY --from={name} /1 /\n"
+        )
+    };
+    let project = built("renamed-stage", &[("Dockerfile", &dockerfile("one"))])?;
+    project.write("Dockerfile", &dockerfile("other"))?;
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_users() -> TestResult {
+    let dockerfile = |id: &str| {
+        format!(
+            "FROM busybox:latest\nRUN echo me:x:{id}:{id}::/:/bin/sh >> /etc/passwd\n\
+             COPY --chown=me f /named\nCOPY --chown=5 f /numbered\n"
+        )
+    };
+    let project = built("changed-users", &[("Dockerfile", &dockerfile("77")), ("f", "f")])?;
+    ensure!(
+        project.shell("stat -c %u /named")? == "77\n",
+        "the owner is another one"
+    );
+    project.write("Dockerfile", &dockerfile("78"))?;
+    let steps = project.build(&[])?;
+    ensure!(
+        steps.iter().any(|step| step == "COPY --chown=me f /named"),
+        "the copy for a user was taken from the cache: {steps:?}"
+    );
+    ensure!(
+        project.shell("stat -c %u /named")? == "78\n",
+        "the image has the old owner"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn changed_writing() -> TestResult {
+    let project = built(
+        "changed-writing",
+        &[
+            ("Dockerfile", "FROM busybox:latest\nCOPY f /d/\nRUN echo x > /x\n"),
+            ("f", "f"),
+        ],
+    )?;
+    project.write(
+        "Dockerfile",
+        "# a comment\nfrom busybox:latest as named\n\ncopy   f  \\\n # inside\n  /d/\n\nrun echo x > /x\n",
+    )?;
+    ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_order() -> TestResult {
+    let project = built(
+        "changed-order",
+        &[
+            ("Dockerfile", "FROM busybox:latest\nCOPY a /a\nCOPY b /b\n"),
+            ("a", "a"),
+            ("b", "b"),
+        ],
+    )?;
+    project.write("Dockerfile", "FROM busybox:latest\nCOPY b /b\nCOPY a /a\n")?;
+    ran(&project.build(&[])?, &["COPY b /b", "COPY a /a"])?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_heredoc() -> TestResult {
+    let dockerfile =
+        |text: &str| format!("FROM busybox:latest\nRUN <<E\necho {text} > /o\nE\nCOPY <<E /c\nfixed\nE\n");
+    let project = built("changed-heredoc", &[("Dockerfile", &dockerfile("one"))])?;
+    project.write("Dockerfile", &dockerfile("two"))?;
+    ensure!(
+        !project.build(&[])?.is_empty(),
+        "the old script was taken for the new one"
+    );
+    ensure!(
+        project.shell("cat /o")? == "two\n",
+        "the image has the old result"
+    );
+    ran(&project.build(&[])?, &[])?;
     Ok(Outcome::Passed)
 }

@@ -1,5 +1,5 @@
-//! The same Dockerfiles through Kiln and through a peer: the images must be equal, file by file and field by field,
-//! but for what `testdata/peer-differences.toml` explains.
+//! The same Dockerfiles through Kiln and through a peer: both fail, or the images are equal, file by file and field by
+//! field, but for what `testdata/peer-differences.toml` explains.
 //!
 //! Peers are the programs of `KILN_E2E_PEERS` (`buildah` unless it is set) that are on the PATH. `docker` works too,
 //! with a daemon whose images of the bases' names may be replaced.
@@ -9,7 +9,7 @@ use kiln_e2e::case::Case;
 use kiln_e2e::differences::{Differences, Facts};
 use kiln_e2e::machine::{self, TempFolder};
 use kiln_e2e::trial::{self, Outcome, TestResult};
-use kiln_e2e::{Result, ensure};
+use kiln_e2e::{Result, bail, ensure};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -24,17 +24,12 @@ fn main() -> ExitCode {
             continue;
         }
         match Case::all() {
-            Ok(cases) => tests.extend(
-                cases
-                    .into_iter()
-                    .filter(|case| case.settings.error.is_none())
-                    .map(|case| {
-                        let peer = peer.clone();
-                        trial::test(format!("differential/{peer}/{}", case.name), move || {
-                            compare(&case, &peer)
-                        })
-                    }),
-            ),
+            Ok(cases) => tests.extend(cases.into_iter().map(|case| {
+                let peer = peer.clone();
+                trial::test(format!("differential/{peer}/{}", case.name), move || {
+                    compare(&case, &peer)
+                })
+            })),
             Err(error) => tests.push(trial::test("differential/all cases can be read", move || {
                 Err(error)
             })),
@@ -50,8 +45,12 @@ fn compare(case: &Case, peer: &str) -> TestResult {
     if let Some(reason) = case.settings.differs.get(peer) {
         return Ok(Outcome::Skipped(format!("{peer} differs on purpose: {reason}")));
     }
-    let ours = facts(case, "kiln")?;
-    let theirs = facts(case, peer)?;
+    let (ours, theirs) = match (facts(case, "kiln")?, facts(case, peer)?) {
+        (Made::Image(ours), Made::Image(theirs)) => (ours, theirs),
+        (Made::Nothing(_), Made::Nothing(_)) => return Ok(Outcome::Passed),
+        (Made::Image(_), Made::Nothing(why)) => bail!("{peer} fails where kiln builds\n{why}"),
+        (Made::Nothing(why), Made::Image(_)) => bail!("kiln fails where {peer} builds\n{why}"),
+    };
     let problems = Differences::load()?.unexplained(peer, &case.name, &ours, &theirs);
     ensure!(
         problems.is_empty(),
@@ -62,14 +61,22 @@ fn compare(case: &Case, peer: &str) -> TestResult {
     Ok(Outcome::Passed)
 }
 
+/// What came of a build.
+enum Made {
+    /// An image.
+    Image(Facts),
+    /// A failure, and what was said.
+    Nothing(String),
+}
+
 /// What a builder makes of a case. The folders are told apart by the builder's name.
-fn facts(case: &Case, name: &str) -> Result<Facts> {
+fn facts(case: &Case, name: &str) -> Result<Made> {
     let folder = TempFolder::new(&format!("{}-{name}", case.name))?;
     let builder = Builder::named(name, &folder)?;
     let (request, _, ended) = case.build(&builder, &folder)?;
-    ended.success().map_err(|error| format!("{name}: {error}"))?;
-    Ok(Facts::of(
-        &case.export(&builder, &request, &folder)?,
-        case.settings.times,
-    ))
+    if ended.code != Some(0) {
+        return Ok(Made::Nothing(ended.stderr));
+    }
+    let built = case.export(&builder, &request, &folder)?;
+    Ok(Made::Image(Facts::of(&built, case.settings.times)))
 }

@@ -94,16 +94,20 @@ impl StageState {
     /// What a copy of it takes, roughly, in bytes: each stage that is built from it has one.
     pub(crate) fn weight(&self) -> usize {
         let history = self.config.history.iter().map(entry_weight).sum::<usize>();
-        // The config and the ARGs hold parts of the environment once more.
-        history + 3 * self.environment.weight()
+        // The config and the ARGs hold parts of the environment once more, and maps know all names.
+        STAGE + history + 6 * self.environment.weight()
     }
 
     /// What the last instruction added, roughly, in bytes. A RUN has a copy of the environment.
     pub(crate) fn last_weight(&self) -> usize {
         let history = self.config.history.last();
         let is_layer = history.is_some_and(|entry| !entry.empty_layer);
-        let environment = if is_layer { self.environment.weight() } else { 0 };
-        environment + history.map_or(0, entry_weight)
+        let step = if is_layer {
+            STEP + self.environment.weight()
+        } else {
+            0
+        };
+        step + history.map_or(0, entry_weight)
     }
 
     /// The absolute working directory.
@@ -129,6 +133,12 @@ impl StageState {
         arguments
     }
 }
+
+/// What a stage takes, roughly, in bytes, whatever is in it.
+const STAGE: usize = 4096;
+
+/// What a step takes, roughly, in bytes: its vertex, its task, its names.
+const STEP: usize = 8192;
 
 /// What an entry of the history takes, roughly, in bytes.
 fn entry_weight(entry: &History) -> usize {

@@ -110,19 +110,19 @@ pub struct Statement {
     pub comments: Vec<Spanned<String>>,
 }
 
-/// The instructions. One variant each.
+/// The instructions. One variant each; the large ones are boxed, so that a file of many small ones stays small.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is documented at its struct")]
 pub enum Instruction {
-    From(From),
+    From(Box<From>),
     Run(Run),
     Cmd(Cmd),
     Label(Label),
     Maintainer(Maintainer),
     Expose(Expose),
     Env(Env),
-    Add(Add),
-    Copy(Copy),
+    Add(Box<Add>),
+    Copy(Box<Copy>),
     Entrypoint(Entrypoint),
     Volume(Volume),
     User(User),

@@ -119,7 +119,11 @@ impl Plain {
                 self.end(task, elapsed, &format!("DONE {:.1}s", duration.as_secs_f64()));
             }
             EventKind::Failed { task, message, .. } => {
-                self.end(task, elapsed, &format!("ERROR: {}", visible(message.as_bytes())));
+                self.end(
+                    task,
+                    elapsed,
+                    &format!("ERROR: {}", visible(crate::report::shorten(&message).as_bytes())),
+                );
             }
             EventKind::Canceled { task } => self.end(task, elapsed, "CANCELED"),
             EventKind::Warning {

@@ -108,6 +108,9 @@ pub enum ExpandErrorKind {
     /// Substitutions nested too deeply.
     #[error("substitutions are nested more than {} deep", syntax::MAX_DEPTH)]
     TooDeep,
+    /// Too many substitutions in one word.
+    #[error("a word has more than {} substitutions", syntax::MAX_SUBSTITUTIONS)]
+    TooMany,
     /// A pattern with an escape of something that needs none.
     #[error("invalid escape \\{0} in pattern")]
     InvalidEscape(char),

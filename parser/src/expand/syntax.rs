@@ -7,6 +7,9 @@ use super::{ExpandError, ExpandErrorKind};
 /// How deeply substitutions may be nested.
 pub(super) const MAX_DEPTH: usize = 100;
 
+/// Substitutions in one word. Each takes many times its length in memory.
+pub(super) const MAX_SUBSTITUTIONS: usize = 100_000;
+
 /// A part of a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
@@ -76,6 +79,7 @@ pub(super) fn parse(word: &str, escape: char, quotes: bool) -> Result<Vec<Part>,
         escape,
         quotes,
         depth: 0,
+        substitutions: 0,
     };
     parser.sequence(None, Mode::Value, 0)
 }
@@ -86,6 +90,7 @@ struct Parser<'a> {
     escape: char,
     quotes: bool,
     depth: usize,
+    substitutions: usize,
 }
 
 impl Parser<'_> {
@@ -191,6 +196,10 @@ impl Parser<'_> {
     fn dollar(&mut self, parts: &mut Vec<Part>, quoted: bool) -> Result<(), ExpandError> {
         let start = self.at;
         self.next();
+        self.substitutions += 1;
+        if self.substitutions > MAX_SUBSTITUTIONS {
+            return self.fail(start, ExpandErrorKind::TooMany);
+        }
         if self.peek() != Some('{') {
             let name = self.name();
             if name.is_empty() {

@@ -121,6 +121,28 @@ pub fn parse_instruction(text: &str, escape: char) -> ParsedInstruction {
     }
 }
 
+/// Words of one instruction that are taken apart. Each takes many times its length in memory.
+const MOST_WORDS: usize = 200_000;
+
+/// The error for arguments with more words, or elements of a list, than anyone needs.
+fn too_many_words(keyword: Keyword, arguments: &str) -> Option<String> {
+    let shape = keyword.info().arguments;
+    let too_many = if arguments.starts_with('[') {
+        arguments.bytes().filter(|byte| *byte == b',').count() >= MOST_WORDS
+    } else {
+        let is_words = matches!(
+            shape,
+            ArgumentShape::Base
+                | ArgumentShape::Pairs
+                | ArgumentShape::Names
+                | ArgumentShape::List
+                | ArgumentShape::Words
+        );
+        is_words && arguments.split_ascii_whitespace().nth(MOST_WORDS).is_some()
+    };
+    too_many.then(|| format!("{keyword} has more than {MOST_WORDS} words"))
+}
+
 fn stages(instructions: &[Statement]) -> Vec<Stage> {
     let mut stages: Vec<Stage> = Vec::new();
     for (index, statement) in instructions.iter().enumerate() {
@@ -250,6 +272,10 @@ impl Context<'_> {
                 statement.map(|inner| finish(keyword, keyword_text, line, inner)),
             ));
         }
+        if let Some(message) = too_many_words(keyword.value, &arguments.text) {
+            self.error(span, message);
+            return Some((keyword, None));
+        }
         let tokens = Self::tokens(keyword.value, &arguments);
         let bodies = self.bodies(&tokens, &arguments);
         let errors = self.diagnostics.len();
@@ -293,7 +319,9 @@ impl Context<'_> {
             return None;
         }
         match parts.keyword.value {
-            Keyword::From => self.from(&mut parts).map(Instruction::From),
+            Keyword::From => self
+                .from(&mut parts)
+                .map(|from| Instruction::From(Box::new(from))),
             Keyword::Run => self.run(&mut parts).map(Instruction::Run),
             Keyword::Cmd => self.cmd(&parts).map(Instruction::Cmd),
             Keyword::Entrypoint => self.entrypoint(&parts).map(Instruction::Entrypoint),
@@ -308,8 +336,10 @@ impl Context<'_> {
             Keyword::User => Some(Instruction::User(self.user(&parts))),
             Keyword::Workdir => Some(Instruction::Workdir(self.workdir(&parts))),
             Keyword::Stopsignal => self.stopsignal(&parts).map(Instruction::Stopsignal),
-            Keyword::Add => self.add(&mut parts).map(Instruction::Add),
-            Keyword::Copy => self.copy(&mut parts).map(Instruction::Copy),
+            Keyword::Add => self.add(&mut parts).map(|add| Instruction::Add(Box::new(add))),
+            Keyword::Copy => self
+                .copy(&mut parts)
+                .map(|copy| Instruction::Copy(Box::new(copy))),
             Keyword::Onbuild => None,
         }
     }
