@@ -257,7 +257,7 @@ fn hostile(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
 }
 
 /// Path, kind and link target of an archive's member.
-type Member = (&'static str, tar::EntryType, &'static str);
+type Member<'a> = (&'a str, tar::EntryType, &'a str);
 
 fn hostile_archive() -> TestResult {
     use tar::EntryType::{Link, Regular, Symlink};
@@ -268,7 +268,7 @@ fn hostile_archive() -> TestResult {
     let secret = secret.display().to_string();
     let dockerfile = ("Dockerfile", Regular, "FROM busybox:latest\nCOPY . /context/\n");
     let absolute = format!("{there}/absolute");
-    let attempts: [(&str, Vec<Member>); 6] = [
+    let attempts: [(&str, Vec<Member<'_>>); 6] = [
         (
             "climbs",
             vec![dockerfile, ("../../../../outside/climbed", Regular, "x")],
