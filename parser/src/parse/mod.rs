@@ -138,7 +138,9 @@ fn too_many_words(keyword: Keyword, arguments: &str) -> Option<String> {
                 | ArgumentShape::List
                 | ArgumentShape::Words
         );
-        is_words && arguments.split_ascii_whitespace().nth(MOST_WORDS).is_some()
+        // A command is taken apart only to find its here-documents.
+        let has_heredocs = keyword.info().heredoc && arguments.contains("<<");
+        (is_words || has_heredocs) && arguments.split_ascii_whitespace().nth(MOST_WORDS).is_some()
     };
     too_many.then(|| format!("{keyword} has more than {MOST_WORDS} words"))
 }
