@@ -69,7 +69,7 @@ impl Failure {
     }
 
     /// The text that is shown.
-    fn render(&self, style: Style) -> String {
+    pub(crate) fn render(&self, style: Style) -> String {
         let mut text = style.excerpt(&self.details);
         let _ = writeln!(text, "{} {}", style.paint(Label::Error, "ERROR:"), self.message);
         for hint in &self.hints {
@@ -292,21 +292,26 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Findings that did not stop a build, in the form of BuildKit's closing block.
-pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str) {
+/// Findings that did not stop a build, in the form of Docker's closing block.
+pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8]) {
     if warnings.is_empty() {
         return;
     }
+    // Nothing can be done about a closed standard error.
+    let _ = std::io::stderr().write_all(warnings_text(warnings, source).as_bytes());
+}
+
+fn warnings_text(warnings: &[Diagnostic], source: &[u8]) -> String {
     let plural = if warnings.len() == 1 { "" } else { "s" };
     let index = LineIndex::new(source);
-    let mut text = format!("\n {} warning{plural} found:\n", warnings.len());
+    let count = warnings.len();
+    let mut text = format!("\n {count} warning{plural} found (use --check to see where):\n");
     for warning in warnings {
-        let line = index.line(warning.span.start);
+        let line = index.line(warning.extent().start);
         let rule = warning.rule.unwrap_or("Warning");
-        let _ = writeln!(text, " - {rule}: {} ({name}:{line})", warning.message);
+        let _ = writeln!(text, " - {rule}: {} (line {line})", warning.message);
     }
-    // Nothing can be done about a closed standard error.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    text
 }
 
 #[cfg(test)]

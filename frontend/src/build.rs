@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::ignore::IgnoreFile;
-use kiln_parser::{Diagnostic, Parsed};
+use kiln_parser::{Diagnostic, LineIndex, Parsed, lint};
 use kiln_solver::graph::SourceSpan;
 use kiln_solver::image::{PullError, PullPolicy};
 use kiln_solver::task::Reporter;
@@ -19,10 +19,13 @@ use kiln_solver::{
 use kiln_tree::TreePath;
 use kiln_tree::walk::{Decision, WalkPolicy};
 
-use crate::lower::{Lowered, UnusedBuildArg, lower};
+use crate::checks::{self, Findings};
+use crate::lower::{UnusedBuildArg, lower};
 use crate::options::LowerOptions;
+use crate::outline::{Outline, outline};
 use crate::record;
 use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
+use crate::step::source_span;
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
 #[derive(Debug, Clone)]
@@ -107,13 +110,16 @@ fn build_image(
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
-    let context = context(request, reporter)?;
+    let ignore = ignore_file(request, reporter)?;
     let resolver = EngineResolver {
         engine,
         request,
         reporter,
     };
-    let lowered = lower(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)?;
+    let lowered = lower(&parsed.dockerfile, &request.options, ignore.as_deref(), &resolver)
+        .map_err(BuildError::Dockerfile)?;
+    let context = context(request, ignore);
+    let warnings = warnings(parsed, lowered.warnings, request, reporter)?;
     let solve = SolveRequest {
         jobs: request.jobs,
         build: id.clone(),
@@ -123,12 +129,7 @@ fn build_image(
     let solved = engine.solve(&lowered.graph, lowered.target, &solve, reporter, cancel);
     steps.clone_from(&solved.steps);
     let solution = solved.result?;
-    let Lowered {
-        config,
-        warnings,
-        unused_build_args,
-        ..
-    } = lowered;
+    let (config, unused_build_args) = (lowered.config, lowered.unused_build_args);
     let mut task = reporter.announce("exporting to image", Vec::new(), None);
     task.start();
     let exported = engine
@@ -142,7 +143,6 @@ fn build_image(
         task.progress(format!("naming to {name}"), 0, None, true);
     }
     task.done();
-    let warnings = parsed.diagnostics.into_iter().chain(warnings).collect();
     Ok(Built {
         id: exported.id,
         config: exported.config,
@@ -161,6 +161,77 @@ fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
     }
 }
 
+/// Everything that the checks found and that is wanted. An error when that is as bad as one.
+fn warnings(
+    parsed: Parsed,
+    evaluated: Vec<Diagnostic>,
+    request: &BuildRequest,
+    reporter: &Reporter,
+) -> Result<Vec<Diagnostic>, BuildError> {
+    let Parsed {
+        dockerfile,
+        diagnostics: mut warnings,
+    } = parsed;
+    warnings.extend(evaluated);
+    if warnings.is_empty() {
+        return Ok(warnings);
+    }
+    let settings = checks::settings(&request.options).map_err(one)?;
+    checks::complete(&dockerfile, settings.as_ref(), &mut warnings);
+    let index = LineIndex::new(&request.dockerfile);
+    for warning in &warnings {
+        let line = index.line(warning.extent().start);
+        let rule = warning.rule.unwrap_or_default();
+        reporter.warn(
+            format!("{rule}: {} (line {line})", warning.message),
+            Some(source_span(warning.span)),
+        );
+    }
+    match lint::violation(&warnings) {
+        Some(error) if checks::is_strict(&dockerfile, settings.as_ref()) => Err(one(error)),
+        _ => Ok(warnings),
+    }
+}
+
+fn one(error: Diagnostic) -> BuildError {
+    BuildError::Dockerfile(vec![error])
+}
+
+/// What a build would find in its Dockerfile, at once and without running any step.
+pub fn check_build(
+    engine: &Engine,
+    request: &BuildRequest,
+    reporter: &Reporter,
+) -> Result<Findings, BuildError> {
+    let ignore = ignore_file(request, reporter)?;
+    let resolver = EngineResolver {
+        engine,
+        request,
+        reporter,
+    };
+    Ok(checks::check(
+        &request.dockerfile,
+        &request.options,
+        ignore.as_deref(),
+        &resolver,
+    ))
+}
+
+/// What a build's target takes.
+pub fn outline_build(
+    engine: &Engine,
+    request: &BuildRequest,
+    reporter: &Reporter,
+) -> Result<Outline, BuildError> {
+    let parsed = load(request, reporter)?;
+    let resolver = EngineResolver {
+        engine,
+        request,
+        reporter,
+    };
+    outline(&parsed.dockerfile, &request.options, &resolver).map_err(BuildError::Dockerfile)
+}
+
 fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildError> {
     let name = format!(
         "[internal] load build definition from {}",
@@ -169,6 +240,10 @@ fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildErro
     let mut task = reporter.announce(name, Vec::new(), None);
     task.start();
     let parsed = kiln_parser::parse(&request.dockerfile);
+    checks::language(&parsed.dockerfile, &request.options).map_err(|error| {
+        task.failed(error.message.clone());
+        one(error)
+    })?;
     if parsed.has_errors() {
         task.failed("the Dockerfile is not valid");
         let errors = parsed
@@ -184,36 +259,34 @@ fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildErro
     Ok(parsed)
 }
 
-fn context(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, BuildError> {
-    let policy: Arc<dyn ContextPolicy> = match &request.ignore {
-        None => Arc::new(Everything),
-        Some((name, bytes)) => {
-            let mut task = reporter.announce("[internal] load .dockerignore", Vec::new(), None);
-            task.start();
-            let file = IgnoreFile::parse(bytes, name).map_err(|error| {
-                task.failed(error.to_string());
-                BuildError::Ignore {
-                    name: name.clone(),
-                    message: error.to_string(),
-                }
-            })?;
-            task.progress(
-                "transferring context",
-                bytes.len() as u64,
-                Some(bytes.len() as u64),
-                true,
-            );
-            task.done();
-            Arc::new(Ignoring {
-                name: name.clone(),
-                file,
-            })
-        }
+fn ignore_file(request: &BuildRequest, reporter: &Reporter) -> Result<Option<Arc<IgnoreFile>>, BuildError> {
+    let Some((name, bytes)) = &request.ignore else {
+        return Ok(None);
     };
-    Ok(LocalContext {
+    let mut task = reporter.announce("[internal] load .dockerignore", Vec::new(), None);
+    task.start();
+    let file = IgnoreFile::parse(bytes, name).map_err(|error| {
+        task.failed(error.to_string());
+        BuildError::Ignore {
+            name: name.clone(),
+            message: error.to_string(),
+        }
+    })?;
+    let size = bytes.len() as u64;
+    task.progress("transferring context", size, Some(size), true);
+    task.done();
+    Ok(Some(Arc::new(file)))
+}
+
+fn context(request: &BuildRequest, ignore: Option<Arc<IgnoreFile>>) -> LocalContext {
+    let policy: Arc<dyn ContextPolicy> = match ignore {
+        None => Arc::new(Everything),
+        Some(file) => Arc::new(Ignoring { file }),
+    };
+    LocalContext {
         directory: request.context.clone(),
         policy,
-    })
+    }
 }
 
 /// A context without an ignore file.
@@ -235,8 +308,7 @@ impl ContextPolicy for Everything {
 /// A context less what an ignore file names.
 #[derive(Debug)]
 struct Ignoring {
-    name: String,
-    file: IgnoreFile,
+    file: Arc<IgnoreFile>,
 }
 
 impl WalkPolicy for Ignoring {
@@ -255,7 +327,7 @@ impl ContextPolicy for Ignoring {
     fn why_excluded(&self, path: &TreePath) -> Option<String> {
         let verdict = self.file.matches(path.as_bytes());
         let (line, pattern) = verdict.pattern.filter(|_| verdict.excluded)?;
-        Some(format!("{}:{line} ({pattern})", self.name))
+        Some(format!("{}:{line} ({pattern})", self.file.name()))
     }
 }
 

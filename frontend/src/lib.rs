@@ -24,6 +24,7 @@
 
 mod build;
 mod change;
+mod checks;
 mod config;
 mod display;
 mod environment;
@@ -31,9 +32,11 @@ mod expansion;
 mod history;
 mod images;
 mod instruction;
+mod lint;
 mod lower;
 mod onbuild;
 mod options;
+mod outline;
 mod path;
 mod record;
 mod resolve;
@@ -42,17 +45,22 @@ mod settle;
 mod stage;
 mod state;
 mod step;
+mod survey;
 mod unsupported;
 
-pub use build::{BuildError, BuildRequest, Built, build};
+pub use build::{BuildError, BuildRequest, Built, build, check_build, outline_build};
 pub use change::{ChangeError, changed_config};
+pub use checks::{Findings, check};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::LowerOptions;
+pub use outline::{Outline, OutlineArgument, OutlineNeed, Target, outline, targets};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod check_cases;
 #[cfg(test)]
 mod testing;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{ImageConfig, Platform};
 use kiln_parser::ast::Instruction;
+use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Dockerfile, suggest};
 use kiln_solver::graph::{Graph, VertexId};
 
@@ -11,6 +12,7 @@ use crate::config;
 use crate::expansion::Expander;
 use crate::images::{ImageRequest, Images};
 use crate::instruction::{self, Context};
+use crate::lint::Linter;
 use crate::options::LowerOptions;
 use crate::resolve::ImageResolver;
 use crate::scope::GlobalScope;
@@ -49,10 +51,12 @@ pub struct UnusedBuildArg {
 }
 
 /// Lowers a parsed Dockerfile. Errors come all at once where possible. An error that has no place in the file,
-/// such as an unknown target stage, has an empty span.
+/// such as an unknown target stage, has an empty span. The warnings are those of all build checks that need more
+/// than the parser knows; [`kiln_parser::lint::select`] leaves those that the file wants to hear.
 pub fn lower(
     dockerfile: &Dockerfile,
     options: &LowerOptions,
+    ignore: Option<&IgnoreFile>,
     resolver: &dyn ImageResolver,
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let expander = Expander::new(dockerfile.escape());
@@ -65,10 +69,12 @@ pub fn lower(
     let mut table = Table::new(dockerfile, context);
     let target = table.target(options).map_err(|error| vec![error])?;
     let mut images = Images::default();
-    let needed = settle(&mut table, target, &mut images, options, resolver)?;
+    let needed = settle(&mut table, &[target], &mut images, options, resolver)?;
 
     let mut emitter = Emitter::new(&images, &options.target_platform);
-    let mut built = lower_stages(&table, &needed, &images, &mut emitter, context)?;
+    let mut linter = Linter::new(expander, dockerfile.escape(), ignore);
+    linter.stage_lines(dockerfile, options, &globals);
+    let mut built = lower_stages(&table, &needed, &images, &mut emitter, &mut linter, context)?;
     let (graph, contexts) = emitter.finish();
     let Some(Built { state, vertex, .. }) = built.remove(&target) else {
         // Stages are lowered in file order, and each needs earlier ones only.
@@ -87,7 +93,11 @@ pub fn lower(
         target_stage: table.plans[target].name.map(str::to_owned),
         contexts,
         unused_build_args: unused_build_args(dockerfile, &table, context),
-        warnings: platform_warnings(&images),
+        warnings: linter
+            .finish()
+            .into_iter()
+            .chain(platform_warnings(&images))
+            .collect(),
     })
 }
 
@@ -105,6 +115,7 @@ fn lower_stages(
     needed: &BTreeSet<usize>,
     images: &Images,
     emitter: &mut Emitter<'_>,
+    linter: &mut Linter<'_>,
     context: Context<'_>,
 ) -> Result<BTreeMap<usize, Built>, Vec<Diagnostic>> {
     let has_labels = table.has_labels();
@@ -115,7 +126,9 @@ fn lower_stages(
             continue;
         };
         let before = errors.len();
+        linter.begin(plan.number, plan.base_stage(), false);
         for line in &plan.lines {
+            linter.line(plan, line, &state);
             if let Err(error) = instruction::lower(line, &mut state, context) {
                 errors.push(line.relocate(error));
             }
@@ -186,7 +199,8 @@ fn begin(
     }
 }
 
-fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
+/// The images that exist only for another platform.
+pub(crate) fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
     let warning = |(request, actual): (&ImageRequest, &Platform)| {
         let ImageRequest {
             written,

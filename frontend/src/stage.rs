@@ -1,7 +1,7 @@
 //! The stage table: what each stage starts from, what its COPYs name, and which stages the target needs.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{Platform, Reference};
 use kiln_parser::ast::{From, Instruction, Keyword, Statement};
@@ -40,6 +40,26 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// The stages that it needs, as far as is known.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = usize> {
+        let origins = self
+            .base
+            .iter()
+            .chain(self.lines.iter().filter_map(|line| line.from.as_ref()));
+        origins.filter_map(|origin| match origin {
+            Origin::Stage(number) => Some(*number),
+            Origin::Scratch | Origin::Image(_) => None,
+        })
+    }
+
+    /// The stage that it is built from, when it is one of the file.
+    pub(crate) fn base_stage(&self) -> Option<usize> {
+        match self.base.as_ref() {
+            Ok(Origin::Stage(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// What the stage is called in step names.
     pub(crate) fn label(&self) -> String {
         self.name
@@ -202,10 +222,10 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The stages that `target` needs, itself included, in order.
-    pub(crate) fn reachable(&self, target: usize) -> BTreeSet<usize> {
+    /// The stages that `targets` need, themselves included, in order.
+    pub(crate) fn reachable(&self, targets: &[usize]) -> BTreeSet<usize> {
         let mut reachable = BTreeSet::new();
-        let mut waiting = vec![target];
+        let mut waiting = targets.to_vec();
         while let Some(number) = waiting.pop() {
             let Some(plan) = self.plans.get(number) else {
                 continue;
@@ -213,14 +233,7 @@ impl<'a> Table<'a> {
             if !reachable.insert(number) {
                 continue;
             }
-            let origins = plan
-                .base
-                .iter()
-                .chain(plan.lines.iter().filter_map(|line| line.from.as_ref()));
-            waiting.extend(origins.filter_map(|origin| match origin {
-                Origin::Stage(number) => Some(*number),
-                Origin::Scratch | Origin::Image(_) => None,
-            }));
+            waiting.extend(plan.stages());
         }
         reachable
     }
@@ -278,13 +291,80 @@ impl<'a> Table<'a> {
         Err(error.hint(format!("stages are counted from 0; the last one is {last}")))
     }
 
+    /// How stage `from` comes to need stage `to`: the places in between, with the stages that they join. Only looked
+    /// for in files of a usual size.
+    fn way(&self, from: usize, to: usize) -> Option<Vec<(Span, usize, usize)>> {
+        const STAGES: usize = 256;
+        if self.plans.len() > STAGES {
+            return None;
+        }
+        let mut came: BTreeMap<usize, (Span, usize)> = BTreeMap::new();
+        let mut waiting = vec![from];
+        while let Some(number) = waiting.pop() {
+            for (place, next) in self.needs(number) {
+                if next != from && !came.contains_key(&next) {
+                    came.insert(next, (place, number));
+                    waiting.push(next);
+                }
+            }
+        }
+        let mut way = Vec::new();
+        let mut at = to;
+        while at != from {
+            let (place, before) = *came.get(&at)?;
+            way.push((place, before, at));
+            at = before;
+        }
+        way.reverse();
+        Some(way)
+    }
+
+    /// The stages that a stage names, earlier or later, and where.
+    fn needs(&self, number: usize) -> Vec<(Span, usize)> {
+        let Some(plan) = self.plans.get(number) else {
+            return Vec::new();
+        };
+        let base = plan.base_stage().map(|base| (plan.span, base));
+        let copies = plan.lines.iter().filter_map(|line| {
+            let Instruction::Copy(copy) = &line.statement.instruction else {
+                return None;
+            };
+            let from = copy.from.as_ref()?;
+            let named = |plan: &Plan<'_>| {
+                plan.name
+                    .is_some_and(|name| name.eq_ignore_ascii_case(&from.value))
+            };
+            let stage = from
+                .value
+                .parse()
+                .ok()
+                .or_else(|| self.plans.iter().position(named))?;
+            (stage < self.plans.len()).then_some((line.locate(from.span), stage))
+        });
+        base.into_iter().chain(copies).collect()
+    }
+
     /// The error of a COPY that names its own stage or a later one.
     fn not_before(&self, span: Span, wanted: usize, number: usize) -> Diagnostic {
         let (wanted_name, current) = (self.describe(wanted), self.describe(number));
         let wanted_span = self.plans[wanted].span;
         if wanted == number {
             return Diagnostic::error(span, format!("{current} cannot copy from itself"))
-                .related(wanted_span, format!("{current} starts here"));
+                .related(wanted_span, format!("{current} starts here"))
+                .hint("--from names another stage, or an image");
+        }
+        if let Some(way) = self.way(wanted, number) {
+            let mut error = Diagnostic::error(
+                span,
+                format!(
+                    "cannot copy from {wanted_name}: it needs {current}, so that neither can be built first"
+                ),
+            );
+            for (place, from, to) in way {
+                let (from, to) = (self.describe(from), self.describe(to));
+                error = error.related(place, format!("here {from} needs {to}"));
+            }
+            return error.hint("put what both need into a stage of its own");
         }
         Diagnostic::error(
             span,

@@ -31,6 +31,8 @@ pub struct Diagnostic {
     pub message: String,
     /// Where.
     pub span: Span,
+    /// The whole of the instruction, when `span` is a part of it. Boxed, since diagnostics are returned as errors.
+    pub within: Option<Box<Span>>,
     /// Other places that matter.
     pub related: Vec<Related>,
     /// What to do about it.
@@ -45,6 +47,7 @@ impl Diagnostic {
             rule: None,
             message: message.into(),
             span,
+            within: None,
             related: Vec::new(),
             hint: None,
         }
@@ -57,6 +60,18 @@ impl Diagnostic {
             rule: Some(rule),
             ..Self::error(span, message)
         }
+    }
+
+    /// Names the instruction that it stands in.
+    #[must_use]
+    pub fn within(mut self, instruction: Span) -> Self {
+        self.within = Some(Box::new(instruction));
+        self
+    }
+
+    /// The place whose lines are shown where no columns are: the whole instruction if it is known.
+    pub fn extent(&self) -> Span {
+        self.within.as_deref().copied().unwrap_or(self.span)
     }
 
     /// Adds what to do about it.

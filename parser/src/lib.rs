@@ -14,11 +14,13 @@ mod grammar;
 pub mod ignore;
 pub mod instruction;
 mod line;
-mod lint;
+pub mod lint;
 pub mod mount;
 mod parse;
+pub mod rules;
 pub mod span;
 pub mod suggest;
+pub mod syntax;
 pub mod value;
 
 pub use ast::Dockerfile;

@@ -1,5 +1,9 @@
 //! `kiln build`.
 
+mod answers;
+mod call;
+#[cfg(test)]
+mod catalogue;
 mod context;
 mod dockerfile;
 mod values;
@@ -23,20 +27,17 @@ use crate::signal::Interrupts;
 /// Runs `kiln build`.
 pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
+    let call = call::Call::of(arguments)?;
     let request = request(machine, arguments)?;
+    if let Some(call) = call {
+        return call::run(machine, arguments, &request, call);
+    }
     let engine = machine.engine()?;
     if let Some(path) = &arguments.iidfile {
         remove_stale(path)?;
     }
     let cancel = Cancel::new();
-    let view = View::new(
-        if quiet {
-            Progress::Quiet
-        } else {
-            arguments.progress
-        },
-        "Building",
-    );
+    let view = View::new(progress(arguments), "Building");
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
@@ -52,7 +53,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
     })?;
     if !quiet {
-        report::build_warnings(&built.warnings, &request.dockerfile, &request.dockerfile_name);
+        report::build_warnings(&built.warnings, &request.dockerfile);
     }
     for argument in &built.unused_build_args {
         let suggestion = argument
@@ -72,6 +73,15 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         super::print(&format!("{}\n", built.id))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How progress is shown.
+fn progress(arguments: &Build) -> Progress {
+    if arguments.quiet {
+        Progress::Quiet
+    } else {
+        arguments.progress
+    }
 }
 
 /// An old id must not be taken for that of a build that fails.

@@ -85,7 +85,9 @@ fn not_found(path: &Path, error: std::io::Error) -> Failure {
         .collect();
     near.sort();
     if near.is_empty() {
-        failure
+        let is_usual = path.file_name().is_some_and(|name| name == "Dockerfile");
+        let hint = "no file is called dockerfile in small letters either; name another one with -f";
+        if is_usual { failure.hint(hint) } else { failure }
     } else {
         failure.hint(format!("there is {}; name it with -f", near.join(", ")))
     }
