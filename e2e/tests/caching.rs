@@ -161,7 +161,7 @@ fn changed_mode() -> TestResult {
 fn changed_under_old_time() -> TestResult {
     let project = app("old-time")?;
     let file = project.path("app.py");
-    let time = SystemTime::now() - Duration::from_secs(3600);
+    let time = SystemTime::now() - Duration::from_hours(1);
     File::options().write(true).open(&file)?.set_modified(time)?;
     project.build(&[])?;
     project.write("app.py", "two\n")?;

@@ -242,6 +242,9 @@ fn hostile(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
     Ok(builder.into_inner()?)
 }
 
+/// Path, kind and link target of an archive's member.
+type Member<'a> = (&'a str, tar::EntryType, &'a str);
+
 fn hostile_archive() -> TestResult {
     use tar::EntryType::{Link, Regular, Symlink};
     let project = Project::new("hostile", &[])?;
@@ -251,7 +254,7 @@ fn hostile_archive() -> TestResult {
     let secret = secret.display().to_string();
     let dockerfile = ("Dockerfile", Regular, "FROM busybox:latest\nCOPY . /context/\n");
     let absolute = format!("{there}/absolute");
-    let attempts: [(&str, Vec<(&str, tar::EntryType, &str)>); 6] = [
+    let attempts: [(&str, Vec<Member<'_>>); 6] = [
         (
             "climbs",
             vec![dockerfile, ("../../../../outside/climbed", Regular, "x")],

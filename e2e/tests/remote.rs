@@ -7,6 +7,7 @@ use kiln_e2e::tree::Kind;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -142,7 +143,7 @@ fn serve(
             page.body.len()
         );
         for (name, value) in &page.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;

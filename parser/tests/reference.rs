@@ -77,7 +77,7 @@ fn instructions() -> String {
     for info in sorted {
         let usage = info.usage.replace('|', "\\|");
         let [heredoc, json, onbuild] = [info.heredoc, info.json, info.onbuild].map(mark);
-        writeln!(table, "| `{usage}` | {heredoc} | {json} | {onbuild} |").unwrap();
+        let _ = writeln!(table, "| `{usage}` | {heredoc} | {json} | {onbuild} |");
     }
     table
 }
@@ -86,10 +86,10 @@ fn mounts() -> String {
     let mut table = "| Option | Also |".to_owned();
     let mut line = "|---|---|".to_owned();
     for kind in TYPES {
-        write!(table, " `{}` |", kind.name()).unwrap();
+        let _ = write!(table, " `{}` |", kind.name());
         line.push_str("---|");
     }
-    writeln!(table, "\n{line}").unwrap();
+    let _ = write!(table, "\n{line}\n");
     let mut keys: Vec<MountKey> = Vec::new();
     for key in MountKey::names().filter_map(MountKey::parse) {
         if !keys.contains(&key) {
@@ -101,9 +101,9 @@ fn mounts() -> String {
             .filter(|name| *name != key.name() && MountKey::parse(name) == Some(key))
             .map(|name| format!("`{name}`"))
             .collect();
-        write!(table, "| `{}` | {} |", key.name(), aliases.join(", ")).unwrap();
+        let _ = write!(table, "| `{}` | {} |", key.name(), aliases.join(", "));
         for kind in TYPES {
-            write!(table, " {} |", mark(kind.keys().contains(&key))).unwrap();
+            let _ = write!(table, " {} |", mark(kind.keys().contains(&key)));
         }
         table.push('\n');
     }

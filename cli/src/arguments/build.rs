@@ -47,7 +47,7 @@ pub(crate) struct Build {
     /// What stands for the stage or image NAME: a folder, docker-image://IMAGE, oci-layout://PATH[:TAG|@DIGEST]
     /// (repeatable)
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
-    pub(crate) build_contexts: Vec<String>,
+    pub(crate) named_contexts: Vec<String>,
     /// Run every step, whatever the cache has
     #[arg(long)]
     pub(crate) no_cache: bool,

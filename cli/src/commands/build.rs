@@ -161,7 +161,7 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
     options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
     options.extra_hosts = limits::hosts(&surroundings.hosts)?;
     options.ulimits = limits::ulimits(&surroundings.ulimits)?;
-    options.contexts = context::named(&arguments.build_contexts)?;
+    options.contexts = context::named(&arguments.named_contexts)?;
     Ok(Options {
         names,
         lower: options,
