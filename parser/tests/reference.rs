@@ -120,7 +120,8 @@ fn checks() -> String {
             None => rule.name.to_owned(),
         };
         let description = rule.description.replace('|', "\\|");
-        writeln!(table, "| {name} | {description} | {} |", mark(rule.experimental)).unwrap();
+        let experimental = mark(rule.experimental);
+        let _ = writeln!(table, "| {name} | {description} | {experimental} |");
     }
     table
 }
