@@ -151,10 +151,15 @@ impl Repository {
         let folder = TempFolder::new(name)?;
         std::fs::create_dir(folder.join("r"))?;
         let port = free_port()?;
-        let daemon = Command::new("git")
-            .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"])
+        // `git daemon` would be another process, which outlives the one that is killed.
+        let programs = Command::new("git").arg("--exec-path").output()?.stdout;
+        let programs = PathBuf::from(String::from_utf8(programs)?.trim());
+        let daemon = Command::new(programs.join("git-daemon"))
+            .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", folder.path().display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .envs([
