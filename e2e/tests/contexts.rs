@@ -616,7 +616,7 @@ fn elsewhere_fails() -> TestResult {
     for (context, words) in [
         (server.url("/none"), "not found (status 404)"),
         (server.url("/damaged.tgz"), "neither a tar archive"),
-        (server.url("/empty.tgz"), "no Dockerfile"),
+        (server.url("/empty.tgz"), "failed to read the Dockerfile"),
         (gone.clone(), gone.as_str()),
     ] {
         if context.starts_with("git:") && machine::program("git").is_none() {
