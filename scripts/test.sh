@@ -10,7 +10,8 @@
 # user kiln-test for the second pass of the end-to-end tests; as an ordinary user there is only that user's pass.
 # The last line says how many passed, failed and were skipped; what was skipped is listed above it.
 #
-# KILN_E2E_OFFLINE=1 leaves out the tests that need the world's package indices.
+# KILN_E2E_OFFLINE=1 leaves out the tests that need the world's package indices; KILN_E2E_PROJECTS=1 adds the ten large
+# projects: minutes and some hundred megabytes each.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -110,7 +111,7 @@ command -v cargo >/dev/null || die "cargo is not on the PATH; install Rust first
 if [ "$install" = yes ]; then
   need_packages build-essential ca-certificates
   if wanted e2e-root || wanted e2e-user || wanted unit; then
-    need_packages git busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
+    need_packages git openssh-client busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
     want_packages docker-registry skopeo umoci crun buildah qemu-user-static
   fi
   if wanted fmt || wanted clippy; then
@@ -180,7 +181,7 @@ prepare_end_to_end() {
 
 # Runs every end-to-end test binary, as this user or as another.
 end_to_end() { # PASS [COMMAND that becomes another user]
-  local pass=$1 test name
+  local pass=$1 test name patience
   shift
   local temporary=$work/tmp-$pass
   mkdir -p "$temporary"
@@ -192,7 +193,8 @@ end_to_end() { # PASS [COMMAND that becomes another user]
     local threads=()
     # These measure how long things take, or count what is left on the machine.
     case $name in robustness|registry) threads=(--test-threads 1) ;; esac
-    tests "$pass-$name" timeout 1800 "$@" env -u XDG_RUNTIME_DIR \
+    case $name in projects) patience=7200 ;; *) patience=1800 ;; esac
+    tests "$pass-$name" timeout "$patience" "$@" env -u XDG_RUNTIME_DIR \
       KILN_BIN="$work/stage/kiln" KILN_E2E_CHECKOUT="$work/stage" KILN_E2E_BASES="$work/stage/bases" \
       KILN_E2E_TMP="$temporary" KILN_E2E_SKIPS="$skips.$pass" "$test" "${threads[@]}"
   done

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -152,16 +151,16 @@ impl Repository {
         let folder = TempFolder::new(name)?;
         std::fs::create_dir(folder.join("r"))?;
         let port = free_port()?;
-        let daemon = Command::new("git")
-            .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"])
+        // `git daemon` would be another process, which outlives the one that is killed.
+        let programs = Command::new("git").arg("--exec-path").output()?.stdout;
+        let programs = PathBuf::from(String::from_utf8(programs)?.trim());
+        let daemon = Command::new(programs.join("git-daemon"))
+            .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", folder.path().display()))
-            // It would hold the pipes of whoever reads the tests' output.
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // git starts the daemon as a child of its own, which only a signal to both ends.
-            .process_group(0)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .envs([
                 ("GIT_CONFIG_COUNT", "1"),
@@ -212,10 +211,7 @@ impl Repository {
 impl Drop for Repository {
     fn drop(&mut self) {
         // It serves nobody any more.
-        let _ = rustix::process::kill_process_group(
-            rustix::process::Pid::from_child(&self.daemon),
-            rustix::process::Signal::KILL,
-        );
+        let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
 }

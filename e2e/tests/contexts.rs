@@ -456,10 +456,10 @@ fn repository() -> TestResult {
     ensure!(first == ["COPY . /all/", "RUN cat /all/f"], "ran {first:?}");
     let shown = project.shell("cd /all && find . | sort && cat f")?;
     ensure!(
-        shown == ".\n./.dockerignore\n./Dockerfile\n./f\n./other\nfeature\n",
+        shown == ".\n./.dockerignore\n./Dockerfile\n./f\n./other\n./x.log\nfeature\n",
         "the image holds {shown}"
     );
-    // What counts is what the folder holds, not which commit it is of.
+    // As with Docker, a repository's ignore file ignores nothing. What counts is what the folder holds, not which commit it is of.
     write(&repository.path("beside"), "x\n")?;
     repository.git(&["checkout", "-q", "feature"])?;
     repository.commit()?;
@@ -615,8 +615,8 @@ fn elsewhere_fails() -> TestResult {
     let gone = format!("git://127.0.0.1:{}/r.git", free_port()?);
     for (context, words) in [
         (server.url("/none"), "not found (status 404)"),
-        (server.url("/damaged.tgz"), "/damaged.tgz"),
-        (server.url("/empty.tgz"), "no Dockerfile"),
+        (server.url("/damaged.tgz"), "neither a tar archive"),
+        (server.url("/empty.tgz"), "failed to read the Dockerfile"),
         (gone.clone(), gone.as_str()),
     ] {
         if context.starts_with("git:") && machine::program("git").is_none() {

@@ -275,7 +275,7 @@ fn long_lines() -> Vec<Hostile> {
         ),
         hostile(
             "half-open quotes of a command",
-            || scratch(format!("RUN {}\n", "<<'a \"b ".repeat(300_000))),
+            || scratch(format!("RUN {}\n", "<<'a \"b ".repeat(90_000))),
             Some("unterminated heredoc"),
         ),
     ]
@@ -491,7 +491,7 @@ fn cycles() -> Vec<Hostile> {
                 let stages = (0..1000).map(stage).collect::<String>();
                 format!("FROM scratch AS s0\nCOPY f /f\n{stages}").into()
             },
-            None,
+            Some("more than 64 MiB"),
         ),
         Hostile {
             arguments: swapped,

@@ -139,9 +139,14 @@ const STAGE: usize = 4096;
 /// What a step takes, roughly, in bytes: its vertex, its task, its names.
 const STEP: usize = 8192;
 
+/// What the allocator takes for itself with each string, roughly, in bytes.
+const ALLOCATION: usize = 16;
+
 /// What an entry of the history takes, roughly, in bytes.
 fn entry_weight(entry: &History) -> usize {
-    size_of::<History>() + entry.created_by.as_ref().map_or(0, String::len)
+    let strings = [&entry.created, &entry.created_by, &entry.author, &entry.comment];
+    let strings = strings.into_iter().flatten();
+    size_of::<History>() + strings.map(|text| ALLOCATION + text.len()).sum::<usize>()
 }
 
 /// Where each variable stands in a list of `NAME=value`; the first of several.
