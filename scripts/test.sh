@@ -158,18 +158,20 @@ fi
 # The binaries and the data are put where another user can read them; a checkout below /root is not.
 prepare_end_to_end() {
   local stage=$work/stage line
-  mkdir -p "$stage/tests"
+  # The folder's name tells the tests that the binary is not optimized.
+  mkdir -p "$stage/tests" "$stage/debug" "$stage/e2e"
   say "building kiln and the end-to-end tests"
   cargo build --locked -p kiln-cli > "$logs/build.log" 2>&1 || { tail -n 40 "$logs/build.log" >&2; return 1; }
   cp "$(cargo build --locked -p kiln-cli --message-format json 2>/dev/null |
-    sed -n 's/.*"name":"kiln".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)" "$stage/kiln" || return 1
+    sed -n 's/.*"name":"kiln".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)" "$stage/debug/kiln" || return 1
   cargo test --locked -p kiln-e2e --tests --no-run --message-format json 2> "$logs/build-e2e.log" > "$work/messages" ||
     { tail -n 40 "$logs/build-e2e.log" >&2; return 1; }
   while read -r line; do
     # target/debug/deps/NAME-HASH
     cp "$line" "$stage/tests/$(basename "$line" | sed 's/-[0-9a-f]*$//')" || return 1
   done < <(sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p' "$work/messages")
-  cp -r testdata scripts "$stage/" || return 1
+  cp -r testdata scripts docs "$stage/" || return 1
+  cp -r e2e/tests "$stage/e2e/" || return 1
   "$here/make-base-images.sh" --tars-only --cache "${KILN_BASE_CACHE:-$top/target/base-images}" || return 1
   # What needs it is skipped without it, and says so.
   "$here/make-base-images.sh" --tars-only --cache "${KILN_BASE_CACHE:-$top/target/base-images}" busybox-arm64 ||
@@ -195,7 +197,7 @@ end_to_end() { # PASS [COMMAND that becomes another user]
     case $name in robustness|registry) threads=(--test-threads 1) ;; esac
     case $name in projects) patience=7200 ;; *) patience=1800 ;; esac
     tests "$pass-$name" timeout "$patience" "$@" env -u XDG_RUNTIME_DIR \
-      KILN_BIN="$work/stage/kiln" KILN_E2E_CHECKOUT="$work/stage" KILN_E2E_BASES="$work/stage/bases" \
+      KILN_BIN="$work/stage/debug/kiln" KILN_E2E_CHECKOUT="$work/stage" KILN_E2E_BASES="$work/stage/bases" \
       KILN_E2E_TMP="$temporary" KILN_E2E_SKIPS="$skips.$pass" "$test" "${threads[@]}"
   done
   sed "s/^/$pass: /" "$skips.$pass" >> "$skips"
