@@ -1,7 +1,7 @@
 //! SSH agents of the request: steps may sign with their keys and do nothing else.
 //!
-//! A step that mounts an agent gets a socket of its own. Behind it, the [`forward`] module passes questions on to
-//! the agent: one of the host, or one that [`keys`] starts for key files.
+//! A step that mounts an agent gets a socket of its own. Behind it, the `forward` module passes questions on to
+//! the agent: one of the host, or one that `keys` starts for key files.
 
 pub(crate) mod forward;
 mod keys;
