@@ -219,7 +219,7 @@ fn long_lines() -> Vec<Hostile> {
                     " x",
                 )
             },
-            Some(""),
+            Some("more than 10000 mounts"),
         ),
         hostile(
             "hundred thousand arguments in a line",
@@ -382,7 +382,7 @@ fn odd_bytes_and_stages() -> Vec<Hostile> {
         hostile(
             "stages that need each other",
             || b"FROM scratch AS a\nCOPY --from=b /x /x\nFROM a AS b\nCOPY --from=a /x /x\n".to_vec(),
-            Some("comes after"),
+            Some("neither can be built first"),
         ),
         hostile(
             "hundred thousand stages",

@@ -289,6 +289,9 @@ fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
     }
 }
 
+/// How many warnings are told while the build runs: a file may have one a line.
+const MOST_WARNINGS: usize = 100;
+
 /// Everything that the checks found and that is wanted. An error when that is as bad as one.
 fn warnings(
     parsed: Parsed,
@@ -307,13 +310,16 @@ fn warnings(
     let settings = checks::settings(&request.options).map_err(one)?;
     checks::complete(&dockerfile, settings.as_ref(), &mut warnings);
     let index = LineIndex::new(&request.dockerfile);
-    for warning in &warnings {
+    for warning in warnings.iter().take(MOST_WARNINGS) {
         let line = index.line(warning.extent().start);
         let rule = warning.rule.unwrap_or_default();
         reporter.warn(
             format!("{rule}: {} (line {line})", warning.message),
             Some(source_span(warning.span)),
         );
+    }
+    if let Some(more) = warnings.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+        reporter.warn(format!("{more} more warnings: --check shows all of them"), None);
     }
     match lint::violation(&warnings) {
         Some(error) if checks::is_strict(&dockerfile, settings.as_ref()) => Err(one(error)),

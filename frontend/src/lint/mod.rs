@@ -19,6 +19,9 @@ use crate::expansion::Expander;
 use crate::stage::{Line, Place, Plan};
 use crate::state::StageState;
 
+/// As many findings of one rule are told of a file. Each takes many times the memory of its line.
+const MOST_OF_RULE: usize = 10_000;
+
 /// Names that may be looked at in search of similar ones, for all findings together.
 const PATIENCE: usize = 1 << 18;
 
@@ -35,6 +38,8 @@ pub(crate) struct Linter<'a> {
     escape: char,
     ignore: Option<&'a IgnoreFile>,
     found: Vec<Diagnostic>,
+    /// How many of them there are of each rule.
+    counts: BTreeMap<&'static str, usize>,
     stages: BTreeMap<usize, Facts>,
     patience: usize,
 }
@@ -58,6 +63,7 @@ impl<'a> Linter<'a> {
             escape,
             ignore,
             found: Vec::new(),
+            counts: BTreeMap::new(),
             stages: BTreeMap::new(),
             patience: PATIENCE,
         }
@@ -127,8 +133,15 @@ impl<'a> Linter<'a> {
     }
 
     fn report(&mut self, view: View<'_>, rule: &'static str, place: Span, message: String) {
-        self.found
-            .push(Diagnostic::warning(rule, view.place(place), message));
+        self.push(rule, Diagnostic::warning(rule, view.place(place), message));
+    }
+
+    fn push(&mut self, rule: &'static str, finding: Diagnostic) {
+        let count = self.counts.entry(rule).or_default();
+        if *count < MOST_OF_RULE {
+            *count += 1;
+            self.found.push(finding);
+        }
     }
 
     /// The value of a word; none when it cannot be expanded, which is an error elsewhere.
@@ -199,9 +212,10 @@ impl<'a> Linter<'a> {
             let message = format!(
                 "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
             );
-            let warning = Diagnostic::warning("MultipleInstructionsDisallowed", before, message);
+            let rule = "MultipleInstructionsDisallowed";
             let here = view.place(view.line.statement.span);
-            self.found.push(warning.related(here, "this one is used"));
+            let warning = Diagnostic::warning(rule, before, message);
+            self.push(rule, warning.related(here, "this one is used"));
         }
     }
 
@@ -214,13 +228,13 @@ impl<'a> Linter<'a> {
         let message = format!(
             "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
         );
-        self.report(view, "JSONArgsRecommended", text.span, message);
-        if text.text.starts_with('[')
-            && let Some(last) = self.found.last_mut()
-        {
-            let hint = "this starts like a JSON array but is none, so the shell gets it as it is";
-            last.hint = Some(hint.to_owned());
+        let rule = "JSONArgsRecommended";
+        let mut warning = Diagnostic::warning(rule, view.place(text.span), message);
+        if text.text.starts_with('[') {
+            warning =
+                warning.hint("this starts like a JSON array but is none, so the shell gets it as it is");
         }
+        self.push(rule, warning);
     }
 
     fn port(&mut self, view: View<'_>, port: &str, place: Span) {

@@ -9,15 +9,21 @@ use crate::mount::MountError;
 use crate::span::Spanned;
 use crate::{suggest, value};
 
+/// Mounts of one RUN that are tried. The kernel allows a namespace some ten times as many, and takes minutes for them.
+const MOST_MOUNTS: usize = 10_000;
+
 impl Context<'_> {
     pub(super) fn run(&mut self, parts: &mut Parts) -> Option<Run> {
         let errors = self.diagnostics.len();
-        let mounts: Vec<Mount> = parts
-            .flags
-            .list("mount")
-            .iter()
-            .filter_map(|word| self.mount(word))
-            .collect();
+        let mounts = parts.flags.list("mount");
+        if mounts.len() > MOST_MOUNTS {
+            self.error(
+                parts.keyword.span,
+                format!("RUN has more than {MOST_MOUNTS} mounts"),
+            );
+            return None;
+        }
+        let mounts: Vec<Mount> = mounts.iter().filter_map(|word| self.mount(word)).collect();
         let network = self.choice(
             parts,
             "network",
