@@ -123,6 +123,8 @@ fi
 # --- checks
 if wanted fmt; then check fmt cargo fmt --all --check; fi
 if wanted clippy; then check clippy cargo clippy --workspace --all-targets --locked -- -D warnings; fi
+# The fuzz targets are a workspace of their own, which nothing else compiles.
+if wanted clippy; then check fuzz-targets env RUSTFLAGS= cargo check --locked --bins --manifest-path fuzz/Cargo.toml; fi
 if wanted doc; then RUSTDOCFLAGS='-D warnings' check doc cargo doc --workspace --no-deps --locked; fi
 
 if wanted deny; then

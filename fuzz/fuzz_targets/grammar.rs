@@ -151,7 +151,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let mut options = LowerOptions::new(Platform::host());
     options.build_args.insert("A".to_owned(), Some("given".to_owned()));
-    match lower(&parsed.dockerfile, &options, &All) {
+    match lower(&parsed.dockerfile, &options, None, &All) {
         // What is lowered without an error has a vertex for the target.
         Ok(lowered) => drop(lowered),
         Err(errors) => {
