@@ -9,14 +9,10 @@ const BUILD: &[&str] = &[
     "--cache-to",
     "--call",
     "--check",
-    "--metadata-file",
-    "--output",
     "--provenance",
-    "--push",
     "--sbom",
     "--security-opt",
     "--squash",
-    "-o",
 ];
 
 /// Flags of `docker run`.

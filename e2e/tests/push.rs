@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         ("several platforms are one index", index),
         ("all tags", all_tags),
         ("login, push, logout", login),
+        ("a build pushes and tells the digest", build_push),
+        ("outputs of a build", outputs),
         ("errors say what is wrong", errors),
     ];
     let with_registry = |&(name, test): &Named| {
@@ -494,6 +496,87 @@ fn with_helper(project: &Project, folder: &TempFolder, registry: &Registry, conf
     run(&mut with_path(&["logout", &registry.host]))?.success()?;
     ensure!(!kept.exists(), "the helper still has the secret");
     Ok(())
+}
+
+fn build_push() -> TestResult {
+    let registry = Registry::start()?;
+    let project = Project::new("buildpush", &[("Dockerfile", DOCKERFILE), ("big", "text")])?;
+    let name = format!("{}/team/built:1", registry.host);
+    let file = project.scratch("metadata.json");
+    let path = file.display().to_string();
+    project.build(&["-t", &name, "--push", "--metadata-file", &path])?;
+    let metadata: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let digest = registry.digest(&name)?;
+    ensure!(
+        metadata["containerimage.digest"] == digest,
+        "{metadata} and not {digest}"
+    );
+    ensure!(
+        metadata["containerimage.descriptor"]["digest"] == digest
+            && metadata["containerimage.config.digest"] == project.image()?.id
+            && metadata["image.name"]
+                .as_str()
+                .is_some_and(|names| names.contains(&name))
+            && metadata["buildx.build.ref"].is_string(),
+        "{metadata}"
+    );
+    same(&by_skopeo(&project, &name)?, &project.image()?)?;
+    let before = registry.requests()?.len();
+    project.build(&["-t", &name, "--push"])?;
+    let requests = registry.requests()?.split_off(before);
+    ensure!(
+        uploads(&requests)
+            .iter()
+            .all(|request| !request.contains("team/built")),
+        "the second build moved {requests:?}"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn outputs() -> TestResult {
+    let dockerfile = "FROM scratch\nCOPY f /d/f\nCOPY --chmod=4755 f /s\n";
+    let project = Project::with_bases("outputs", &[], &[("Dockerfile", dockerfile), ("f", "text")])?;
+    let at = |name: &str| project.scratch(name).display().to_string();
+    project.build(&["-o", &at("files")])?;
+    ensure!(
+        std::fs::read_to_string(project.scratch("files/d/f"))? == "text",
+        "not the file"
+    );
+    let mode = std::fs::metadata(project.scratch("files/s"))?
+        .permissions()
+        .mode();
+    ensure!(mode & 0o7777 == 0o4755, "mode {mode:o}");
+    // A link in the destination leads nowhere outside.
+    let (evil, outside) = (project.scratch("evil"), project.scratch("outside"));
+    std::fs::create_dir(&evil)?;
+    std::fs::create_dir(&outside)?;
+    std::os::unix::fs::symlink(&outside, evil.join("d"))?;
+    project.try_build(&["-o", &at("evil")])?.failure(1)?;
+    ensure!(
+        std::fs::read_dir(&outside)?.next().is_none(),
+        "something was written outside"
+    );
+
+    let image = |archive: &str| oci::read(&project.scratch(archive));
+    let several = [
+        "-o",
+        &format!("type=oci,dest={}", at("oci.tar")),
+        "-o",
+        &format!("type=oci,compression=zstd,dest={}", at("zstd.tar")),
+        "-o",
+        &format!("type=tar,dest={}", at("files.tar")),
+        "--load",
+    ];
+    project.build(&several)?;
+    let stored = project.image()?;
+    same(&image("oci.tar")?, &stored)?;
+    same(&image("zstd.tar")?, &stored)?;
+    let tar = oci::read_root_tar(&project.scratch("files.tar"))?;
+    ensure!(
+        tar.lines(true) == stored.tree.lines(true),
+        "the tar has other files"
+    );
+    Ok(Outcome::Passed)
 }
 
 fn errors() -> TestResult {

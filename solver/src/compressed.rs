@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::variants::ORIGINAL;
-use kiln_cache::{Layer, LayerId, Store, Variant};
+use kiln_cache::{ImageLayer, Layer, LayerId, Store, Variant};
 use kiln_image::compress::Compression;
 use kiln_image::{Descriptor, Digest, layer, media_type};
 use kiln_tree::Root;
@@ -115,6 +115,20 @@ impl LayerBlobs {
             store,
             turns: Mutex::default(),
         }
+    }
+
+    /// Images of earlier versions know themselves which blobs they came from.
+    pub(crate) fn adopt(&self, layer: &ImageLayer) -> Result<(), kiln_cache::Error> {
+        let Some(blob) = &layer.blob else { return Ok(()) };
+        if self.store.variants().get(&layer.diff_id, ORIGINAL)?.is_some() {
+            return Ok(());
+        }
+        self.store.variants().put(&Variant {
+            diff_id: layer.diff_id,
+            form: ORIGINAL.to_owned(),
+            blob: blob.clone(),
+            repositories: std::collections::BTreeSet::new(),
+        })
     }
 
     /// See [`Engine::compressed`]; the work ends when `cancel` is raised.

@@ -208,7 +208,7 @@ impl Push<'_> {
     fn known_blobs(&self) -> Result<Option<Blobs>, PushError> {
         let mut blobs = Blobs::new();
         for layer in self.records.iter().flat_map(|(_, record)| &record.layers) {
-            self.adopt(layer)?;
+            self.engine.layer_blobs.adopt(layer)?;
             let known = self
                 .engine
                 .layer_blobs
@@ -219,22 +219,6 @@ impl Push<'_> {
             }
         }
         Ok(Some(blobs))
-    }
-
-    /// Images of earlier versions know themselves which blobs they came from.
-    fn adopt(&self, layer: &kiln_cache::ImageLayer) -> Result<(), PushError> {
-        let Some(blob) = &layer.blob else { return Ok(()) };
-        let variants = self.engine.store.variants();
-        let original = kiln_cache::variants::ORIGINAL;
-        if variants.get(&layer.diff_id, original)?.is_none() {
-            variants.put(&kiln_cache::Variant {
-                diff_id: layer.diff_id,
-                form: original.to_owned(),
-                blob: blob.clone(),
-                repositories: std::collections::BTreeSet::new(),
-            })?;
-        }
-        Ok(())
     }
 
     /// The images are known by this digest in this repository now.

@@ -88,8 +88,8 @@ impl<'a> Target<'a> {
     }
 
     fn send_layer(&self, layer: &ImageLayer, sent: &Mutex<HashSet<Digest>>) -> Result<Descriptor, PushError> {
-        self.push.adopt(layer)?;
         let engine = self.push.engine;
+        engine.layer_blobs.adopt(layer)?;
         let blob = engine
             .layer_blobs
             .get(&layer.layer, self.push.request.compression, &self.stop)?;
