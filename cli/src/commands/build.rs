@@ -1,5 +1,9 @@
 //! `kiln build`.
 
+mod answers;
+mod call;
+#[cfg(test)]
+mod catalogue;
 mod context;
 mod dockerfile;
 mod export;
@@ -47,24 +51,20 @@ struct Options {
 /// Runs `kiln build`.
 pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
+    let call = call::Call::of(arguments)?;
     let origin = context::origin(arguments)?;
     let options = options(machine, arguments)?;
     let engine = machine.engine()?;
-    for path in arguments.iidfile.iter().chain(&arguments.metadata_file) {
+    let written = arguments.iidfile.iter().chain(&arguments.metadata_file);
+    for path in written.filter(|_| call.is_none()) {
         remove_stale(path)?;
     }
-    if let Some(path) = &arguments.metadata_file {
+    if let Some(path) = arguments.metadata_file.as_ref().filter(|_| call.is_none()) {
         export::check_file(path)?;
     }
     let cancel = Cancel::new();
-    let view = View::new(
-        if quiet {
-            Progress::Quiet
-        } else {
-            arguments.progress
-        },
-        "Building",
-    );
+    let title = if call.is_some() { "Checking" } else { "Building" };
+    let view = View::new(progress(arguments), title);
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
@@ -95,6 +95,12 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
             });
         }
     };
+    if let Some(call) = call {
+        let answer = call::answer(&engine, &request, call, &reporter, &cancel);
+        view.finish();
+        drop(interrupts);
+        return call::tell(answer, arguments, &request, call);
+    }
     let id = BuildId::new();
     let result = build(&engine, &request, &id, &reporter, &cancel);
     let exported = result.as_ref().ok().map(|built| {
@@ -118,7 +124,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
     })?;
     if !quiet {
-        report::build_warnings(&built.warnings, &request.dockerfile, &request.dockerfile_name);
+        report::build_warnings(&built.warnings, &request.dockerfile);
     }
     for argument in &built.unused_build_args {
         let suggestion = argument
@@ -151,6 +157,15 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     Ok(ExitCode::SUCCESS)
 }
 
+/// How progress is shown.
+fn progress(arguments: &Build) -> Progress {
+    if arguments.quiet {
+        Progress::Quiet
+    } else {
+        arguments.progress
+    }
+}
+
 /// An old id must not be taken for that of a build that fails.
 fn remove_stale(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
@@ -178,7 +193,7 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
     options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
     options.extra_hosts = limits::hosts(&surroundings.hosts)?;
     options.ulimits = limits::ulimits(&surroundings.ulimits)?;
-    options.contexts = context::named(&arguments.build_contexts)?;
+    options.contexts = context::named(&arguments.named_contexts)?;
     Ok(Options {
         outputs: Outputs::new(arguments, &tags)?,
         tags,
