@@ -211,12 +211,11 @@ impl LayerBlobs {
             out: &mut draft,
             cancel,
         };
-        let exported = match self.original(&layer)? {
-            Some(blob) => recompress(blob, wanted, out),
-            None => {
-                let root = Root::open(&layer.diff_path())?;
-                layer::export(&*layer.listing()?, &root, wanted.compression, wanted.level, out)
-            }
+        let exported = if let Some(blob) = self.original(&layer)? {
+            recompress(blob, wanted, out)
+        } else {
+            let root = Root::open(&layer.diff_path())?;
+            layer::export(&*layer.listing()?, &root, wanted.compression, wanted.level, out)
         };
         let exported = match exported {
             Ok(exported) => exported,

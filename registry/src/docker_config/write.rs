@@ -102,23 +102,13 @@ impl DockerConfig {
         for name in ["auth", "username", "password", "identitytoken", "registrytoken"] {
             entry.remove(name);
         }
-        let keeper = match config.helper(host) {
-            Some(helper) => {
-                config.store_in_helper(helper, key, secret)?;
-                Keeper::Helper(helper.to_owned())
-            }
-            None => {
-                let (name, value) = match secret {
-                    Secret::Password { username, password } => {
-                        let pair = format!("{username}:{password}");
-                        ("auth", base64::engine::general_purpose::STANDARD.encode(pair))
-                    }
-                    Secret::IdentityToken(token) => ("identitytoken", token.clone()),
-                    Secret::RegistryToken(token) => ("registrytoken", token.clone()),
-                };
-                entry.insert(name.to_owned(), Value::String(value));
-                Keeper::File(path.to_owned())
-            }
+        let keeper = if let Some(helper) = config.helper(host) {
+            config.store_in_helper(helper, key, secret)?;
+            Keeper::Helper(helper.to_owned())
+        } else {
+            let (name, value) = entry_of(secret);
+            entry.insert(name.to_owned(), Value::String(value));
+            Keeper::File(path.to_owned())
         };
         write(path, &file)?;
         Ok(keeper)
@@ -171,6 +161,18 @@ impl DockerConfig {
         // A helper that repeats its input must not make us repeat it.
         let complaint = output.complaint(helper).replace(secret.as_str(), "…");
         Err(helper_error(helper, complaint))
+    }
+}
+
+/// A secret as the file's key and value.
+fn entry_of(secret: &Secret) -> (&'static str, String) {
+    match secret {
+        Secret::Password { username, password } => {
+            let pair = format!("{username}:{password}");
+            ("auth", base64::engine::general_purpose::STANDARD.encode(pair))
+        }
+        Secret::IdentityToken(token) => ("identitytoken", token.clone()),
+        Secret::RegistryToken(token) => ("registrytoken", token.clone()),
     }
 }
 

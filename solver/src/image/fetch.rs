@@ -75,15 +75,13 @@ impl Images {
         if cancel.is_raised() {
             return Err(PullError::Canceled);
         }
-        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => {
-                for layer in &missing {
-                    self.keep_original(layer, layout.is_none().then_some(&reference))?;
-                }
-                self.settle(source)
-            }
+        if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
+        for layer in &missing {
+            self.keep_original(layer, layout.is_none().then_some(&reference))?;
+        }
+        self.settle(source)
     }
 
     /// Remembers which blob the layer came as: it goes out as the same one.
