@@ -500,11 +500,12 @@ fn with_helper(project: &Project, folder: &TempFolder, registry: &Registry, conf
 
 fn build_push() -> TestResult {
     let registry = Registry::start()?;
-    let project = Project::new("buildpush", &[("Dockerfile", DOCKERFILE), ("big", "text")])?;
+    let mut project = Project::new("buildpush", &[("Dockerfile", DOCKERFILE), ("big", "text")])?;
     let name = format!("{}/team/built:1", registry.host);
+    project.request.tag.clone_from(&name);
     let file = project.scratch("metadata.json");
     let path = file.display().to_string();
-    project.build(&["-t", &name, "--push", "--metadata-file", &path])?;
+    project.build(&["--push", "--metadata-file", &path])?;
     let metadata: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
     let digest = registry.digest(&name)?;
     ensure!(
@@ -522,7 +523,7 @@ fn build_push() -> TestResult {
     );
     same(&by_skopeo(&project, &name)?, &project.image()?)?;
     let before = registry.requests()?.len();
-    project.build(&["-t", &name, "--push"])?;
+    project.build(&["--push"])?;
     let requests = registry.requests()?.split_off(before);
     ensure!(
         uploads(&requests)
