@@ -84,6 +84,11 @@ impl Failure {
         self.message.clone()
     }
 
+    /// What is wrong, for a place that shows it in another frame.
+    pub(crate) fn message_text(&self) -> String {
+        self.message.clone()
+    }
+
     /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

@@ -7,14 +7,10 @@ const BUILD: &[&str] = &[
     "--builder",
     "--cache-from",
     "--cache-to",
-    "--metadata-file",
-    "--output",
     "--provenance",
-    "--push",
     "--sbom",
     "--security-opt",
     "--squash",
-    "-o",
 ];
 
 /// Flags of `docker run`.

@@ -6,7 +6,7 @@ use crate::machine::{self, TempFolder};
 use crate::{Result, bail};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// A running registry; it ends with the value.
@@ -66,7 +66,7 @@ impl Registry {
         let folder = TempFolder::new("registry")?;
         let host = format!("127.0.0.1:{}", free_port()?);
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+            "version: 0.1\nlog: {{level: error}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: {host}}}\n",
             folder.join("data").display()
         );
@@ -86,7 +86,7 @@ impl Registry {
         command
             .arg("serve")
             .arg(folder.join("config.yml"))
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(folder.join("requests"))?)
             .stderr(log);
         let registry = Self {
             child: command.spawn()?,
@@ -96,6 +96,21 @@ impl Registry {
         };
         wait_for(&registry.host, Duration::from_secs(20))?;
         Ok(registry)
+    }
+
+    /// The requests that it was asked so far: method and path.
+    pub fn requests(&self) -> Result<Vec<String>> {
+        let mut requests = Vec::new();
+        for log in ["requests", "log"] {
+            let text = std::fs::read_to_string(self.folder.join(log))?;
+            let lines = text.lines().filter_map(|line| line.split('"').nth(1));
+            requests.extend(
+                lines
+                    .filter_map(|request| request.strip_suffix(" HTTP/1.1"))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(requests)
     }
 
     /// Where the registry keeps its files.

@@ -17,7 +17,8 @@ use kiln_solver::remote::RemoteError;
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
-    Cancel, Engine, LocalKind, Secrets, Solution, SolveError, SolveRequest, StepFailure, StepReport, chain,
+    Cancel, Engine, LayerCompression, LocalKind, Secrets, Solution, SolveError, SolveRequest, StepFailure,
+    StepReport, chain,
 };
 
 use crate::checks::{self, Findings};
@@ -64,6 +65,8 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// What proves to servers of remote sources who asks.
     pub credentials: Arc<dyn Credentials + Send>,
+    /// How new layers are compressed as soon as they exist, for an image that is going to leave the store.
+    pub compress: Option<LayerCompression>,
 }
 
 /// Where the files of the main build context are.
@@ -198,6 +201,7 @@ fn build_image(
         ssh: Arc::clone(&request.ssh),
         limits: request.limits.clone(),
         credentials: Arc::clone(&request.credentials),
+        compress: request.compress,
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
     let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);

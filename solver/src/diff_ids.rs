@@ -14,6 +14,7 @@ use kiln_image::{Digest, Sha256};
 use kiln_tree::Root;
 
 use crate::cancel::{Cancel, CancelGuard};
+use crate::compressed::{LayerBlobs, LayerCompression};
 use crate::error::chain;
 
 /// Why a DiffID cannot be had.
@@ -31,6 +32,8 @@ pub struct DiffIdError {
 pub(crate) struct DiffIds {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Compresses each new layer, too: whoever pushes the image will want that.
+    compress: Option<(Arc<LayerBlobs>, LayerCompression)>,
     /// Raised when nobody wants the results any more.
     stop: Cancel,
     _link: CancelGuard,
@@ -45,13 +48,14 @@ struct Shared {
 
 impl DiffIds {
     /// No DiffIDs yet; the threads stop when `cancel` is raised.
-    pub(crate) fn new(cancel: &Cancel) -> Self {
+    pub(crate) fn new(cancel: &Cancel, compress: Option<(Arc<LayerBlobs>, LayerCompression)>) -> Self {
         let stop = Cancel::new();
         let stopper = stop.clone();
         let link = cancel.on_raise(move || stopper.raise());
         Self {
             shared: Arc::default(),
             threads: Mutex::default(),
+            compress,
             stop,
             _link: link,
         }
@@ -71,6 +75,7 @@ impl DiffIds {
         let job = Job {
             shared: Arc::clone(&self.shared),
             layer: Arc::clone(layer),
+            compress: self.compress.clone(),
             stop: self.stop.clone(),
         };
         match std::thread::Builder::new()
@@ -135,11 +140,20 @@ impl Drop for DiffIds {
 struct Job {
     shared: Arc<Shared>,
     layer: Arc<Layer>,
+    compress: Option<(Arc<LayerBlobs>, LayerCompression)>,
     stop: Cancel,
 }
 
 impl Job {
     fn run(self) {
+        if let Some((blobs, form)) = &self.compress
+            && blobs.get(self.layer.id(), *form, &self.stop).is_ok()
+            && let Some(diff_id) = self.layer.diff_id()
+        {
+            self.shared.finish(self.layer.id(), Ok(diff_id));
+            return;
+        }
+        // Whoever needs the blob hears why there is none.
         let result = compute(&self.layer, &self.stop);
         self.shared.finish(self.layer.id(), result);
     }

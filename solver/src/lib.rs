@@ -12,6 +12,7 @@
 //! sandbox is made, or how a registry speaks; nothing prints or reads the environment.
 
 mod cancel;
+mod compressed;
 mod context;
 mod diff_ids;
 mod direct;
@@ -21,6 +22,7 @@ pub mod event;
 mod execute;
 mod export;
 mod file;
+mod files;
 mod filter;
 pub mod graph;
 pub mod image;
@@ -35,6 +37,7 @@ mod output;
 mod platform;
 mod process;
 mod pump;
+mod push;
 mod redact;
 pub mod remote;
 mod roots;
@@ -50,15 +53,18 @@ pub mod task;
 mod testing;
 
 pub use cancel::{Cancel, CancelGuard};
+pub use compressed::{CompressError, LayerCompression};
 pub use context::{ContextError, ContextPolicy, LocalContext, LocalKind};
 pub use diff_ids::DiffIdError;
 pub use engine::{Engine, EngineSettings};
 pub use error::{SolveError, StepError, StepFailure, chain};
 pub use export::Exported;
 pub use export::ExportedIndex;
+pub use files::{FilesError, WrittenFiles};
 pub use import::{ImportError, ImportRequest};
 pub use join::Joiner;
 pub use platform::{CannotRun, emulator};
+pub use push::{PushError, PushRequest, Pushed};
 pub use save::{SaveError, SaveRequest};
 pub use secret::{MAX_SECRET_BYTES, SecretError, SecretSource, Secrets};
 pub use solve::{Solution, SolveRequest, Solved, SolvedAll, StepOutcome, StepReport};

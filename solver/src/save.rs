@@ -9,6 +9,7 @@ use kiln_image::layout::{Form, LayoutError, SavedImage, Writer};
 use kiln_image::{Descriptor, Digest, Index, Manifest, Platform, Reference, layer, media_type};
 use kiln_tree::Root;
 
+use crate::compressed::{CompressError, LayerCompression};
 use crate::engine::Engine;
 
 /// Why images cannot be saved.
@@ -50,6 +51,9 @@ pub enum SaveError {
         /// The platforms that it has images for.
         available: Vec<Platform>,
     },
+    /// A layer cannot be compressed.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
     /// The configuration of an image is not in the store.
     #[error("the configuration of image {0} is lost")]
     ConfigLost(Digest),
@@ -64,6 +68,10 @@ pub struct SaveRequest {
     pub form: Form,
     /// Only the images for these platforms; all when empty.
     pub platforms: Vec<Platform>,
+    /// The names under which each image is saved, instead of the one by which it is given.
+    pub names: Option<Vec<Reference>>,
+    /// How layers are compressed that were built here; without, they are not.
+    pub compression: Option<LayerCompression>,
 }
 
 /// An image of the archive under its names: alone, or one a platform.
@@ -83,6 +91,15 @@ impl Engine {
     /// pulled are written as they came, others uncompressed, so that the digest is the DiffID. A multi-platform image
     /// is saved as an index; what else [`Form::Docker`] has of it is the image for this machine.
     pub fn save<W: Write>(&self, request: &SaveRequest, out: W) -> Result<W, SaveError> {
+        self.save_to(request, Writer::tar(out)?).map(|(out, _)| out)
+    }
+
+    /// As [`Engine::save`], to an archive or a directory; gives also the manifests and indexes that were saved.
+    pub fn save_to<W: Write>(
+        &self,
+        request: &SaveRequest,
+        mut writer: Writer<W>,
+    ) -> Result<(W, Vec<Descriptor>), SaveError> {
         let mut chosen: Vec<Chosen> = Vec::new();
         for image in &request.images {
             let found = self.store.images().find(image)?;
@@ -96,12 +113,15 @@ impl Engine {
                 None => chosen.push(self.choose(image, &found, name, &request.platforms)?),
             }
         }
-        let mut writer = Writer::tar(out)?;
         let mut saved = Vec::with_capacity(chosen.len());
-        for chosen in chosen {
-            saved.push(self.save_chosen(&mut writer, chosen, request.form)?);
+        for mut chosen in chosen {
+            if let Some(names) = &request.names {
+                chosen.names.clone_from(names);
+            }
+            saved.push(self.save_chosen(&mut writer, chosen, request)?);
         }
-        Ok(writer.finish(&saved, request.form)?)
+        let roots = saved.iter().map(|image| image.root.clone()).collect();
+        Ok((writer.finish(&saved, request.form)?, roots))
     }
 
     fn choose(
@@ -153,11 +173,11 @@ impl Engine {
         &self,
         writer: &mut Writer<W>,
         chosen: Chosen,
-        form: Form,
+        request: &SaveRequest,
     ) -> Result<SavedImage, SaveError> {
         let mut saved = Vec::with_capacity(chosen.images.len());
         for (platform, record) in chosen.images {
-            let mut image = self.save_one(writer, &record)?;
+            let mut image = self.save_one(writer, &record, request.compression)?;
             image.root.platform = Some(platform.clone());
             saved.push((platform, image));
         }
@@ -180,7 +200,7 @@ impl Engine {
             .find_map(|wanted| saved.iter().position(|(platform, _)| platform.matches(wanted)));
         let docker = match own {
             Some(position) => saved.swap_remove(position).1.docker,
-            None if form == Form::Docker => {
+            None if request.form == Form::Docker => {
                 return Err(SaveError::NoPlatform {
                     image: chosen
                         .names
@@ -203,10 +223,11 @@ impl Engine {
         &self,
         writer: &mut Writer<W>,
         record: &ImageRecord,
+        compression: Option<LayerCompression>,
     ) -> Result<SavedImage, SaveError> {
         let mut layers = Vec::with_capacity(record.layers.len());
         for layer in &record.layers {
-            layers.push(self.save_layer(writer, layer)?);
+            layers.push(self.save_layer(writer, layer, compression)?);
         }
         let config_bytes = self
             .store
@@ -231,7 +252,17 @@ impl Engine {
         &self,
         writer: &mut Writer<W>,
         image_layer: &ImageLayer,
+        compression: Option<LayerCompression>,
     ) -> Result<Descriptor, SaveError> {
+        if let Some(compression) = compression {
+            self.layer_blobs.adopt(image_layer)?;
+            let blob = self.compressed(&image_layer.layer, compression)?;
+            let file = self.store.blobs().get(&blob.digest)?;
+            let file = file.ok_or_else(|| kiln_cache::Error::LayerMissing(image_layer.layer.clone()))?;
+            let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest, blob.size);
+            writer.blob(&descriptor, file)?;
+            return Ok(descriptor);
+        }
         if let Some(blob) = &image_layer.blob
             && let Some(file) = self.store.blobs().get(&blob.digest)?
         {
@@ -263,7 +294,7 @@ impl Engine {
 }
 
 /// The OCI name of a Docker layer's media type.
-fn oci_media_type(media_type: &str) -> &str {
+pub(crate) fn oci_media_type(media_type: &str) -> &str {
     match media_type {
         media_type::DOCKER_LAYER => media_type::OCI_LAYER,
         media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,

@@ -87,6 +87,16 @@ pub(crate) struct Build {
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// Where the result goes: a folder for its files, `-` for a tar of them, or
+    /// type=image|registry|oci|docker|local|tar|cacheonly with attributes (repeatable)
+    #[arg(short, long = "output", value_name = "DEST")]
+    pub(crate) outputs: Vec<String>,
+    /// Push the image to the registries of its names
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Write what the build came to (digests, names) to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
     /// Check the Dockerfile, build nothing; the same as --call=check
     #[arg(long)]
     pub(crate) check: bool,
@@ -105,7 +115,7 @@ pub(crate) struct Build {
     #[arg(long, hide = true)]
     force_rm: bool,
     #[arg(long, hide = true)]
-    load: bool,
+    pub(crate) load: bool,
     /// The build context: a folder, a repository, an address, or `-` for standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: PathBuf,

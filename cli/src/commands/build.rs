@@ -6,8 +6,10 @@ mod call;
 mod catalogue;
 mod context;
 mod dockerfile;
+mod export;
 mod fields;
 mod limits;
+mod outputs;
 mod secrets;
 mod stdin;
 mod values;
@@ -27,6 +29,8 @@ use kiln_solver::{Cancel, Secrets};
 
 use self::context::Context;
 use self::dockerfile::Dockerfile;
+use self::export::Export;
+use self::outputs::Outputs;
 use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
@@ -35,7 +39,8 @@ use crate::signal::Interrupts;
 
 /// What the arguments say on their own.
 struct Options {
-    names: Vec<Reference>,
+    tags: Vec<Reference>,
+    outputs: Outputs,
     lower: LowerOptions,
     platforms: Vec<Platform>,
     secrets: Arc<Secrets>,
@@ -50,8 +55,12 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let origin = context::origin(arguments)?;
     let options = options(machine, arguments)?;
     let engine = machine.engine()?;
-    if let Some(path) = arguments.iidfile.as_ref().filter(|_| call.is_none()) {
+    let written = arguments.iidfile.iter().chain(&arguments.metadata_file);
+    for path in written.filter(|_| call.is_none()) {
         remove_stale(path)?;
+    }
+    if let Some(path) = arguments.metadata_file.as_ref().filter(|_| call.is_none()) {
+        export::check_file(path)?;
     }
     let cancel = Cancel::new();
     let title = if call.is_some() { "Checking" } else { "Building" };
@@ -69,6 +78,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         cancel: &cancel,
     };
     let has_file = arguments.file.is_some();
+    let (tags, outputs) = (options.tags.clone(), options.outputs.clone());
     let prepared = context::open(origin, has_file, &options.lower, &engine, &fetch).and_then(|context| {
         let dockerfile = dockerfile::find(arguments, &context, &engine, &fetch)?;
         Ok((request(arguments, options, dockerfile, &context)?, context))
@@ -91,7 +101,18 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         drop(interrupts);
         return call::tell(answer, arguments, &request, call);
     }
-    let result = build(&engine, &request, &BuildId::new(), &reporter, &cancel);
+    let id = BuildId::new();
+    let result = build(&engine, &request, &id, &reporter, &cancel);
+    let exported = result.as_ref().ok().map(|built| {
+        let export = Export {
+            engine: &engine,
+            built,
+            tags: &tags,
+            reporter: &reporter,
+            cancel: &cancel,
+        };
+        export.run(&outputs)
+    });
     view.finish();
     drop(interrupts);
     for note in engine.take_notes() {
@@ -116,10 +137,21 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
             argument.name
         ));
     }
+    let root = exported.transpose().map_err(|failure| {
+        if crate::signal::came() {
+            Failure::canceled()
+        } else {
+            failure
+        }
+    })?;
+    if let Some(path) = &arguments.metadata_file {
+        let root = root.flatten();
+        export::metadata(path, id.as_str(), &built, &request.names, root.as_ref())?;
+    }
     if let Some(path) = &arguments.iidfile {
         std::fs::write(path, built.id.to_string()).map_err(|error| Failure::io("write", path, error))?;
     }
-    if quiet {
+    if quiet && !outputs.use_stdout() {
         super::print(&format!("{}\n", built.id))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -144,7 +176,7 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
 
 /// Turns what was typed into what it means, as far as that goes without any file.
 fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
-    let names = arguments
+    let tags = arguments
         .tags
         .iter()
         .map(|tag| values::name(tag))
@@ -163,7 +195,8 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
     options.ulimits = limits::ulimits(&surroundings.ulimits)?;
     options.contexts = context::named(&arguments.named_contexts)?;
     Ok(Options {
-        names,
+        outputs: Outputs::new(arguments, &tags)?,
+        tags,
         lower: options,
         platforms: super::platforms(&arguments.platforms)?,
         secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
@@ -185,7 +218,8 @@ fn request(
         dockerfile_name: dockerfile.name,
         context: context.main(),
         options: options.lower,
-        names: options.names,
+        names: options.outputs.names(&options.tags),
+        compress: options.outputs.early_compression(),
         platforms: options.platforms,
         pull: if arguments.pull {
             PullPolicy::Always

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use kiln_cache::BlobWriter;
+use kiln_cache::variants::ORIGINAL;
+use kiln_cache::{BlobWriter, Variant};
 use kiln_image::Reference;
 use kiln_image::layer::{self, UnpackOptions};
 use kiln_registry::BlobSink;
@@ -74,10 +75,24 @@ impl Images {
         if cancel.is_raised() {
             return Err(PullError::Canceled);
         }
-        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => self.settle(source),
+        if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
+        for layer in &missing {
+            self.keep_original(layer, layout.is_none().then_some(&reference))?;
+        }
+        self.settle(source)
+    }
+
+    /// Remembers which blob the layer came as: it goes out as the same one.
+    fn keep_original(&self, layer: &SourceLayer, from: Option<&Reference>) -> Result<(), PullError> {
+        let Some(blob) = &layer.blob else { return Ok(()) };
+        Ok(self.store.variants().put(&Variant {
+            diff_id: layer.diff_id,
+            form: ORIGINAL.to_owned(),
+            blob: blob.clone(),
+            repositories: from.map(Reference::name).into_iter().collect(),
+        })?)
     }
 
     /// Gives an image that was [expected](Images::expect) its name: its layers are there.

@@ -22,6 +22,7 @@ use kiln_image::Descriptor;
 use kiln_remote::Credentials;
 
 use crate::cancel::Cancel;
+use crate::compressed::LayerCompression;
 use crate::context::LocalContext;
 use crate::diff_ids::DiffIds;
 use crate::engine::Engine;
@@ -56,6 +57,8 @@ pub struct SolveRequest {
     pub limits: Limits,
     /// What proves to servers of remote sources who asks.
     pub credentials: Arc<dyn Credentials + Send>,
+    /// New layers are compressed like this as soon as they exist, beside the steps that follow.
+    pub compress: Option<LayerCompression>,
 }
 
 /// How a step came to its result, or why it has none.
@@ -180,7 +183,10 @@ impl Engine {
             request,
             stop,
             roots: Roots::new(Arc::clone(&self.store)),
-            diff_ids: DiffIds::new(cancel),
+            diff_ids: DiffIds::new(
+                cancel,
+                request.compress.map(|form| (Arc::clone(&self.layer_blobs), form)),
+            ),
             graph,
             reporter,
             contexts: Contexts::new(self, request, graph, &order),
