@@ -24,3 +24,8 @@ mod tests;
 pub use catalog::{Catalog, ImageUsage, Item, ItemType, Sum};
 pub use limits::{Amount, DiskLimits, Keeper};
 pub use prune::{Filter, Keep, Prune, Pruned, Space, prune};
+
+/// What a file takes of the disk, or a folder with everything in it; nothing for one that is not there.
+pub fn bytes_of(path: &std::path::Path) -> crate::Result<u64> {
+    measure::tree(path).map_err(crate::error::io("measure", path))
+}

@@ -240,7 +240,7 @@ fn killed_deleters_and_builders_leave_rubbish_only() {
         whole(&scratch.0);
         // What the dead held is free, and what they were deleting goes.
         let store = open(&scratch.0);
-        assert!(store.maintenance().wait(Duration::from_secs(60)));
+        assert!(store.maintenance().wait(Duration::from_mins(1)));
         if kill % 5 == 4 {
             for image in store.images().list().unwrap() {
                 store.images().remove(&image.id.to_string(), true).unwrap();

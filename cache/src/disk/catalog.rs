@@ -172,6 +172,28 @@ impl Catalog {
         self.items.iter().map(|item| item.bytes).sum()
     }
 
+    /// What images take, with the files that describe them.
+    pub fn image_bytes(&self) -> u64 {
+        self.sums().first().map_or(0, |images| images.bytes)
+    }
+
+    /// Bytes of the layers that none of the images `active` has: what would be free without the others.
+    pub fn bytes_of_other_images(&self, active: &BTreeSet<Digest>) -> u64 {
+        let of = self
+            .roots
+            .images
+            .iter()
+            .filter(|record| active.contains(&record.id));
+        let kept: BTreeSet<&LayerId> = of
+            .flat_map(|record| record.layers.iter().map(|layer| &layer.layer))
+            .collect();
+        let layers = self.survey.layers.iter();
+        layers
+            .filter(|layer| self.roots.layers.contains_key(&layer.id) && !kept.contains(&layer.id))
+            .map(|layer| layer.bytes)
+            .sum()
+    }
+
     /// Sums by kind of thing.
     pub fn sums(&self) -> Vec<Sum> {
         let sizes: BTreeMap<&LayerId, u64> = self

@@ -7,7 +7,7 @@ use super::{
     prune::{self, Filter, Prune, Pruned, Space, sweep_records},
     survey::Survey,
 };
-use crate::{Result, Store};
+use crate::{Result, Store, Warning};
 
 /// After an attempt that made not enough room, the next one waits that long: what is left is in use.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -23,15 +23,17 @@ pub enum Amount {
     Bytes(u64),
     /// So many percent of the file system's size.
     Percent(u8),
+    /// So many percent of the file system's size, but no more than so many bytes.
+    PercentUpTo(u8, u64),
 }
 
 impl Amount {
     fn of(self, size: u64) -> u64 {
+        let part = |percent| u64::try_from(u128::from(size) * u128::from(percent) / 100).unwrap_or(u64::MAX);
         match self {
             Self::Bytes(bytes) => bytes,
-            Self::Percent(percent) => {
-                u64::try_from(u128::from(size) * u128::from(percent) / 100).unwrap_or(u64::MAX)
-            }
+            Self::Percent(percent) => part(percent),
+            Self::PercentUpTo(percent, most) => part(percent).min(most),
         }
     }
 }
@@ -102,6 +104,18 @@ impl Keeper {
             store.index().flush()?;
         }
         Ok(pruned)
+    }
+
+    /// [`Keeper::hold`] where nobody waits for it: what fails is told by [`Store::take_warnings`], once.
+    pub fn tend(&mut self, store: &Store) {
+        if let Err(error) = self.hold(store) {
+            store.shared.warn(Warning {
+                path: store.root().to_owned(),
+                reason: format!("cannot make room: {error}"),
+                moved_to: None,
+            });
+            self.limits = DiskLimits::default();
+        }
     }
 
     fn wait_if(&mut self, not_enough: bool) {
