@@ -84,7 +84,7 @@ impl Survey {
                 }
                 "hashes" => survey.contexts = survey.named(&path, |_| true)?,
                 "records" => survey.records(&path)?,
-                "images" => survey.images = tree(&path)?,
+                "images" => survey.images(&path)?,
                 "builds" => survey.builds = tree(&path)?,
                 "containers" => survey.containers = tree(&path)?,
                 _ => survey.other += tree(&path)?,
@@ -117,6 +117,16 @@ impl Survey {
                 Ok(id) => self.layers.extend(layer(store, id)?),
                 Err(_) => self.other += tree(&folder.join(name))?,
             }
+        }
+        Ok(())
+    }
+
+    fn images(&mut self, folder: &Path) -> Result<()> {
+        self.other += own(folder)?;
+        for name in files::names(folder)? {
+            let path = folder.join(name);
+            self.other += own(&path)?;
+            self.images += below(&path)?;
         }
         Ok(())
     }
