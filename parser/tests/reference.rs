@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use kiln_parser::instruction::{INSTRUCTIONS, InstructionInfo};
 use kiln_parser::mount::{MountKey, MountType};
+use kiln_parser::rules::{RULES, Rule};
 
 const TYPES: [MountType; 5] = [
     MountType::Bind,
@@ -24,7 +25,11 @@ fn path() -> PathBuf {
 fn tables_are_those_of_the_parser() {
     let text = std::fs::read_to_string(path()).unwrap();
     let mut made = text.clone();
-    for (name, table) in [("instructions", instructions()), ("mounts", mounts())] {
+    for (name, table) in [
+        ("instructions", instructions()),
+        ("mounts", mounts()),
+        ("checks", checks()),
+    ] {
         made = with_table(&made, name, &table);
     }
     if std::env::var_os("KILN_UPDATE_EXPECTED").is_some() {
@@ -101,6 +106,22 @@ fn mounts() -> String {
             let _ = write!(table, " {} |", mark(kind.keys().contains(&key)));
         }
         table.push('\n');
+    }
+    table
+}
+
+fn checks() -> String {
+    let mut table = "| Check | What it finds | Experimental |\n|---|---|---|\n".to_owned();
+    let mut sorted: Vec<&Rule> = RULES.iter().collect();
+    sorted.sort_by_key(|rule| rule.name);
+    for rule in sorted {
+        let name = match rule.url() {
+            Some(url) => format!("[{}]({url})", rule.name),
+            None => rule.name.to_owned(),
+        };
+        let description = rule.description.replace('|', "\\|");
+        let experimental = mark(rule.experimental);
+        let _ = writeln!(table, "| {name} | {description} | {experimental} |");
     }
     table
 }
