@@ -69,7 +69,7 @@ fn dockerfile(seed: u64) -> String {
     format!(
         "FROM busybox:latest\n\
          RUN mkdir /d && dd if=/dev/urandom of=/d/f bs=1k count={} && ln /d/f /d/hard && chown 1000:1000 /d && chmod 700 /d\n\
-         RUN for i in $(seq {}); do echo $i > /file$i; done; dd if=/dev/zero of=/hole bs=1 count=1 seek=100M\n\
+         RUN for i in $(seq {}); do echo $i > /file$i; done; dd if=/dev/zero of=/hole bs=1 count=1 seek=4M\n\
          RUN --mount=type=cache,target=/cache dd if=/dev/zero of=/cache/{} bs=1k count=40\n\
          COPY . /context\n",
         100 + (seed % 7) * 50,
