@@ -7,6 +7,8 @@
 //! - a larger one has a stamp beside it, `blobs/stamps/<hex>` (kind `blob`, version 1). With no trusted stamp
 //!   the blob is hashed once more at its next use, and then gets a new stamp, or is set aside.
 //!
+//! A blob's mtime is when it was last used.
+//!
 //! A half-fetched blob is `tmp/partial/<hex>`, locked by who fetches it. If the process dies, the next one that
 //! wants the blob goes on where it ended.
 
@@ -24,7 +26,7 @@ use kiln_image::{Digest, Sha256};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Stamp, error, files, sealed, store::Shared};
+use crate::{Error, Result, Stamp, error, files, sealed, store::Shared, uses::Place};
 
 pub use draft::BlobDraft;
 
@@ -59,6 +61,8 @@ impl<'a> Blobs<'a> {
     /// Opens a blob for reading. `None` when it is not there, or not in order (it is then set aside, with a warning).
     pub fn get(&self, digest: &Digest) -> Result<Option<File>> {
         let path = self.path(digest);
+        // Before the look: what is found then stays.
+        self.shared.uses.hold(Place::of_blob(digest))?;
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -66,6 +70,7 @@ impl<'a> Blobs<'a> {
         };
         let size = file.metadata().map_err(error::io("read", &path))?.len();
         if size > SMALL && self.stamped(digest, size) {
+            files::touch(&path);
             return Ok(Some(file));
         }
         let (found, _) = hash(&mut file).map_err(error::io("read", &path))?;
@@ -77,6 +82,7 @@ impl<'a> Blobs<'a> {
             return Ok(None);
         }
         file.rewind().map_err(error::io("read", &path))?;
+        files::touch(&path);
         if size > SMALL {
             self.write_stamp(digest, size)?;
         }
@@ -192,6 +198,7 @@ impl<'a> Blobs<'a> {
         self.shared
             .durability
             .publish(|_| files::publish(from, &target).map_err(error::io("publish", &target)))?;
+        self.shared.add_published(size);
         if size > SMALL {
             self.write_stamp(digest, size)
         } else {

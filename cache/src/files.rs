@@ -102,6 +102,35 @@ pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(parent)
 }
 
+/// A use is noted again after so many seconds: who asks for the least recently used does not mind, and a build that
+/// is repeated at once writes nothing.
+const TOUCH_AGE: i64 = 60;
+
+/// Notes that a file was used now, as its mtime. A file whose time cannot be set only looks older than it is.
+pub(crate) fn touch(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+    let is_old = std::fs::symlink_metadata(path).is_ok_and(|meta| now - meta.mtime() >= TOUCH_AGE);
+    if is_old {
+        let times = rustix::fs::Timestamps {
+            last_access: rustix::fs::Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_OMIT,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_NOW,
+            },
+        };
+        let _ = rustix::fs::utimensat(
+            rustix::fs::CWD,
+            path,
+            &times,
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        );
+    }
+}
+
 /// The names in a folder, sorted; none if it is not there. Names that are no UTF-8 are not the store's and left out.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(path) {

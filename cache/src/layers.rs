@@ -3,8 +3,9 @@
 //! ```text
 //! layers/<id>/diff/       the layer: whiteouts are character devices 0:0, opaque folders carry the attribute
 //! layers/<id>/listing     what is in it (the tree crate's format, with its own checksum)
-//! layers/<id>/meta.json   kind `layer`, version 1: [`LayerMeta`]
+//! layers/<id>/meta.json   kind `layer`, version 1: [`LayerMeta`]; its mtime is when the layer was last used
 //! layers/<id>/diffid      kind `diffid`, version 1: the DiffID, once somebody has computed it
+//! layers/<id>/usage       kind `usage`, version 1: what `diff/` takes of the disk, once somebody has measured it
 //! ```
 //!
 //! `diff/` was the upperdir of the step that made it: the whole draft folder is renamed to `layers/<id>` and
@@ -27,6 +28,7 @@ use crate::{
     Error, Result, Stamp, TempDir, error, files, lease, remove,
     sealed::{self, Flaw},
     store::Shared,
+    uses::Place,
 };
 
 /// The identity of a layer: of its content, and so what counts in cache keys.
@@ -124,6 +126,7 @@ struct DiffIdFile {
 
 const KIND: &str = "layer";
 const VERSION: u32 = 1;
+pub(crate) const META: &str = "meta.json";
 const DIFF_ID: &str = "diffid";
 const DIFF_ID_VERSION: u32 = 1;
 
@@ -131,7 +134,7 @@ const DIFF_ID_VERSION: u32 = 1;
 #[derive(Debug)]
 pub struct Layers {
     shared: Arc<Shared>,
-    /// Layers that this process has seen in order. Nothing takes a layer away while anybody has the store open.
+    /// Layers that this process has seen in order. It holds their uses: nothing takes them away before it ends.
     seen: Mutex<HashMap<LayerId, Arc<Layer>>>,
 }
 
@@ -148,9 +151,12 @@ impl Layers {
         if let Some(layer) = self.seen().get(id) {
             return Ok(Some(Arc::clone(layer)));
         }
+        // Before the look: what is found then stays.
+        self.shared.uses.hold(Place::of_layer(id))?;
         let Some(meta) = self.read(id)? else {
             return Ok(None);
         };
+        files::touch(&self.path(id).join(META));
         let layer = Arc::new(Layer::new(&self.shared, meta));
         Ok(Some(Arc::clone(self.seen().entry(id.clone()).or_insert(layer))))
     }
@@ -261,7 +267,7 @@ pub(crate) enum MetaRead {
 }
 
 pub(crate) fn read_meta(folder: &Path, id: &LayerId) -> Result<MetaRead> {
-    let Some(bytes) = files::read_opt(&folder.join("meta.json"))? else {
+    let Some(bytes) = files::read_opt(&folder.join(META))? else {
         return Ok(if folder.exists() {
             MetaRead::Damaged("no meta.json".to_owned())
         } else {
@@ -426,10 +432,15 @@ impl LayerDraft {
                 created_ms: files::now_ms(),
                 stamp: stamp.clone(),
             };
-            let path = from.join("meta.json");
+            let path = from.join(META);
             std::fs::write(&path, sealed::seal(KIND, VERSION, &meta)?).map_err(error::io("write", &path))?;
             Ok((meta, self.rename(&from, &to, id)?))
         })?;
+        if won {
+            // Every entry takes some room, however small it is.
+            self.shared
+                .add_published(size + 4096 * (1 + listing.len() as u64));
+        }
         Ok(won.then_some(meta))
     }
 

@@ -1,10 +1,9 @@
 //! Who may delete: the lock `locks/store`.
 //!
 //! Every process that has the store open holds it *shared*, from open to exit. Whoever takes things out of the
-//! store that others could be using (repair now, garbage collection later) needs it *exclusive*, and so has proof
-//! that no build holds a layer, and no overlay is mounted on one. The kernel releases the lock of a killed
-//! process. A collector that wants to work beside running builds would refine this with one lease file a build,
-//! which lists what the build uses; nothing here stands in its way.
+//! store whoever uses them (repair) needs it *exclusive*, and so has proof that no build holds a layer, and no
+//! overlay is mounted on one. The kernel releases the lock of a killed process. Who makes room works beside
+//! running builds, and leaves alone what they use: `src/uses.rs`.
 
 use std::{
     fs::File,

@@ -6,8 +6,8 @@
 //! <root>/version              "kiln-store 1" and which overlay attributes the layers use
 //! <root>/blobs/sha256/<hex>   manifests, configs, compressed layers          (blobs)
 //! <root>/blobs/stamps/<hex>   when a large blob was published
-//! <root>/variants/<DiffID>/    what a layer is as a blob: compressed, or as it came (variants)
-//! <root>/layers/<id>/         diff/, listing, meta.json, diffid              (layers)
+//! <root>/variants/<DiffID>/   what a layer is as a blob: compressed, or as it came (variants)
+//! <root>/layers/<id>/         diff/, listing, meta.json, diffid, usage       (layers)
 //! <root>/records/<2>/<key>    key → layers, with the key's readable parts    (records)
 //! <root>/hashes/<context>     file hashes of a build context                 (hashes)
 //! <root>/mounts/<key>/<n>/    cache mounts: directories that steps keep      (mounts)
@@ -18,6 +18,7 @@
 //! <root>/index/               sled, rebuildable at any time; journal/        (index)
 //! <root>/synced/              what of all this survives a power loss         (durability)
 //! <root>/locks/               store (the lease), images, layers, create      (lease)
+//! <root>/locks/uses           what running processes rely on                 (uses)
 //! <root>/tmp/<owner>/         work in progress; tmp/partial/ blobs to resume (temp)
 //! <root>/damaged/             what was found damaged and set aside
 //! ```
@@ -45,11 +46,13 @@
 //! [`Store`] hands out [`Blobs`], [`Layers`], [`Records`], [`Images`], [`Hashes`], [`CacheMounts`], [`Remotes`],
 //! [`Builds`], and [`IndexHandle`].
 //! A step asks [`Records::get`] with its [`Key`]; on a miss it runs on a [`LayerDraft`], commits that as a
-//! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything.
+//! [`Layer`], and puts a [`Record`]. [`verify::run`] checks everything against everything; [`disk`] says what takes how
+//! much room, and makes some.
 
 mod blobs;
 pub mod boot;
 mod builds;
+pub mod disk;
 mod durability;
 mod error;
 mod files;
@@ -71,6 +74,7 @@ mod store;
 mod temp;
 #[cfg(test)]
 mod testing;
+mod uses;
 pub mod variants;
 pub mod verify;
 

@@ -2,13 +2,16 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
     Blobs, BootId, Builds, CacheMounts, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records,
     Remotes, Result, Stamp, Temp, Variants, Warning, durability::Durability, error, files, lease::Lease,
-    maintenance,
+    maintenance, uses::Uses,
 };
 
 /// The format of the whole store: the set of folders and what they mean. Single files have versions of their own.
@@ -63,6 +66,9 @@ pub(crate) struct Shared {
     pub(crate) durability: Durability,
     pub(crate) temp: Temp,
     pub(crate) lease: Lease,
+    pub(crate) uses: Uses,
+    /// Bytes of the layers and blobs that this process has published.
+    pub(crate) published: AtomicU64,
     warnings: Mutex<Vec<Warning>>,
 }
 
@@ -81,6 +87,8 @@ impl Store {
             durability: Durability::new(&root, options.boot),
             temp: Temp::new(&root),
             lease,
+            uses: Uses::new(&root),
+            published: AtomicU64::new(0),
             warnings: Mutex::new(Vec::new()),
             root,
         });
@@ -171,6 +179,11 @@ impl Store {
         }
     }
 
+    /// Bytes of the layers and blobs that this process has published so far, about.
+    pub fn published_bytes(&self) -> u64 {
+        self.shared.published.load(Ordering::Relaxed)
+    }
+
     /// Starts the work that nobody waits for, in a thread of its own: sweeping what dead processes left, dropping
     /// what a power loss made worthless, bounding the build history, merging journals into the index.
     pub fn maintenance(self: &Arc<Self>) -> Maintenance {
@@ -190,6 +203,11 @@ impl Store {
 }
 
 impl Shared {
+    /// Counts what was published.
+    pub(crate) fn add_published(&self, bytes: u64) {
+        self.published.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn warn(&self, warning: Warning) {
         self.warnings
             .lock()

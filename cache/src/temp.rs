@@ -114,6 +114,15 @@ impl Temp {
         }
     }
 
+    /// As [`Temp::publish`], where the folder of `target` is there, or the whole thing is gone and nothing is made.
+    pub(crate) fn publish_into(&self, bytes: &[u8], target: &Path) -> Result<()> {
+        let temp = self.write(bytes, false)?;
+        std::fs::rename(&temp, target).map_err(|source| {
+            let _ = std::fs::remove_file(&temp);
+            error::io("publish", target)(source)
+        })
+    }
+
     fn settle(&self) -> Result<Owner> {
         let new = self.area.join(format!("new-{}", files::random_name()));
         rustix::fs::mkdir(&new, 0o700.into()).map_err(error::errno("create", &new))?;

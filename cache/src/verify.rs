@@ -57,7 +57,7 @@ pub enum Damage {
         /// What is wrong.
         reason: String,
     },
-    /// A record names a layer that is not there. Counts as a miss.
+    /// A record names a layer that is damaged. Counts as a miss once that is set aside.
     RecordLayer {
         /// The record's key.
         key: Key,
@@ -121,7 +121,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record { key, reason } => write!(f, "record {key}: {reason}"),
-            Self::RecordLayer { key, layer } => write!(f, "record {key}: layer {layer} is missing"),
+            Self::RecordLayer { key, layer } => write!(f, "record {key}: layer {layer} is damaged"),
             Self::Layer { id, reason } => write!(f, "layer {id}: {reason}"),
             Self::LayerContent { id, path, reason } => write!(f, "layer {id}: /{path}: {reason}"),
             Self::Blob { digest, found } => write!(f, "blob {digest}: the bytes have digest {found}"),
@@ -150,6 +150,8 @@ pub struct Report {
     pub images: usize,
     /// Layers and records that an earlier boot left unsynced: ignored by everything, and soon deleted.
     pub unsynced: usize,
+    /// Records whose layers were deleted to make room: misses that still tell why a step ran.
+    pub stale: usize,
     /// What is damaged.
     pub damage: Vec<Damage>,
 }
@@ -218,6 +220,8 @@ impl Check<'_> {
         let folder = self.store.layers().path(&id);
         let meta = match layers::read_meta(&folder, &id)? {
             MetaRead::Absent | MetaRead::Newer => return Ok(()),
+            // Whoever makes room takes a layer away whole: then it is no damage.
+            MetaRead::Damaged(_) if !folder.exists() => return Ok(()),
             MetaRead::Damaged(reason) => {
                 self.report.damage.push(Damage::Layer { id, reason });
                 return Ok(());
@@ -233,6 +237,7 @@ impl Check<'_> {
                 self.report.entries += entries;
                 self.good.insert(id);
             }
+            Err(_) if !folder.exists() => {}
             Err(LayerFlaw::Whole(reason)) => self.report.damage.push(Damage::Layer { id, reason }),
             Err(LayerFlaw::At(path, reason)) => {
                 self.report.damage.push(Damage::LayerContent { id, path, reason });
@@ -257,12 +262,16 @@ impl Check<'_> {
                     None
                 }
                 Ok((record, _)) => {
-                    let missing = |layer: &LayerId| !check.good.contains(layer) && check.missing(layer);
-                    record
+                    let damaged = record
                         .output
-                        .into_iter()
-                        .find(missing)
-                        .map(|layer| Damage::RecordLayer { key, layer })
+                        .iter()
+                        .find(|layer| check.is_damaged(layer))
+                        .cloned();
+                    let missing = |layer: &LayerId| !check.good.contains(layer) && check.missing(layer);
+                    if damaged.is_none() && record.output.iter().any(missing) {
+                        check.report.stale += 1;
+                    }
+                    damaged.map(|layer| Damage::RecordLayer { key, layer })
                 }
                 Err(Flaw::Newer(_)) => None,
                 Err(Flaw::Damaged(reason)) => Some(Damage::Record { key, reason }),
@@ -274,11 +283,14 @@ impl Check<'_> {
 
     /// Not there, not trusted, or damaged. Layers published since the layers were checked are there.
     fn missing(&self, layer: &LayerId) -> bool {
-        let damaged = self.report.damage.iter().any(|damage| match damage {
+        self.is_damaged(layer) || !matches!(self.store.layers().read(layer), Ok(Some(_)))
+    }
+
+    fn is_damaged(&self, layer: &LayerId) -> bool {
+        self.report.damage.iter().any(|damage| match damage {
             Damage::Layer { id, .. } | Damage::LayerContent { id, .. } => id == layer,
             _ => false,
-        });
-        damaged || !matches!(self.store.layers().read(layer), Ok(Some(_)))
+        })
     }
 
     fn blobs(&mut self) -> Result<()> {
@@ -308,7 +320,10 @@ impl Check<'_> {
             };
             let reason = match images::parse(&bytes) {
                 Ok(record) if record.id != id => Some(format!("is the record of image {}", record.id)),
-                Ok(record) => check.image_parts(&record),
+                // One that was removed meanwhile may have lost its layers, too.
+                Ok(record) => check
+                    .image_parts(&record)
+                    .filter(|_| images.id_path(&id).exists()),
                 Err(Flaw::Newer(_)) => None,
                 Err(Flaw::Damaged(reason)) => Some(reason),
             };

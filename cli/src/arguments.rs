@@ -18,7 +18,9 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub(crate) use build::{Build, Progress};
 pub(crate) use containers::{Ps, Rm};
 pub(crate) use images::{History, Images, Inspect, Kind, Rmi, Tag};
-pub(crate) use machine::{Cache, CacheVerify, Info, Version};
+pub(crate) use machine::{
+    Cache, CacheDu, CachePrune, CacheVerify, Info, System, SystemDf, SystemPrune, Version,
+};
 pub(crate) use run::{PullWhen, Run};
 pub(crate) use surroundings::Surroundings;
 pub(crate) use transfer::{ArchiveFormat, Import, Login, Logout, Pull, Push, Save};
@@ -177,6 +179,9 @@ pub(crate) enum Command {
     /// Look after the build cache
     #[command(subcommand)]
     Cache(Cache),
+    /// Look after everything that Kiln keeps on the disk
+    #[command(subcommand)]
+    System(System),
     /// Show the version
     Version(Version),
     /// Show what this machine's kernel gives, and what is missing for which feature

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use kiln_cache::disk::{Amount, DiskLimits};
 use kiln_remote::git::{GitSettings, USER_ENVIRONMENT};
 use serde::Deserialize;
 
@@ -14,9 +16,57 @@ pub(crate) struct Config {
     pub(crate) root: Option<PathBuf>,
     /// As `--ca-bundle`.
     pub(crate) ca_bundle: Option<String>,
+    /// How large the store may become.
+    #[serde(default)]
+    pub(crate) cache: CacheConfig,
     /// Registries by host.
     #[serde(default)]
     pub(crate) registry: BTreeMap<String, RegistryConfig>,
+}
+
+/// How large the store may become.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct CacheConfig {
+    /// The whole store; `20GB`, or `10%` of the disk.
+    pub(crate) max_size: Option<SizeText>,
+    /// What stays free on the disk; `5GB`, or `5%` of it.
+    pub(crate) min_free: Option<SizeText>,
+}
+
+/// A size, or a part of the disk, as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct SizeText(pub(crate) Amount);
+
+impl TryFrom<String> for SizeText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let amount = crate::amount::amount(&text);
+        amount
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no size: write 20GB, 20GiB, bytes, or 10%"))
+    }
+}
+
+/// With nothing configured so much stays free, as long as it can be had from what was not used for a day.
+const MIN_FREE: Amount = Amount::PercentUpTo(2, 10_000_000_000);
+const MIN_FREE_SPARES: Duration = Duration::from_hours(24);
+
+impl CacheConfig {
+    /// The limits that hold.
+    pub(crate) fn limits(&self) -> DiskLimits {
+        DiskLimits {
+            max_size: self.max_size.map(|size| size.0),
+            min_free: Some(self.min_free.map_or(MIN_FREE, |size| size.0)),
+            min_free_spares: if self.min_free.is_some() {
+                Duration::ZERO
+            } else {
+                MIN_FREE_SPARES
+            },
+        }
+    }
 }
 
 /// One registry, by its host (`docker.io`, `registry.example:5000`).
@@ -190,7 +240,7 @@ impl Environment {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{Config, ConfigFileError, Environment};
+    use super::{Amount, Config, ConfigFileError, Duration, Environment, MIN_FREE};
     use crate::report::Failure;
 
     fn environment(is_root: bool, variables: &[(&str, &str)]) -> Environment {
@@ -218,6 +268,12 @@ mod tests {
         let config: Config = toml::from_str(text).expect("the example parses");
         assert_eq!(config.root.as_deref(), Some(Path::new("/srv/kiln")));
         assert_eq!(config.ca_bundle.as_deref(), Some("host"));
+        let limits = config.cache.limits();
+        assert_eq!(limits.max_size, Some(Amount::Bytes(50_000_000_000)));
+        assert_eq!(limits.min_free, Some(Amount::Percent(10)));
+        assert_eq!(limits.min_free_spares, Duration::ZERO);
+        assert_eq!(Config::default().cache.limits().max_size, None);
+        assert_eq!(Config::default().cache.limits().min_free, Some(MIN_FREE));
         assert_eq!(config.mirrors()["docker.io"][0].url, "http://127.0.0.1:5000");
         assert!(config.insecure().contains("registry.example:5000"));
         assert!(!config.insecure().contains("docker.io"));
@@ -236,6 +292,13 @@ mod tests {
             "{text}"
         );
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_size_is_an_error_with_its_place() {
+        let text = "[cache]\nmax-size = \"plenty\"\n";
+        let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("plenty"), "{error}");
     }
 
     #[test]

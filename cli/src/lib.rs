@@ -4,6 +4,7 @@
 //! thread, and hands over to one file a command in `commands`. Results go to standard output, progress and
 //! errors to standard error. Nothing here decides what a build or a container does.
 
+mod amount;
 mod arguments;
 mod commands;
 mod config;

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kiln_cache::disk::{DiskLimits, Keeper};
 use kiln_cache::{Store, StoreOptions};
 use kiln_executor::namespace::{self, EnterOptions, Entered};
 use kiln_registry::{Client, ClientConfig, DockerConfig, Proxies};
@@ -149,6 +150,9 @@ const UPKEEP_PATIENCE: Duration = Duration::from_millis(40);
 /// Where a killed process left something, it is taken away now, even if that takes a moment.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 
+/// So often it is seen to it that the store is not too large.
+const KEEPER_PACE: Duration = Duration::from_millis(500);
+
 /// The store's background work (sweeping what killed processes left, merging the index's journals) beside a
 /// command that takes its time anyway. What it does not get done, the next one does.
 #[derive(Debug)]
@@ -160,18 +164,27 @@ pub(crate) struct Upkeep {
 
 impl Upkeep {
     /// Begins after [`UPKEEP_DELAY`], unless the command is over by then.
-    pub(crate) fn begin(store: &Arc<Store>) -> Self {
+    pub(crate) fn begin(store: &Arc<Store>, limits: DiskLimits) -> Self {
         let (until, over) = mpsc::channel::<()>();
         let store = Arc::clone(store);
         let work = move || {
             let leftovers = store.temp().has_leftovers();
+            let mut keeper = Keeper::new(limits);
             let early = !leftovers && over.recv_timeout(UPKEEP_DELAY) != Err(RecvTimeoutError::Timeout);
             if early {
+                if store.published_bytes() > 0 {
+                    keeper.tend(&store);
+                }
                 return;
             }
             let maintenance = store.maintenance();
-            // The sender sends nothing: this returns when it is dropped.
-            let _ = over.recv();
+            // The sender sends nothing: this ends when it is dropped.
+            while over.recv_timeout(KEEPER_PACE) == Err(RecvTimeoutError::Timeout) {
+                keeper.tend(&store);
+            }
+            if store.published_bytes() > 0 {
+                keeper.tend(&store);
+            }
             if !maintenance.wait(if leftovers {
                 SWEEP_PATIENCE
             } else {

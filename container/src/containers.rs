@@ -220,6 +220,11 @@ impl Container {
         &self.state
     }
 
+    /// Where it is in the store.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Removes the container and its changes. A running one is removed only with `force`: its process is killed
     /// with the program that runs it. One that somebody else removes meanwhile is gone, which is what is wanted.
     pub fn remove(mut self, force: bool) -> Result<()> {

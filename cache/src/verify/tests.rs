@@ -131,6 +131,11 @@ const CASES: &[Case] = &[
     (
         "a whole layer",
         |full| std::fs::remove_dir_all(full.layer.path()).unwrap(),
+        |damage, full| matches!(damage, Damage::Image { id, .. } if *id == full.config),
+    ),
+    (
+        "a record of a damaged layer",
+        |full| write(&full.layer.path().join("listing"), "x"),
         |damage, full| matches!(damage, Damage::RecordLayer { key, .. } if *key == full.key),
     ),
     (

@@ -66,7 +66,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let title = if call.is_some() { "Checking" } else { "Building" };
     let view = View::new(progress(arguments), title);
     let interrupts = Interrupts::cancel(&cancel, &view)?;
-    let _upkeep = Upkeep::begin(engine.store());
+    let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
     let reporter = Reporter::new(view.sink());
     let secrets = Arc::clone(&options.secrets);
     let fetch = Fetch {
@@ -117,6 +117,9 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     drop(interrupts);
     for note in engine.take_notes() {
         report::warning(&note);
+    }
+    for warning in engine.store().take_warnings() {
+        report::warning(&warning.to_string());
     }
     let built = result.map_err(|error| match error {
         // Whatever a canceled build stumbled over is not what the user wants to know.

@@ -1,5 +1,8 @@
 //! `kiln cache`.
 
+pub(super) mod du;
+pub(super) mod prune;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -14,7 +17,16 @@ use crate::report::Failure;
 /// Runs `kiln cache …`.
 pub(crate) fn run(machine: &Machine, command: &Cache) -> Result<ExitCode, Failure> {
     match command {
+        Cache::Du(arguments) => du::run(machine, arguments),
+        Cache::Prune(arguments) => prune::run(machine, arguments),
         Cache::Verify(arguments) => check(machine, arguments),
+        Cache::Repair(arguments) => check(
+            machine,
+            &CacheVerify {
+                repair: true,
+                format: arguments.format.clone(),
+            },
+        ),
     }
 }
 
@@ -36,6 +48,7 @@ fn check(machine: &Machine, arguments: &CacheVerify) -> Result<ExitCode, Failure
             "blob_bytes": report.blob_bytes,
             "images": report.images,
             "unsynced": report.unsynced,
+            "stale": report.stale,
             "damage": report.damage.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         let _ = writeln!(text, "{value:#}");

@@ -8,7 +8,7 @@ use kiln_image::Reference;
 use kiln_solver::ImportRequest;
 
 use crate::arguments::Import;
-use crate::machine::Machine;
+use crate::machine::{Machine, Upkeep};
 use crate::report::Failure;
 
 /// Runs `kiln import`: prints the image's id, as Docker does.
@@ -42,6 +42,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Import) -> Result<ExitCode, Fai
         .clone()
         .unwrap_or_else(|| format!("Imported from {source}"));
     let engine = machine.engine()?;
+    let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
     let id = engine.import(
         reader,
         ImportRequest {

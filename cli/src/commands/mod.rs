@@ -17,6 +17,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod system;
 mod tag;
 mod version;
 
@@ -53,6 +54,7 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Import(arguments) => import::run(&machine, &arguments),
         Command::Save(arguments) => save::run(&machine, &arguments),
         Command::Cache(arguments) => cache::run(&machine, &arguments),
+        Command::System(arguments) => system::run(&machine, &arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Info(arguments) => info::run(&machine, &arguments),
     }

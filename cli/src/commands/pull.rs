@@ -28,7 +28,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
     } else {
         Progress::Auto
     };
-    let _upkeep = Upkeep::begin(engine.store());
+    let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
     for image in &arguments.images {
         let reference: Reference = image
             .parse()

@@ -21,7 +21,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Push) -> Result<ExitCode, Failu
     let compression = compression(level, arguments.force_compression, names)?;
     let platforms = super::platforms(&arguments.platforms)?;
     let engine = machine.engine()?;
-    let _upkeep = Upkeep::begin(engine.store());
+    let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
     for text in &arguments.images {
         let reference = name(text)?;
         if !arguments.quiet {

@@ -1,0 +1,31 @@
+//! What the store takes of the disk, and giving it back.
+//!
+//! [`Catalog`] says where the bytes are: it counts allocated blocks, every file of the store once, so its sum is what
+//! the program `du` finds. What is in a layer is measured once and kept beside it (`layers/<id>/usage`).
+//!
+//! Images and what they are made of stay until the user removes them. All the rest is cache, a list of [`Item`]s. One
+//! is deleted by renaming it into `tmp/`, under a lock that shows that no process uses it (`src/uses.rs`), after a look
+//! at the images; so it is there whole, or not at all, and a killed deleter leaves rubbish only. The least recently
+//! used goes first: a layer's `meta.json` and a blob have the time of their last use as mtime, and a layer is as
+//! young as the youngest that stands on it.
+//!
+//! [`prune()`] deletes what a user wants to be gone; a [`Keeper`] holds a ceiling and a floor while commands run.
+
+mod catalog;
+mod evict;
+mod limits;
+mod measure;
+mod prune;
+mod roots;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{Catalog, ImageUsage, Item, ItemType, Sum};
+pub use limits::{Amount, DiskLimits, Keeper};
+pub use prune::{Filter, Keep, Prune, Pruned, Space, prune};
+
+/// What a file takes of the disk, or a folder with everything in it; nothing for one that is not there.
+pub fn bytes_of(path: &std::path::Path) -> crate::Result<u64> {
+    measure::tree(path).map_err(crate::error::io("measure", path))
+}
