@@ -10,6 +10,8 @@
 //! A half-fetched blob is `tmp/partial/<hex>`, locked by who fetches it. If the process dies, the next one that
 //! wants the blob goes on where it ended.
 
+mod draft;
+
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -23,6 +25,8 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, Stamp, error, files, sealed, store::Shared};
+
+pub use draft::BlobDraft;
 
 /// Blobs up to this size are verified at each opening.
 const SMALL: u64 = 64 * 1024;

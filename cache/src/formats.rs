@@ -9,6 +9,7 @@ use kiln_tree::ContentHash;
 use crate::{
     ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountRecord, Record,
     RecordKind, RemoteFile, Stamp, hashes, images, index::journal, mounts, records, remotes, sealed,
+    variants,
 };
 
 fn stored(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -163,6 +164,24 @@ fn remote_file() {
     let bytes = stored("remote", &written);
     assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
     assert_eq!(remotes::parse(&bytes), Ok(file));
+}
+
+#[test]
+fn variant() {
+    let variant = variants::Variant {
+        diff_id: Digest::from_bytes([7; 32]),
+        form: "gzip-6".to_owned(),
+        blob: Descriptor::new(
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            Digest::from_bytes([8; 32]),
+            9,
+        ),
+        repositories: ["docker.io/library/python".to_owned()].into(),
+    };
+    let written = variants::encode(&variant).unwrap();
+    let bytes = stored("variant", &written);
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
+    assert_eq!(variants::parse(&bytes), Ok(variant));
 }
 
 #[test]

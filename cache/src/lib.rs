@@ -6,6 +6,7 @@
 //! <root>/version              "kiln-store 1" and which overlay attributes the layers use
 //! <root>/blobs/sha256/<hex>   manifests, configs, compressed layers          (blobs)
 //! <root>/blobs/stamps/<hex>   when a large blob was published
+//! <root>/variants/<DiffID>/    what a layer is as a blob: compressed, or as it came (variants)
 //! <root>/layers/<id>/         diff/, listing, meta.json, diffid              (layers)
 //! <root>/records/<2>/<key>    key → layers, with the key's readable parts    (records)
 //! <root>/hashes/<context>     file hashes of a build context                 (hashes)
@@ -71,9 +72,10 @@ mod store;
 mod temp;
 #[cfg(test)]
 mod testing;
+pub mod variants;
 pub mod verify;
 
-pub use blobs::{BlobWriter, Blobs};
+pub use blobs::{BlobDraft, BlobWriter, Blobs};
 pub use boot::BootId;
 pub use builds::{BuildId, BuildLog, Builds, KEPT as BUILDS_KEPT, StepLog};
 pub use durability::Stamp;
@@ -91,3 +93,4 @@ pub use remotes::{RemoteFile, Remotes};
 pub use sealed::{Flaw, seal_for_tests};
 pub use store::{Store, StoreOptions};
 pub use temp::{Temp, TempDir};
+pub use variants::{Variant, Variants};

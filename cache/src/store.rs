@@ -7,7 +7,8 @@ use std::{
 
 use crate::{
     Blobs, BootId, Builds, CacheMounts, Error, Hashes, Images, IndexHandle, Layers, Maintenance, Records,
-    Remotes, Result, Stamp, Temp, Warning, durability::Durability, error, files, lease::Lease, maintenance,
+    Remotes, Result, Stamp, Temp, Variants, Warning, durability::Durability, error, files, lease::Lease,
+    maintenance,
 };
 
 /// The format of the whole store: the set of folders and what they mean. Single files have versions of their own.
@@ -128,6 +129,11 @@ impl Store {
     /// The directories that steps keep from build to build.
     pub fn cache_mounts(&self) -> CacheMounts<'_> {
         CacheMounts::new(&self.shared)
+    }
+
+    /// What layers are as blobs.
+    pub fn variants(&self) -> Variants<'_> {
+        Variants::new(&self.shared)
     }
 
     /// What is known of files that were downloaded.

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use flate2::{Compress, Crc, FlushCompress, Status};
+use zstd::zstd_safe::CParameter;
 
 /// How a layer's blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -22,10 +23,34 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The level that is used unless another one is asked for; `None` where there are none.
+    pub fn default_level(self) -> Option<i32> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some(GZIP_LEVEL),
+            Self::Zstd => Some(ZSTD_LEVEL),
+        }
+    }
+
+    /// The levels that there are.
+    pub fn levels(self) -> std::ops::RangeInclusive<i32> {
+        match self {
+            Self::None => 0..=0,
+            Self::Gzip => 0..=9,
+            Self::Zstd => 0..=22,
+        }
+    }
+}
+
 /// Level of gzip unless another one is asked for.
 const GZIP_LEVEL: i32 = 6;
 /// Level of zstd unless another one is asked for.
 const ZSTD_LEVEL: i32 = 3;
+/// Input of one zstd job. Part of the format, as with gzip.
+const ZSTD_JOB: u32 = 4 << 20;
+/// Each worker holds its job's input, output and tables: more of them would need more memory than a build may take.
+const ZSTD_WORKERS: usize = 4;
 /// Input of one gzip block. Part of the format: another size makes other bytes.
 const BLOCK: usize = 256 << 10;
 /// As far as deflate looks back.
@@ -59,6 +84,11 @@ impl<W: Write> Compressor<W> {
             Compression::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(out, level.unwrap_or(ZSTD_LEVEL))?;
                 encoder.include_checksum(true)?;
+                // With workers, the input is cut into jobs of one size, however many workers there are; without, it
+                // is not: so there always are some.
+                let workers = std::thread::available_parallelism().map_or(1, usize::from);
+                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
+                encoder.multithread(workers.clamp(1, ZSTD_WORKERS) as u32)?;
                 Kind::Zstd(encoder)
             }
         }))
@@ -307,6 +337,25 @@ mod tests {
                 .build()
                 .unwrap();
             assert_eq!(pool.install(|| run(&data, Compression::Gzip, BLOCK)), expected);
+        }
+    }
+
+    #[test]
+    fn zstd_depends_on_neither_workers_nor_pieces() {
+        let data = sample(2 * ZSTD_JOB as usize + 4321);
+        let expected = run(&data, Compression::Zstd, usize::MAX);
+        assert_eq!(plain(&expected), data);
+        for piece in [100_000, 3 << 20] {
+            assert_eq!(run(&data, Compression::Zstd, piece), expected, "{piece}");
+        }
+        for workers in [1, 3] {
+            let mut compressor = Compressor::new(Compression::Zstd, None, Vec::new()).unwrap();
+            let Kind::Zstd(encoder) = &mut compressor.0 else {
+                panic!("another compression");
+            };
+            encoder.multithread(workers).unwrap();
+            compressor.write_all(&data).unwrap();
+            assert_eq!(compressor.finish().unwrap(), expected, "{workers}");
         }
     }
 

@@ -7,6 +7,7 @@ use kiln_cache::Store;
 use kiln_executor::Backend;
 use kiln_remote::git::{GitSettings, Repositories};
 
+use crate::compressed::LayerBlobs;
 use crate::image::{ClientSource, Images};
 use crate::platform::Emulators;
 
@@ -31,6 +32,7 @@ pub struct Engine {
     pub(crate) repositories: Repositories,
     pub(crate) settings: EngineSettings,
     pub(crate) emulators: Emulators,
+    pub(crate) layer_blobs: Arc<LayerBlobs>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -46,6 +48,7 @@ impl Engine {
         let images = Images::new(Arc::clone(&store), client);
         let repositories = Repositories::new(store.root().join("git"), settings.git.clone());
         Self {
+            layer_blobs: Arc::new(LayerBlobs::new(Arc::clone(&store))),
             store,
             images,
             repositories,

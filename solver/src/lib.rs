@@ -12,6 +12,7 @@
 //! sandbox is made, or how a registry speaks; nothing prints or reads the environment.
 
 mod cancel;
+mod compressed;
 mod context;
 mod diff_ids;
 mod direct;
@@ -50,6 +51,7 @@ pub mod task;
 mod testing;
 
 pub use cancel::{Cancel, CancelGuard};
+pub use compressed::{CompressError, LayerCompression};
 pub use context::{ContextError, ContextPolicy, LocalContext, LocalKind};
 pub use diff_ids::DiffIdError;
 pub use engine::{Engine, EngineSettings};

@@ -112,10 +112,39 @@ pub fn export(
     level: Option<i32>,
     out: impl Write,
 ) -> Result<Exported, LayerError> {
+    export_with(compression, level, out, |tar| pack(listing, diff, tar).map(drop))
+}
+
+/// As [`export`], of a tar that is there already: its bytes stay what they are.
+pub fn export_tar(
+    tar: &mut dyn io::Read,
+    compression: Compression,
+    level: Option<i32>,
+    out: impl Write,
+) -> Result<Exported, LayerError> {
+    let mut buffer = vec![0; BUFFER];
+    export_with(compression, level, out, |out| {
+        loop {
+            match tar.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => out.write_all(&buffer[..count]).map_err(LayerError::Write)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(LayerError::Read(error)),
+            }
+        }
+    })
+}
+
+fn export_with(
+    compression: Compression,
+    level: Option<i32>,
+    out: impl Write,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), LayerError>,
+) -> Result<Exported, LayerError> {
     let blob = DigestWriter::new(out);
     let compressor = Compressor::new(compression, level, blob).map_err(LayerError::Write)?;
     let mut tar = DigestWriter::new(compressor);
-    pack(listing, diff, &mut tar)?;
+    write(&mut tar)?;
     let (compressor, diff_id, tar_size) = tar.finish();
     let mut blob = compressor.finish().map_err(LayerError::Write)?;
     blob.flush().map_err(LayerError::Write)?;

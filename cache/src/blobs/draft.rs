@@ -1,0 +1,89 @@
+//! Blobs whose digest is known only when they are complete.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_image::Digest;
+
+use super::Blobs;
+use crate::{Result, TempDir, error, store::Shared};
+
+/// A blob in the making. Dropped, it is deleted.
+#[derive(Debug)]
+pub struct BlobDraft {
+    shared: Arc<Shared>,
+    // Before the folder: closed first.
+    file: File,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Blobs<'_> {
+    /// Begins a blob of unknown digest.
+    pub fn draft(&self) -> Result<BlobDraft> {
+        let folder = self.shared.temp.dir()?;
+        let path = folder.path().join("blob");
+        let file = File::create_new(&path).map_err(error::io("create", &path))?;
+        Ok(BlobDraft {
+            shared: Arc::clone(self.shared),
+            file,
+            path,
+            _folder: folder,
+        })
+    }
+}
+
+impl BlobDraft {
+    /// Gives the blob its name. The caller has hashed and counted the bytes as they passed.
+    pub fn commit_hashed(self, digest: &Digest, size: u64) -> Result<()> {
+        let found = self.file.metadata().map_err(error::io("read", &self.path))?.len();
+        if found != size {
+            return Err(crate::Error::SizeMismatch {
+                digest: *digest,
+                wanted: size,
+                found,
+            });
+        }
+        let blobs = Blobs::new(&self.shared);
+        if blobs.contains(digest)? {
+            return Ok(());
+        }
+        blobs.publish(&self.path, digest, size)
+    }
+}
+
+impl Write for BlobDraft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn gets_its_name_when_it_is_complete_and_leaves_nothing_otherwise() {
+        let (_scratch, store) = testing::store();
+        let digest = Digest::sha256_of(b"bytes");
+        let mut draft = store.blobs().draft().unwrap();
+        draft.write_all(b"byt").unwrap();
+        let folder = draft.path.parent().unwrap().to_owned();
+        assert!(draft.commit_hashed(&digest, 5).is_err());
+        assert!(!folder.exists());
+        assert!(!store.blobs().contains(&digest).unwrap());
+        for _ in 0..2 {
+            let mut draft = store.blobs().draft().unwrap();
+            draft.write_all(b"bytes").unwrap();
+            draft.commit_hashed(&digest, 5).unwrap();
+            assert_eq!(store.blobs().read(&digest).unwrap().unwrap(), b"bytes");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Layers as blobs: compressed once, found again ever after.
+//!
+//! A layer of the store is a folder; a registry wants its tar, compressed. What was made of it stays in the store
+//! as a [`Variant`] of its DiffID, so a second push packs nothing. A layer that was pulled goes out as the blob that
+//! it came as, unless the request forces another form: its digest is one that registries know already.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::variants::ORIGINAL;
+use kiln_cache::{Layer, LayerId, Store, Variant};
+use kiln_image::compress::Compression;
+use kiln_image::{Descriptor, Digest, layer, media_type};
+use kiln_tree::Root;
+
+use crate::cancel::Cancel;
+use crate::engine::Engine;
+
+/// The form that a layer's blob is wanted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct LayerCompression {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// The level; the compression's usual one when absent.
+    pub level: Option<i32>,
+    /// Layers that were pulled are compressed anew, too.
+    pub force: bool,
+}
+
+impl From<Compression> for LayerCompression {
+    fn from(compression: Compression) -> Self {
+        Self {
+            compression,
+            ..Self::default()
+        }
+    }
+}
+
+impl LayerCompression {
+    /// The name under which the result is kept.
+    fn form(&self) -> String {
+        let name = match self.compression {
+            Compression::None => return "none".to_owned(),
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        };
+        let level = self
+            .level
+            .or(self.compression.default_level())
+            .unwrap_or_default();
+        format!("{name}-{level}")
+    }
+}
+
+/// Why a layer's blob cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CompressError {
+    /// The store failed, or does not have the layer.
+    #[error(transparent)]
+    Store(#[from] kiln_cache::Error),
+    /// The layer's folder cannot be opened.
+    #[error(transparent)]
+    Files(#[from] kiln_tree::Error),
+    /// The layer cannot be packed.
+    #[error("failed to compress layer {layer}")]
+    Layer {
+        /// The layer.
+        layer: LayerId,
+        /// The cause.
+        #[source]
+        source: layer::LayerError,
+    },
+    /// The layer's files are not what its DiffID says.
+    #[error("layer {layer} has the digest {found} instead of {wanted}: its files were changed in the store")]
+    DiffId {
+        /// The layer.
+        layer: LayerId,
+        /// Its DiffID.
+        wanted: Digest,
+        /// What its files give.
+        found: Digest,
+    },
+    /// The work was stopped.
+    #[error("canceled")]
+    Canceled,
+}
+
+impl Engine {
+    /// The blob of a layer: the one that it was pulled as, one that was made earlier, or a new one. Its bytes are
+    /// in the store. Threads that want the same one wait for the first.
+    pub fn compressed(
+        &self,
+        layer: &LayerId,
+        wanted: impl Into<LayerCompression>,
+    ) -> Result<Descriptor, CompressError> {
+        self.layer_blobs.get(layer, wanted.into(), &Cancel::new())
+    }
+}
+
+type Turn = Arc<Mutex<()>>;
+
+/// Makes and finds the blobs of layers.
+#[derive(Debug)]
+pub(crate) struct LayerBlobs {
+    store: Arc<Store>,
+    /// Who makes a blob holds its lock.
+    turns: Mutex<HashMap<(LayerId, String), Turn>>,
+}
+
+impl LayerBlobs {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// See [`Engine::compressed`]; the work ends when `cancel` is raised.
+    pub(crate) fn get(
+        &self,
+        layer: &LayerId,
+        wanted: LayerCompression,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, CompressError> {
+        if let Some(blob) = self.known(layer, wanted)? {
+            return Ok(blob);
+        }
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry((layer.clone(), wanted.form())).or_default())
+        };
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.known(layer, wanted)? {
+            Some(blob) => Ok(blob),
+            None => self.make(layer, wanted, cancel),
+        }
+    }
+
+    /// The blob, if the store has it.
+    fn known(&self, layer: &LayerId, wanted: LayerCompression) -> Result<Option<Descriptor>, CompressError> {
+        let diff_id = match layer.diff_id() {
+            Some(diff_id) => diff_id,
+            None => match self.store.layers().require(layer)?.diff_id() {
+                Some(diff_id) => diff_id,
+                None => return Ok(None),
+            },
+        };
+        let form = wanted.form();
+        let forms: &[&str] = if wanted.force {
+            &[&form]
+        } else {
+            &[ORIGINAL, &form]
+        };
+        for form in forms {
+            let Some(variant) = self.store.variants().get(&diff_id, form)? else {
+                continue;
+            };
+            // A plain tar is no form that anybody chose: it is how archives are written.
+            let plain = *form == ORIGINAL && variant.blob.media_type == media_type::OCI_LAYER;
+            if plain && wanted.compression != Compression::None {
+                continue;
+            }
+            if self.store.blobs().contains(&variant.blob.digest)? {
+                return Ok(Some(variant.blob));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The blob that the layer was pulled as, if there is one.
+    fn original(&self, layer: &Layer) -> Result<Option<File>, CompressError> {
+        let Some(diff_id) = layer.diff_id() else {
+            return Ok(None);
+        };
+        let original = self.store.variants().get(&diff_id, ORIGINAL)?;
+        Ok(match original {
+            Some(original) => self.store.blobs().get(&original.blob.digest)?,
+            None => None,
+        })
+    }
+
+    fn make(
+        &self,
+        id: &LayerId,
+        wanted: LayerCompression,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, CompressError> {
+        let layer = self.store.layers().require(id)?;
+        let mut draft = self.store.blobs().draft()?;
+        let out = Stoppable {
+            out: &mut draft,
+            cancel,
+        };
+        let exported = match self.original(&layer)? {
+            Some(blob) => recompress(blob, wanted, out),
+            None => {
+                let root = Root::open(&layer.diff_path())?;
+                layer::export(&*layer.listing()?, &root, wanted.compression, wanted.level, out)
+            }
+        };
+        let exported = match exported {
+            Ok(exported) => exported,
+            Err(_) if cancel.is_raised() => return Err(CompressError::Canceled),
+            Err(source) => {
+                let layer = id.clone();
+                return Err(CompressError::Layer { layer, source });
+            }
+        };
+        match layer.diff_id() {
+            Some(diff_id) if diff_id != exported.diff_id => {
+                return Err(CompressError::DiffId {
+                    layer: id.clone(),
+                    wanted: diff_id,
+                    found: exported.diff_id,
+                });
+            }
+            Some(_) => {}
+            None => layer.set_diff_id(&exported.diff_id)?,
+        }
+        draft.commit_hashed(&exported.digest, exported.size)?;
+        let media_type = media_type::oci_layer(wanted.compression);
+        let blob = Descriptor::new(media_type, exported.digest, exported.size);
+        self.store.variants().put(&Variant {
+            diff_id: exported.diff_id,
+            form: wanted.form(),
+            blob: blob.clone(),
+            repositories: std::collections::BTreeSet::new(),
+        })?;
+        Ok(blob)
+    }
+}
+
+/// The blob of a layer from another blob of it: the very same tar, which may be arranged otherwise than one packed
+/// from the layer's files.
+fn recompress(
+    blob: File,
+    wanted: LayerCompression,
+    out: impl Write,
+) -> Result<layer::Exported, layer::LayerError> {
+    let mut tar = layer::decompress(blob).map_err(layer::LayerError::Read)?;
+    layer::export_tar(&mut tar, wanted.compression, wanted.level, out)
+}
+
+/// A writer that fails once the work is cancelled.
+struct Stoppable<'a, W> {
+    out: W,
+    cancel: &'a Cancel,
+}
+
+impl<W: Write> Write for Stoppable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_raised() {
+            // Not `Interrupted`: writers take that as a wish to be called again.
+            return Err(io::Error::other("canceled"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests;
