@@ -14,12 +14,14 @@ use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
 use kiln_solver::image::{LayoutSelector, PullError, PullPolicy, Resolved};
 use kiln_solver::limits::Limits;
 use kiln_solver::remote::RemoteError;
+use kiln_solver::remote_cache::{CacheError, CacheOptions};
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
     Cancel, Engine, LocalKind, Secrets, Solution, SolveError, SolveRequest, StepFailure, StepReport, chain,
 };
 
+use crate::cache;
 use crate::contexts::{ContextImage, ImageLocation};
 use crate::fetch::FetchError;
 use crate::local;
@@ -61,6 +63,8 @@ pub struct BuildRequest {
     pub limits: Limits,
     /// What proves to servers of remote sources who asks.
     pub credentials: Arc<dyn Credentials + Send>,
+    /// Caches from elsewhere, and caches to write.
+    pub cache: CacheOptions,
 }
 
 /// Where the files of the main build context are.
@@ -144,6 +148,15 @@ pub enum BuildError {
     /// The image could not be stored.
     #[error("failed to store the image")]
     Export(#[source] StepFailure),
+    /// A cache could not be written.
+    #[error("failed to export the cache to {target}")]
+    CacheExport {
+        /// Where it was to go.
+        target: String,
+        /// The cause.
+        #[source]
+        source: CacheError,
+    },
 }
 
 /// Builds an image. `id` names the build in the store: its logs are kept under it, and in the end, good or bad, a
@@ -198,18 +211,22 @@ fn build_image(
         ssh: Arc::clone(&request.ssh),
         limits: request.limits.clone(),
         credentials: Arc::clone(&request.credentials),
+        cache_imports: request.cache.imports.clone(),
+        cache_exports: request.cache.exports_any(),
+        needs_files: true,
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
     let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);
     steps.clone_from(&solved.steps);
     let solutions = solved.result?;
     let LoweredAll {
-        images,
+        mut images,
         is_index,
         warnings,
         unused_build_args,
         ..
     } = lowered;
+    cache::inline(engine, request, &solved.cache, &solutions, &mut images)?;
     let mut task = reporter.announce("exporting to image", Vec::new(), None);
     task.start();
     let (id, images) = export(engine, &solutions, images, is_index, request).map_err(|error| {
@@ -233,6 +250,7 @@ fn build_image(
         task.progress(format!("naming to {name}"), 0, None, true);
     }
     task.done();
+    cache::export(engine, request, &solved.cache, &solutions, reporter, cancel)?;
     let warnings = parsed.diagnostics.into_iter().chain(warnings).collect();
     Ok(Built {
         id,

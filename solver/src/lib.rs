@@ -38,6 +38,7 @@ mod process;
 mod pump;
 mod redact;
 pub mod remote;
+pub mod remote_cache;
 mod roots;
 mod save;
 mod schedule;

@@ -12,11 +12,12 @@ use kiln_tree::{ContentHash, Listing, Root};
 
 use crate::error::StepFailure;
 use crate::mounts::ContextPart;
+use crate::remote_cache::import::Imports;
 
 /// Gives snapshots a form in which steps can use them. Shared by all steps of a build.
-#[derive(Debug)]
-pub(crate) struct Roots {
+pub(crate) struct Roots<'a> {
     store: Arc<Store>,
+    imports: Arc<Imports<'a>>,
     merged: Mutex<HashMap<ContentHash, Arc<Listing>>>,
     /// Mountpoints for sandboxes, made when the first one starts.
     stub: Mutex<Option<TempDir>>,
@@ -24,10 +25,11 @@ pub(crate) struct Roots {
     context_parts: Mutex<Vec<ContextPart>>,
 }
 
-impl Roots {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+impl<'a> Roots<'a> {
+    pub(crate) fn new(store: Arc<Store>, imports: Arc<Imports<'a>>) -> Self {
         Self {
             store,
+            imports,
             merged: Mutex::default(),
             stub: Mutex::default(),
             context_parts: Mutex::default(),
@@ -122,8 +124,13 @@ impl Roots {
         }
         let mut merged = Arc::new(Listing::default());
         for id in &snapshot.layers {
-            let layer = self.store.layers().require(id)?;
-            let listing = layer.listing()?;
+            let listing = match self.store.layers().get(id)? {
+                Some(layer) => layer.listing()?,
+                None => self
+                    .imports
+                    .listing(id)
+                    .ok_or_else(|| kiln_cache::Error::LayerMissing(id.clone()))?,
+            };
             if !listing.is_empty() {
                 merged = Arc::new(Listing::merge(&merged, &listing));
             }

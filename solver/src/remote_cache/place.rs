@@ -35,6 +35,9 @@ pub(super) trait Target: Place {
     /// Writes a blob.
     fn put(&self, blob: &Descriptor, source: &dyn BlobSource) -> Result<(), CacheError>;
 
+    /// Whether nobody else can write as long as this one exists.
+    fn is_locked(&self) -> bool;
+
     /// Gives the manifest the place's name. Its blobs are there.
     fn publish(&self, manifest: &[u8]) -> Result<(), CacheError>;
 }
@@ -87,6 +90,10 @@ impl Target for Repository<'_> {
 
     fn put(&self, blob: &Descriptor, source: &dyn BlobSource) -> Result<(), CacheError> {
         Ok(self.client.put_blob(self.reference, blob, source, &|_| {})?)
+    }
+
+    fn is_locked(&self) -> bool {
+        false
     }
 
     fn publish(&self, manifest: &[u8]) -> Result<(), CacheError> {

@@ -35,6 +35,22 @@ pub(super) fn load_root(place: &dyn Place, root: &Root) -> Result<PortableCache,
     found.ok_or(CacheError::Foreign(Foreign::Image))
 }
 
+/// The cache whose manifest is `root`; nothing that is found in an image's configuration.
+pub(super) fn load_own(place: &dyn Place, root: &Root) -> Result<PortableCache, CacheError> {
+    if root.bytes.len() > portable::MAX_MANIFEST {
+        return Err(CacheError::Malformed(format!("its manifest has {} bytes", root.bytes.len())));
+    }
+    let shape: Shape = serde_json::from_slice(&root.bytes).map_err(malformed)?;
+    let is_buildkit = |entry: &Descriptor| entry.media_type == portable::BUILDKIT_MEDIA_TYPE;
+    match (shape.config, shape.manifests) {
+        (Some(config), None) if config.media_type == portable::MEDIA_TYPE => own(place, &root.bytes, &config),
+        (Some(config), None) if is_buildkit(&config) => Err(CacheError::Foreign(Foreign::BuildKit)),
+        (None, Some(entries)) if entries.iter().any(is_buildkit) => Err(CacheError::Foreign(Foreign::BuildKit)),
+        (None, None) => Err(CacheError::Malformed("its manifest is none".to_owned())),
+        _ => Err(CacheError::Foreign(Foreign::Image)),
+    }
+}
+
 fn gather(
     place: &dyn Place,
     bytes: &[u8],

@@ -93,6 +93,9 @@ impl Lab {
             ssh: Arc::default(),
             limits: kiln_solver::limits::Limits::default(),
             credentials: Arc::new(kiln_remote::NoCredentials),
+            cache_imports: Vec::new(),
+            cache_exports: false,
+            needs_files: true,
         }
     }
 
