@@ -190,7 +190,10 @@ impl PortableCache {
     pub fn encode(&self) -> Result<Encoded, PortableError> {
         let mut ids: BTreeSet<&LayerId> = self.layers.keys().collect();
         ids.extend(self.records.values().flat_map(|record| &record.output));
-        let layers = ids.iter().map(|id| document_layer(id, self.layers.get(id))).collect();
+        let layers = ids
+            .iter()
+            .map(|id| document_layer(id, self.layers.get(id)))
+            .collect();
         let positions: HashMap<&LayerId, usize> = ids.into_iter().zip(0..).collect();
         let document = serde_json::to_vec(&Document {
             version: VERSION,
@@ -270,7 +273,11 @@ fn document_records(
     positions: &HashMap<&LayerId, usize>,
 ) -> Vec<DocumentRecord> {
     let record = |(key, record): (&Key, &PortableRecord)| {
-        let output: Option<Vec<usize>> = record.output.iter().map(|id| positions.get(id).copied()).collect();
+        let output: Option<Vec<usize>> = record
+            .output
+            .iter()
+            .map(|id| positions.get(id).copied())
+            .collect();
         Some(DocumentRecord {
             key: *key,
             kind: record.kind,
@@ -293,7 +300,9 @@ fn portable_layer(
         return Ok(None);
     };
     if layer.id.diff_id().is_some_and(|own| own != diff_id) {
-        return Err(PortableError::Invalid("a layer's id and its DiffID contradict each other"));
+        return Err(PortableError::Invalid(
+            "a layer's id and its DiffID contradict each other",
+        ));
     }
     let listing = layer.listing.and_then(|digest| blobs.get(&digest));
     Ok(Some((
@@ -317,7 +326,9 @@ fn portable_records(
     for record in records {
         bounded("layers of a record", record.output.len(), MAX_OUTPUT)?;
         let output: Option<Vec<LayerId>> = record.output.iter().map(|at| ids.get(*at).cloned()).collect();
-        let output = output.ok_or(PortableError::Invalid("a record names a layer that is not listed"))?;
+        let output = output.ok_or(PortableError::Invalid(
+            "a record names a layer that is not listed",
+        ))?;
         result.entry(record.key).or_insert(PortableRecord {
             kind: record.kind,
             output,

@@ -18,7 +18,8 @@ pub fn encode_inline(
     made: impl Fn(&LayerId) -> (u64, u64),
 ) -> Result<serde_json::Value, PortableError> {
     // The first of two equal layers stands for both.
-    let positions: HashMap<&LayerId, usize> = layers.iter().enumerate().rev().map(|(at, id)| (id, at)).collect();
+    let positions: HashMap<&LayerId, usize> =
+        layers.iter().enumerate().rev().map(|(at, id)| (id, at)).collect();
     let layer = |id: &LayerId| {
         let (created_ms, size) = made(id);
         DocumentLayer {
@@ -48,13 +49,17 @@ pub fn parse_inline(
     check_version(&bytes)?;
     let read: Document = serde_json::from_slice(&bytes)?;
     if read.layers.len() != blobs.len() || blobs.len() != diff_ids.len() {
-        return Err(PortableError::Invalid("it is not the cache of this image's layers"));
+        return Err(PortableError::Invalid(
+            "it is not the cache of this image's layers",
+        ));
     }
     let ids: Vec<LayerId> = read.layers.iter().map(|layer| layer.id.clone()).collect();
     let mut layers = BTreeMap::new();
     for ((layer, blob), diff_id) in read.layers.into_iter().zip(blobs).zip(diff_ids) {
         if layer.id.diff_id().is_some_and(|own| own != *diff_id) {
-            return Err(PortableError::Invalid("a layer's id and its DiffID contradict each other"));
+            return Err(PortableError::Invalid(
+                "a layer's id and its DiffID contradict each other",
+            ));
         }
         layers.entry(layer.id).or_insert(PortableLayer {
             diff_id: *diff_id,

@@ -78,7 +78,6 @@ impl PortableCache {
     /// Takes away layers, and the records that lead to them.
     pub fn without(&mut self, lost: impl Fn(&LayerId) -> bool) {
         self.layers.retain(|id, _| !lost(id));
-        self.records
-            .retain(|_, record| !record.output.iter().any(&lost));
+        self.records.retain(|_, record| !record.output.iter().any(&lost));
     }
 }

@@ -20,7 +20,10 @@ fn layer(name: &str) -> PortableLayer {
     PortableLayer {
         diff_id: Digest::sha256_of(format!("tar of {name}").as_bytes()),
         blob: Descriptor::of(media_type::OCI_LAYER_ZSTD, name.as_bytes()),
-        listing: Some(Descriptor::of(LISTING_MEDIA_TYPE, format!("listing of {name}").as_bytes())),
+        listing: Some(Descriptor::of(
+            LISTING_MEDIA_TYPE,
+            format!("listing of {name}").as_bytes(),
+        )),
         created_ms: 1_700_000_000_000,
         size: 42,
     }
@@ -103,7 +106,10 @@ fn refuses_what_is_not_of_this_form() {
     let cases = [
         (text[..text.len() / 2].to_owned(), "truncated"),
         (changed("\"version\":1", "\"version\":2"), "newer"),
-        (changed("\"output\":[", "\"output\":[9,"), "a layer that is not listed"),
+        (
+            changed("\"output\":[", "\"output\":[9,"),
+            "a layer that is not listed",
+        ),
         (changed("\"definition\"", "\"other\""), "an unknown kind"),
         (changed("\"id\":\"b3-", "\"id\":\"../"), "an id that is a path"),
         ("{}".to_owned(), "no version"),
@@ -127,10 +133,16 @@ fn refuses_what_is_not_of_this_form() {
 fn a_blob_that_the_manifest_lacks_is_no_layer() {
     let encoded = cache(&["a", "b"], 3).encode().unwrap();
     let mut manifest: Manifest = serde_json::from_slice(&encoded.manifest).unwrap();
-    manifest.layers.retain(|blob| blob.digest != layer("b").blob.digest);
+    manifest
+        .layers
+        .retain(|blob| blob.digest != layer("b").blob.digest);
     let read = PortableCache::parse(&manifest, &encoded.document).unwrap();
     assert_eq!(read.layers.keys().collect::<Vec<_>>(), [&layer_id("a")]);
-    assert_eq!(read.records.len(), 2, "the lookup finds out that a layer is missing");
+    assert_eq!(
+        read.records.len(),
+        2,
+        "the lookup finds out that a layer is missing"
+    );
 }
 
 #[test]
@@ -173,11 +185,20 @@ fn bounds_hold() {
         let name = number.to_string();
         cache.layers.insert(layer_id(&name), layer(&name));
         let seen = 1000 + (number % 10) as Day;
-        cache.records.insert(key(&name), record(&[base(), layer_id(&name)], seen));
+        cache
+            .records
+            .insert(key(&name), record(&[base(), layer_id(&name)], seen));
     }
     cache.bound(1010);
-    assert_eq!((cache.layers.len(), cache.records.len()), (MAX_LAYERS, MAX_LAYERS));
-    let oldest = cache.records.values().filter(|record| record.seen == 1000).count();
+    assert_eq!(
+        (cache.layers.len(), cache.records.len()),
+        (MAX_LAYERS, MAX_LAYERS)
+    );
+    let oldest = cache
+        .records
+        .values()
+        .filter(|record| record.seen == 1000)
+        .count();
     assert_eq!(oldest, (MAX_LAYERS + 50) / 10 - 50, "the oldest gave way");
     let encoded = cache.encode().unwrap();
     assert!(encoded.manifest.len() < MAX_MANIFEST && encoded.document.len() < MAX_DOCUMENT);
@@ -195,12 +216,22 @@ fn inline_takes_its_blobs_from_the_image() {
     ];
     let diff_ids = [Digest::sha256_of(b"base"), Digest::sha256_of(b"a tar")];
     let read = parse_inline(&value, &blobs, &diff_ids).unwrap();
-    assert_eq!(read.records.keys().collect::<Vec<_>>(), [&key("a")], "b is no layer of the image");
+    assert_eq!(
+        read.records.keys().collect::<Vec<_>>(),
+        [&key("a")],
+        "b is no layer of the image"
+    );
     let a = &read.layers[&layer_id("a")];
-    assert_eq!((a.diff_id, a.blob.digest, a.created_ms, a.size), (diff_ids[1], blobs[1].digest, 9, 3));
+    assert_eq!(
+        (a.diff_id, a.blob.digest, a.created_ms, a.size),
+        (diff_ids[1], blobs[1].digest, 9, 3)
+    );
     assert!(parse_inline(&value, &blobs[..1], &diff_ids).is_err());
     let swapped = [diff_ids[1], diff_ids[0]];
-    assert!(parse_inline(&value, &blobs, &swapped).is_err(), "the base's id is its DiffID");
+    assert!(
+        parse_inline(&value, &blobs, &swapped).is_err(),
+        "the base's id is its DiffID"
+    );
 }
 
 proptest! {

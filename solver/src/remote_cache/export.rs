@@ -71,7 +71,11 @@ impl Engine {
             Ok(None) | Err(_) => (0, 0),
         };
         let records = solved.within(&[&solution.snapshot]);
-        Ok(portable::encode_inline(&solution.snapshot.layers, &records, made)?)
+        Ok(portable::encode_inline(
+            &solution.snapshot.layers,
+            &records,
+            made,
+        )?)
     }
 
     /// Writes what a build used to the place that `export` names. `results` are the file systems that it made.

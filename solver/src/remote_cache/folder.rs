@@ -64,7 +64,10 @@ impl Folder {
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path.join("blobs").join(digest.algorithm()).join(digest.hex())
+        self.path
+            .join("blobs")
+            .join(digest.algorithm())
+            .join(digest.hex())
     }
 
     /// Gives a file its name when it is complete.

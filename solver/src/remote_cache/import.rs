@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use kiln_cache::{Key, KeyPart, LayerId, PortableCache, PortableLayer, PortableRecord, Record, RecordKind, Snapshot};
+use kiln_cache::{
+    Key, KeyPart, LayerId, PortableCache, PortableLayer, PortableRecord, Record, RecordKind, Snapshot,
+};
 use kiln_cache::{Variant, variants};
 use kiln_image::layer::decompress;
 use kiln_tree::Listing;
@@ -174,7 +176,9 @@ impl<'a> Imports<'a> {
     /// The record of a key as some cache has it.
     pub(crate) fn record(&self, key: &Key) -> Option<PortableRecord> {
         let loaded = self.loaded.get()?;
-        loaded.iter().find_map(|imported| imported.cache.records.get(key).cloned())
+        loaded
+            .iter()
+            .find_map(|imported| imported.cache.records.get(key).cloned())
     }
 
     /// The caches, all read when the first key is asked for.
@@ -187,7 +191,9 @@ impl<'a> Imports<'a> {
                     .map(|location| scope.spawn(|| self.load(location)))
                     .collect();
                 let join = |thread: std::thread::ScopedJoinHandle<'_, Option<Imported>>| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 };
                 threads.into_iter().filter_map(join).collect()
             })
@@ -210,7 +216,10 @@ impl<'a> Imports<'a> {
                 });
             }
             Ok(None) => task.warn(format!("there is no cache at {location} yet"), None),
-            Err(error) => task.warn(format!("no cache is taken from {location}: {}", chain(&error)), None),
+            Err(error) => task.warn(
+                format!("no cache is taken from {location}: {}", chain(&error)),
+                None,
+            ),
         }
         // Not a failure: the build goes on without it.
         task.done();
@@ -248,7 +257,10 @@ impl<'a> Imports<'a> {
             }
             Err(error) => {
                 // The layer itself may be in order.
-                let message = format!("the listing of layer {id} from {} cannot be used: {error}", imported.location);
+                let message = format!(
+                    "the listing of layer {id} from {} cannot be used: {error}",
+                    imported.location
+                );
                 self.reporter.warn(message, None);
                 None
             }
@@ -280,7 +292,9 @@ impl<'a> Imports<'a> {
                     .map(|id| scope.spawn(|| self.fetch(id, task, stop)))
                     .collect();
                 let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 };
                 threads.into_iter().map(join).collect()
             });

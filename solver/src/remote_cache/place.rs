@@ -68,13 +68,16 @@ impl Place for Repository<'_> {
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, CacheError> {
-        let fetched = self.client.manifest_by_digest(self.reference, &descriptor.digest)?;
+        let fetched = self
+            .client
+            .manifest_by_digest(self.reference, &descriptor.digest)?;
         Ok(fetched.bytes)
     }
 
     fn read(&self, blob: &Descriptor) -> Result<Vec<u8>, CacheError> {
         let mut bytes = Vec::new();
-        self.client.fetch_blob(self.reference, blob, &mut bytes, &|_| {})?;
+        self.client
+            .fetch_blob(self.reference, blob, &mut bytes, &|_| {})?;
         Ok(bytes)
     }
 }

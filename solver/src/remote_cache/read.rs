@@ -38,14 +38,19 @@ pub(super) fn load_root(place: &dyn Place, root: &Root) -> Result<PortableCache,
 /// The cache whose manifest is `root`; nothing that is found in an image's configuration.
 pub(super) fn load_own(place: &dyn Place, root: &Root) -> Result<PortableCache, CacheError> {
     if root.bytes.len() > portable::MAX_MANIFEST {
-        return Err(CacheError::Malformed(format!("its manifest has {} bytes", root.bytes.len())));
+        return Err(CacheError::Malformed(format!(
+            "its manifest has {} bytes",
+            root.bytes.len()
+        )));
     }
     let shape: Shape = serde_json::from_slice(&root.bytes).map_err(malformed)?;
     let is_buildkit = |entry: &Descriptor| entry.media_type == portable::BUILDKIT_MEDIA_TYPE;
     match (shape.config, shape.manifests) {
         (Some(config), None) if config.media_type == portable::MEDIA_TYPE => own(place, &root.bytes, &config),
         (Some(config), None) if is_buildkit(&config) => Err(CacheError::Foreign(Foreign::BuildKit)),
-        (None, Some(entries)) if entries.iter().any(is_buildkit) => Err(CacheError::Foreign(Foreign::BuildKit)),
+        (None, Some(entries)) if entries.iter().any(is_buildkit) => {
+            Err(CacheError::Foreign(Foreign::BuildKit))
+        }
         (None, None) => Err(CacheError::Malformed("its manifest is none".to_owned())),
         _ => Err(CacheError::Foreign(Foreign::Image)),
     }
@@ -59,7 +64,10 @@ fn gather(
     found: &mut Option<PortableCache>,
 ) -> Result<(), CacheError> {
     if bytes.len() > portable::MAX_MANIFEST {
-        return Err(CacheError::Malformed(format!("its manifest has {} bytes", bytes.len())));
+        return Err(CacheError::Malformed(format!(
+            "its manifest has {} bytes",
+            bytes.len()
+        )));
     }
     let shape: Shape = serde_json::from_slice(bytes).map_err(malformed)?;
     if let Some(manifests) = shape.manifests {
@@ -68,7 +76,9 @@ fn gather(
             return Err(CacheError::Foreign(Foreign::BuildKit));
         }
         if depth > limits::INDEX_DEPTH {
-            return Err(CacheError::Malformed("its indexes lie too deep in each other".to_owned()));
+            return Err(CacheError::Malformed(
+                "its indexes lie too deep in each other".to_owned(),
+            ));
         }
         for entry in manifests.iter().filter(|entry| !entry.is_attestation()) {
             *images += 1;
@@ -106,14 +116,21 @@ fn inline(
     manifest: &[u8],
     config: &Descriptor,
 ) -> Result<Option<PortableCache>, CacheError> {
-    if !matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG) {
+    if !matches!(
+        config.media_type.as_str(),
+        media_type::OCI_CONFIG | media_type::DOCKER_CONFIG
+    ) {
         return Ok(None);
     }
     let manifest: Manifest = serde_json::from_slice(manifest).map_err(malformed)?;
     let bytes = read_bounded(place, config, limits::CONFIG_SIZE)?;
     let image = ImageConfig::parse(&bytes).map_err(|error| CacheError::Malformed(error.to_string()))?;
     match image.extra.get(portable::INLINE_KEY) {
-        Some(value) => Ok(Some(parse_inline(value, &manifest.layers, &image.rootfs.diff_ids)?)),
+        Some(value) => Ok(Some(parse_inline(
+            value,
+            &manifest.layers,
+            &image.rootfs.diff_ids,
+        )?)),
         None if image.extra.contains_key(BUILDKIT_INLINE) => Err(CacheError::Foreign(Foreign::BuildKit)),
         None => Ok(None),
     }
@@ -126,7 +143,10 @@ pub(super) fn read_bounded(
     limit: usize,
 ) -> Result<Vec<u8>, CacheError> {
     if blob.size > limit as u64 {
-        let message = format!("{} has {} bytes, more than the {limit} allowed", blob.digest, blob.size);
+        let message = format!(
+            "{} has {} bytes, more than the {limit} allowed",
+            blob.digest, blob.size
+        );
         return Err(CacheError::Malformed(message));
     }
     place.read(blob)

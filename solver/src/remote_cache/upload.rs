@@ -7,7 +7,7 @@ use kiln_cache::{LayerId, PortableLayer};
 use kiln_image::compress::{Compression, compress};
 use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::BlobSource;
-use kiln_tree::EntryKind;
+use kiln_tree::{EntryKind, Listing};
 
 use super::import::with_place;
 use super::place::Target;
@@ -32,7 +32,9 @@ pub(super) struct Uploads<'a> {
 /// The repository of a place as the store remembers it of blobs.
 pub(super) fn repository(location: &CacheLocation) -> Option<String> {
     match location {
-        CacheLocation::Registry(reference) => Some(format!("{}/{}", reference.registry, reference.repository)),
+        CacheLocation::Registry(reference) => {
+            Some(format!("{}/{}", reference.registry, reference.repository))
+        }
         CacheLocation::Folder { .. } => None,
     }
 }
@@ -43,7 +45,11 @@ impl Uploads<'_> {
     pub(super) fn own(&self, id: &LayerId) -> Result<Option<PortableLayer>, CacheError> {
         let layer = self.engine.store.layers().require(id)?;
         let listing = layer.listing()?;
-        if listing.entries().iter().any(|entry| entry.kind == EntryKind::Socket) {
+        if listing
+            .entries()
+            .iter()
+            .any(|entry| entry.kind == EntryKind::Socket)
+        {
             let message = format!("layer {id} has socket files and is not exported");
             self.task.warn(message, None);
             return Ok(None);
@@ -55,8 +61,11 @@ impl Uploads<'_> {
         if !self.target.has(&blob)? {
             self.bring(&blob, &diff_id)?;
         }
+        // Tars have whole seconds: wherever the layer was unpacked, its listing is to be the same.
+        let mut entries = listing.entries().to_vec();
+        entries.iter_mut().for_each(|entry| entry.mtime.nanos = 0);
         let mut plain = Vec::new();
-        let packed = listing
+        let packed = Listing::from_entries(entries)
             .write_to(&mut plain)
             .and_then(|()| compress(&plain[..], Compression::Zstd, None, Vec::new()))
             .map_err(|source| CacheError::Io {
@@ -88,9 +97,15 @@ impl Uploads<'_> {
             let variant = variants.get(diff_id, &form)?;
             let variant = variant.filter(|variant| variant.blob.digest == blob.digest);
             let known = variant.iter().flat_map(|variant| &variant.repositories);
-            let near = known.filter(|name| registry.as_ref().is_some_and(|registry| name.starts_with(registry)));
+            let near = known.filter(|name| {
+                registry
+                    .as_ref()
+                    .is_some_and(|registry| name.starts_with(registry))
+            });
             for from in near.filter(|name| Some(*name) != own.as_ref()) {
-                let Ok(from) = from.parse::<Reference>() else { continue };
+                let Ok(from) = from.parse::<Reference>() else {
+                    continue;
+                };
                 if self.target.take_over(blob, &from)? {
                     return Ok(());
                 }

@@ -45,9 +45,16 @@ impl Solve<'_> {
     }
 
     /// Makes sure that what `op` selects from other steps can be listed. A listing that came along does for that.
-    pub(super) fn ensure_listings(&self, op: &Op, inputs: &[VertexId], task: &Task) -> Result<(), StepFailure> {
+    pub(super) fn ensure_listings(
+        &self,
+        op: &Op,
+        inputs: &[VertexId],
+        task: &Task,
+    ) -> Result<(), StepFailure> {
         for take in take::takes(op).into_iter().flatten() {
-            let snapshot = inputs.get(take.slot()).and_then(|input| self.results.snapshot(*input));
+            let snapshot = inputs
+                .get(take.slot())
+                .and_then(|input| self.results.snapshot(*input));
             let Some(snapshot) = snapshot else { continue };
             for id in &snapshot.layers {
                 if self.engine.store.layers().get(id)?.is_none() && self.imports.listing(id).is_none() {
@@ -66,7 +73,8 @@ impl Solve<'_> {
         }
         let mut task: Option<Task> = None;
         for &target in targets {
-            let (Some(snapshot), Some(vertex)) = (self.results.snapshot(target), self.graph.get(target)) else {
+            let (Some(snapshot), Some(vertex)) = (self.results.snapshot(target), self.graph.get(target))
+            else {
                 continue;
             };
             let began = Instant::now();
@@ -126,11 +134,15 @@ impl Solve<'_> {
             any = true;
             self.results.forget(id);
             let definition = self.results.definition(id).filter(|_| !self.is_fresh(id));
-            if matches!(vertex.op, Op::Exec(_) | Op::File(_) | Op::Source(Source::Http(_) | Source::Git(_)))
-                && let Some(definition) = definition
+            if matches!(
+                vertex.op,
+                Op::Exec(_) | Op::File(_) | Op::Source(Source::Http(_) | Source::Git(_))
+            ) && let Some(definition) = definition
             {
                 let kind = RecordKind::Definition;
-                let found = self.lookup(kind, definition.key, &definition.parts, vertex).map_err(fail)?;
+                let found = self
+                    .lookup(kind, definition.key, &definition.parts, vertex)
+                    .map_err(fail)?;
                 if let Some((snapshot, _)) = found {
                     self.results.complete(id, snapshot);
                     self.report(id, vertex, StepOutcome::Cached, began);
@@ -165,7 +177,9 @@ impl Solve<'_> {
                 Op::Source(Source::Scratch | Source::Local(_)) | Op::Merge => {}
             }
         }
-        let outputs = records.values().flat_map(|record: &PortableRecord| &record.output);
+        let outputs = records
+            .values()
+            .flat_map(|record: &PortableRecord| &record.output);
         let outputs: HashSet<LayerId> = outputs.cloned().collect();
         let imported: HashMap<_, _> = outputs
             .into_iter()

@@ -188,7 +188,13 @@ impl Engine {
         let stop = Cancel::new();
         let stopper = stop.clone();
         let _link = cancel.on_raise(move || stopper.raise());
-        let imports = Arc::new(Imports::new(self, &request.cache_imports, reporter, graph, &order));
+        let imports = Arc::new(Imports::new(
+            self,
+            &request.cache_imports,
+            reporter,
+            graph,
+            &order,
+        ));
         let mut solve = Solve {
             engine: self,
             request,

@@ -43,7 +43,10 @@ impl<'a> Fields<'a> {
         let fields = if text.contains('=') {
             fields(flag, text)?
         } else {
-            vec![("type".to_owned(), "registry".to_owned()), ("ref".to_owned(), text.to_owned())]
+            vec![
+                ("type".to_owned(), "registry".to_owned()),
+                ("ref".to_owned(), text.to_owned()),
+            ]
         };
         Ok(Self { flag, text, fields })
     }
@@ -83,7 +86,9 @@ impl<'a> Fields<'a> {
     fn kind(&mut self) -> Result<String, Failure> {
         let kind = self.take("type").unwrap_or_else(|| "registry".to_owned());
         if OTHERS.contains(&kind.as_str()) {
-            return Err(self.wrong(&format!("caches of type {kind} are not supported; use registry or local")));
+            return Err(self.wrong(&format!(
+                "caches of type {kind} are not supported; use registry or local"
+            )));
         }
         Ok(kind)
     }
@@ -151,7 +156,9 @@ fn export(text: &str) -> Result<Option<CacheExport>, Failure> {
             return Ok(None);
         }
         other => {
-            return Err(fields.wrong(&format!("there is no type {other}; it is registry, local or inline")));
+            return Err(fields.wrong(&format!(
+                "there is no type {other}; it is registry, local or inline"
+            )));
         }
     };
     if let CacheLocation::Registry(reference) = &target
@@ -162,7 +169,9 @@ fn export(text: &str) -> Result<Option<CacheExport>, Failure> {
     // The only forms that are written.
     for name in ["image-manifest", "oci-mediatypes"] {
         if !fields.bool(name, true)? {
-            return Err(fields.wrong(&format!("{name}=false is not supported: caches are OCI image manifests")));
+            return Err(fields.wrong(&format!(
+                "{name}=false is not supported: caches are OCI image manifests"
+            )));
         }
     }
     let compression = compression(&mut fields)?;
@@ -182,13 +191,18 @@ fn compression(fields: &mut Fields<'_>) -> Result<LayerCompression, Failure> {
         Some("gzip") => Compression::Gzip,
         Some("uncompressed") => Compression::None,
         Some(other) => {
-            return Err(fields.wrong(&format!("compression is gzip, zstd or uncompressed, not {other:?}")));
+            return Err(fields.wrong(&format!(
+                "compression is gzip, zstd or uncompressed, not {other:?}"
+            )));
         }
     };
     let level = match fields.take("compression-level") {
         None => None,
         Some(text) => {
-            let level = text.parse().ok().filter(|level| compression.levels().contains(level));
+            let level = text
+                .parse()
+                .ok()
+                .filter(|level| compression.levels().contains(level));
             let levels = compression.levels();
             let range = format!("compression-level is {} to {}", levels.start(), levels.end());
             Some(level.ok_or_else(|| fields.wrong(&range))?)
@@ -220,10 +234,16 @@ mod tests {
             import("type=local,src=/c,tag=x").unwrap(),
             CacheLocation::Folder { tag, digest: None, .. } if tag == "x"
         ));
-        let max = export("type=registry,ref=a/b,mode=max,image-manifest=true,compression=gzip,compression-level=9,ignore-error=true");
+        let max = export(
+            "type=registry,ref=a/b,mode=max,image-manifest=true,compression=gzip,compression-level=9,ignore-error=true",
+        );
         let max = max.unwrap().unwrap();
         assert!(max.ignore_error && max.mode == CacheMode::Max && max.compression.level == Some(9));
-        let several = ["type=inline".to_owned(), "a/b".to_owned(), "type=local,dest=d".to_owned()];
+        let several = [
+            "type=inline".to_owned(),
+            "a/b".to_owned(),
+            "type=local,dest=d".to_owned(),
+        ];
         let several = options(&[], &several).unwrap();
         assert!(several.inline && several.exports.len() == 2);
     }
