@@ -27,8 +27,8 @@ use crate::image::PullError;
 use crate::task::{Reporter, Task};
 
 /// Bytes of a listing, compressed and not: a layer of a million files takes about 100 MiB.
-const MAX_LISTING_BLOB: usize = 128 << 20;
-const MAX_LISTING: u64 = 1 << 30;
+const MAX_LISTING_BLOB: usize = 64 << 20;
+const MAX_LISTING: u64 = 256 << 20;
 /// Layers that are fetched at the same time, as many as connections are useful.
 const FETCHES: usize = 4;
 

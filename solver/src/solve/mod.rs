@@ -209,6 +209,10 @@ impl Engine {
             results: Results::default(),
         };
         let result = solve.all(targets, &order, cancel);
+        if let Err(error) = solve.imports.keep() {
+            let message = format!("hits of imported caches are not kept: {}", chain(&error));
+            self.note(message);
+        }
         let cache = if request.cache_exports && result.is_ok() {
             solve.used(&order)
         } else {
@@ -248,10 +252,6 @@ impl Solve<'_> {
                 Err(error) if error.is_lost_layer() && self.forget_lost(order)? => {}
                 Err(error) => return Err(error),
             }
-        }
-        if let Err(error) = self.imports.keep() {
-            let message = format!("hits of the imported cache are not kept: {}", chain(&error));
-            self.engine.note(message);
         }
         let snapshot = |target: &VertexId| {
             let snapshot = self.results.snapshot(*target);
