@@ -5,8 +5,6 @@ const BUILD: &[&str] = &[
     "--annotation",
     "--attest",
     "--builder",
-    "--call",
-    "--check",
     "--metadata-file",
     "--output",
     "--provenance",
