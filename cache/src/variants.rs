@@ -141,11 +141,11 @@ impl<'a> Variants<'a> {
     }
 
     /// Where all of one layer is.
-    pub(crate) fn folder(&self, diff_id: &Digest) -> PathBuf {
+    pub(crate) fn folder(self, diff_id: &Digest) -> PathBuf {
         self.shared.root.join("variants").join(diff_id.hex())
     }
 
-    fn path(&self, diff_id: &Digest, form: &str) -> Result<PathBuf> {
+    fn path(self, diff_id: &Digest, form: &str) -> Result<PathBuf> {
         if is_form(form) {
             return Ok(self.folder(diff_id).join(form));
         }

@@ -21,7 +21,7 @@ pub(crate) use images::{History, Images, Inspect, Kind, Rmi, Tag};
 pub(crate) use machine::{Cache, CacheVerify, Info, Version};
 pub(crate) use run::{PullWhen, Run};
 pub(crate) use surroundings::Surroundings;
-pub(crate) use transfer::{ArchiveFormat, Import, Pull, Save};
+pub(crate) use transfer::{ArchiveFormat, Import, Login, Logout, Pull, Push, Save};
 
 /// Builds Dockerfiles and runs containers, without a daemon.
 #[derive(Debug, Parser)]
@@ -164,6 +164,12 @@ pub(crate) enum Command {
     History(History),
     /// Fetch images from a registry
     Pull(Pull),
+    /// Bring images to a registry
+    Push(Push),
+    /// Keep a user and password for a registry
+    Login(Login),
+    /// Forget the user and password for a registry
+    Logout(Logout),
     /// Make an image of a root file system tar
     Import(Import),
     /// Write images to an archive

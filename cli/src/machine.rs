@@ -85,29 +85,34 @@ impl Machine {
     /// How the registry client is made, once something needs it.
     fn client_source(&self) -> kiln_solver::image::ClientSource {
         let docker_config_path = self.environment.docker_config();
-        let proxies = Proxies {
-            http: self.environment.proxy("http_proxy"),
-            https: self.environment.proxy("https_proxy"),
-            no_proxy: self
-                .environment
-                .proxy("no_proxy")
-                .map(|list| list.split(',').map(|host| host.trim().to_owned()).collect())
-                .unwrap_or_default(),
-        };
-        let (mirrors, insecure) = (self.config.mirrors(), self.config.insecure());
-        let extra_ca_bundles: Vec<PathBuf> = self.ca_bundle.iter().cloned().collect();
+        let config = self.client_config();
         Box::new(move || {
             Client::new(ClientConfig {
-                mirrors: mirrors.clone(),
-                insecure: insecure.clone(),
-                ca_bundles: kiln_registry::roots::system(),
-                extra_ca_bundles: extra_ca_bundles.clone(),
                 docker_config: DockerConfig::load(&docker_config_path)
                     .map_err(kiln_registry::ConfigError::from)?,
-                proxies: proxies.clone(),
-                ..ClientConfig::default()
+                ca_bundles: kiln_registry::roots::system(),
+                ..config.clone()
             })
         })
+    }
+
+    /// What registry clients have in common; without credentials.
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            mirrors: self.config.mirrors(),
+            insecure: self.config.insecure(),
+            extra_ca_bundles: self.ca_bundle.iter().cloned().collect(),
+            proxies: Proxies {
+                http: self.environment.proxy("http_proxy"),
+                https: self.environment.proxy("https_proxy"),
+                no_proxy: self
+                    .environment
+                    .proxy("no_proxy")
+                    .map(|list| list.split(',').map(|host| host.trim().to_owned()).collect())
+                    .unwrap_or_default(),
+            },
+            ..ClientConfig::default()
+        }
     }
 }
 

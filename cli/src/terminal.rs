@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use kiln_executor::{ExitStatus, Running, Signal, WindowSize};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -120,6 +120,55 @@ impl RawMode {
 }
 
 impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A closed terminal has no mode to restore.
+        let _ = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Flush, &self.before);
+    }
+}
+
+/// A line that is typed without being shown. Ctrl-C ends it, with the terminal as it was.
+pub(crate) fn hidden_line() -> Result<String, Failure> {
+    let hidden = Hidden::enter();
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        let count = std::io::stdin()
+            .lock()
+            .read(&mut byte)
+            .map_err(|error| Failure::io("read", "the terminal", error))?;
+        match (count, byte[0]) {
+            (0, _) | (_, b'\n' | b'\r' | 0x04) => break,
+            (_, 0x03) => return Err(Failure::canceled()),
+            (_, 0x08 | 0x7f) => {
+                line.pop();
+            }
+            (_, 0x15) => line.clear(),
+            (_, other) => line.push(other),
+        }
+    }
+    drop(hidden);
+    String::from_utf8(line).map_err(|_| Failure::message("what was typed is no text"))
+}
+
+/// The terminal without echo and without lines and signals of its own, until dropped.
+struct Hidden {
+    before: Termios,
+}
+
+impl Hidden {
+    fn enter() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let before = tcgetattr(stdin.as_fd()).ok()?;
+        let mut hidden = before.clone();
+        hidden
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        tcsetattr(stdin.as_fd(), OptionalActions::Flush, &hidden).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for Hidden {
     fn drop(&mut self) {
         // A closed terminal has no mode to restore.
         let _ = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Flush, &self.before);

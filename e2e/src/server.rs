@@ -7,6 +7,7 @@ use crate::{Result, bail};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A running registry; it ends with the value.
@@ -18,6 +19,8 @@ pub struct Registry {
     pub host: String,
     /// `user:password` where the registry asks for them.
     credentials: Option<&'static str>,
+    /// How many requests were taken so far.
+    seen: AtomicUsize,
 }
 
 /// The user and password of a registry that asks for them, as htpasswd (bcrypt) has them.
@@ -66,7 +69,7 @@ impl Registry {
         let folder = TempFolder::new("registry")?;
         let host = format!("127.0.0.1:{}", free_port()?);
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: false}}}}\n\
+            "version: 0.1\nlog: {{level: error}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: {host}}}\n",
             folder.join("data").display()
         );
@@ -86,13 +89,14 @@ impl Registry {
         command
             .arg("serve")
             .arg(folder.join("config.yml"))
-            .stdout(std::fs::File::create(folder.join("access"))?)
+            .stdout(std::fs::File::create(folder.join("requests"))?)
             .stderr(log);
         let registry = Self {
             child: command.spawn()?,
             folder,
             host,
             credentials,
+            seen: AtomicUsize::new(0),
         };
         wait_for(&registry.host, Duration::from_secs(20))?;
         Ok(registry)
@@ -100,17 +104,10 @@ impl Registry {
 
     /// The requests since the last call, such as `GET /v2/app/blobs/sha256:…`, without the checks of `/v2/`.
     pub fn take_requests(&self) -> Result<Vec<String>> {
-        let path = self.folder.join("access");
-        let text = std::fs::read_to_string(&path)?;
-        // The server appends: from here on its file begins with zeros, which no line has.
-        std::fs::OpenOptions::new().write(true).open(&path)?.set_len(0)?;
-        let request = |line: &str| {
-            let (_, rest) = line.trim_start_matches('\0').split_once('"')?;
-            let mut words = rest.split(' ');
-            let (method, path) = (words.next()?, words.next()?);
-            (path != "/v2/").then(|| format!("{method} {path}"))
-        };
-        Ok(text.lines().filter_map(request).collect())
+        let requests = self.requests()?;
+        let seen = self.seen.swap(requests.len(), Ordering::Relaxed);
+        let new = requests.into_iter().skip(seen);
+        Ok(new.filter(|request| !request.ends_with(" /v2/")).collect())
     }
 
     /// Where the registry keeps a blob.
@@ -197,6 +194,21 @@ impl Registry {
             command.arg("--data-binary").arg(format!("@{}", file.display()));
         }
         Ok(run(command.arg(url))?.success()?.stdout)
+    }
+
+    /// The requests that it was asked so far: method and path.
+    pub fn requests(&self) -> Result<Vec<String>> {
+        let mut requests = Vec::new();
+        for log in ["requests", "log"] {
+            let text = std::fs::read_to_string(self.folder.join(log))?;
+            let lines = text.lines().filter_map(|line| line.split('"').nth(1));
+            requests.extend(
+                lines
+                    .filter_map(|request| request.strip_suffix(" HTTP/1.1"))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(requests)
     }
 
     /// Where the registry keeps its files.

@@ -43,13 +43,19 @@ impl Scope {
         Self(vec![format!("repository:{repository}:pull,push")])
     }
 
+    /// Nothing but being known.
+    pub(crate) fn nothing() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn and_pull(mut self, repository: &str) -> Self {
         self.0.push(format!("repository:{repository}:pull"));
         self
     }
 
     fn is_pull_only(&self) -> bool {
-        self.0.iter().all(|entry| entry.ends_with(":pull"))
+        // Who only wants to be known must not be answered as nobody.
+        !self.0.is_empty() && self.0.iter().all(|entry| entry.ends_with(":pull"))
     }
 
     /// This scope and what the challenge asks for: a proxy may know the repository by another name.

@@ -3,6 +3,8 @@
 //! A host's own helper (`credHelpers`) goes before the general one (`credsStore`), and that before
 //! the file's own `auths`. The core does not look for the file: the caller names it.
 
+mod write;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use serde::Deserialize;
+
+pub use write::{KeepError, Keeper};
 
 /// The key under which Docker keeps the credentials of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -156,11 +160,7 @@ impl DockerConfig {
 
     /// Credentials for a registry host (with port where it has one); `None` when there are none.
     pub fn credentials(&self, host: &str) -> Result<Option<Credentials>, HelperError> {
-        let own = self.cred_helpers.iter().find(|(key, _)| same_host(key, host));
-        let helper = own
-            .map(|(_, helper)| helper.as_str())
-            .or(self.creds_store.as_deref());
-        if let Some(helper) = helper.filter(|helper| !helper.is_empty()) {
+        if let Some(helper) = self.helper(host) {
             let server = if is_hub(host) { HUB_KEY } else { host };
             match self.ask_helper(helper, server) {
                 Ok(Some(secret)) => {
@@ -191,14 +191,17 @@ impl DockerConfig {
         Ok(secret.map(|secret| Credentials { secret, helper: None }))
     }
 
-    fn ask_helper(&self, helper: &str, server: &str) -> Result<Option<Secret>, String> {
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(rename = "Username", default)]
-            username: String,
-            #[serde(rename = "Secret", default)]
-            secret: String,
-        }
+    /// The helper that looks after a host's credentials.
+    fn helper(&self, host: &str) -> Option<&str> {
+        let own = self.cred_helpers.iter().find(|(key, _)| same_host(key, host));
+        let helper = own
+            .map(|(_, helper)| helper.as_str())
+            .or(self.creds_store.as_deref());
+        helper.filter(|helper| !helper.is_empty())
+    }
+
+    /// Runs a helper with one of the protocol's words.
+    fn run_named_helper(&self, helper: &str, action: &str, input: &[u8]) -> Result<HelperOutput, String> {
         // The name becomes part of a program's name: keep it from becoming a path.
         if !helper
             .bytes()
@@ -215,18 +218,27 @@ impl DockerConfig {
             .into_iter()
             .find(|path| path.exists())
             .unwrap_or_else(|| PathBuf::from(&name));
-        let output = run_helper(&program, server).map_err(|error| format!("{name}: {error}"))?;
+        run_helper(&program, action, input).map_err(|error| format!("{name}: {error}"))
+    }
+
+    fn ask_helper(&self, helper: &str, server: &str) -> Result<Option<Secret>, String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(rename = "Username", default)]
+            username: String,
+            #[serde(rename = "Secret", default)]
+            secret: String,
+        }
+        let output = self.run_named_helper(helper, "get", server.as_bytes())?;
         let text = String::from_utf8_lossy(&output.stdout);
         if !output.success {
             if text.contains("credentials not found") {
                 return Ok(None);
             }
-            return Err(
-                crate::response::one_line(&text, 200).unwrap_or_else(|| format!("{name} failed silently"))
-            );
+            return Err(output.complaint(helper));
         }
         let answer: Answer = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("{name} gave no JSON: {error}"))?;
+            .map_err(|error| format!("docker-credential-{helper} gave no JSON: {error}"))?;
         Ok(match (answer.username.as_str(), answer.secret) {
             (_, secret) if secret.is_empty() => None,
             (TOKEN_USER, secret) => Some(Secret::IdentityToken(secret)),
@@ -279,14 +291,22 @@ struct HelperOutput {
     stdout: Vec<u8>,
 }
 
-fn run_helper(program: &Path, server: &str) -> io::Result<HelperOutput> {
+impl HelperOutput {
+    /// What it said when it failed.
+    fn complaint(&self, helper: &str) -> String {
+        crate::response::one_line(&String::from_utf8_lossy(&self.stdout), 200)
+            .unwrap_or_else(|| format!("docker-credential-{helper} failed silently"))
+    }
+}
+
+fn run_helper(program: &Path, action: &str, input: &[u8]) -> io::Result<HelperOutput> {
     let mut child = Command::new(program)
-        .arg("get")
+        .arg(action)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let outcome = talk_to_helper(&mut child, server);
+    let outcome = talk_to_helper(&mut child, input);
     if outcome.is_err() {
         // It may have ended by itself; either way it must not stay behind as a zombie.
         let _ = child.kill();
@@ -295,9 +315,9 @@ fn run_helper(program: &Path, server: &str) -> io::Result<HelperOutput> {
     outcome
 }
 
-fn talk_to_helper(child: &mut Child, server: &str) -> io::Result<HelperOutput> {
+fn talk_to_helper(child: &mut Child, input: &[u8]) -> io::Result<HelperOutput> {
     if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(server.as_bytes()) {
+        match stdin.write_all(input) {
             // A helper that does not read its input has its reasons: its answer counts.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
             _ => {}
@@ -333,7 +353,7 @@ fn talk_to_helper(child: &mut Child, server: &str) -> io::Result<HelperOutput> {
     })
 }
 
-fn is_hub(host: &str) -> bool {
+pub(crate) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
 }
 

@@ -25,8 +25,10 @@ mod error;
 mod failed;
 pub mod http;
 mod limit;
+mod login;
 mod manifest;
 mod push;
+mod pushed;
 mod response;
 pub mod roots;
 mod sink;
@@ -40,7 +42,10 @@ pub use config::{
     CONNECTIONS_PER_HOST, ClientConfig, Clock, Interrupted, MANIFEST_LIMIT, Mirror, Proxies, RetryPolicy,
     SystemClock,
 };
-pub use docker_config::{Credentials, DockerConfig, DockerConfigError, HelperError, Secret};
+pub use docker_config::{
+    Credentials, DockerConfig, DockerConfigError, HelperError, KeepError, Keeper, Secret,
+};
 pub use error::{AuthState, ConfigError, Error, ErrorKind, Failure, Result, Unreachable};
+pub use login::server_host;
 pub use manifest::{ACCEPT_MANIFESTS, FetchedManifest, Resolved};
 pub use sink::{BlobSink, BlobSource};

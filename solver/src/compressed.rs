@@ -139,7 +139,11 @@ impl LayerBlobs {
     }
 
     /// The blob, if the store has it.
-    fn known(&self, layer: &LayerId, wanted: LayerCompression) -> Result<Option<Descriptor>, CompressError> {
+    pub(crate) fn known(
+        &self,
+        layer: &LayerId,
+        wanted: LayerCompression,
+    ) -> Result<Option<Descriptor>, CompressError> {
         let diff_id = match layer.diff_id() {
             Some(diff_id) => diff_id,
             None => match self.store.layers().require(layer)?.diff_id() {

@@ -263,7 +263,7 @@ impl Engine {
 }
 
 /// The OCI name of a Docker layer's media type.
-fn oci_media_type(media_type: &str) -> &str {
+pub(crate) fn oci_media_type(media_type: &str) -> &str {
     match media_type {
         media_type::DOCKER_LAYER => media_type::OCI_LAYER,
         media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,

@@ -84,3 +84,64 @@ pub(crate) struct Save {
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
 }
+
+/// Arguments of `push`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kiln push registry.example/team/app:1\n  kiln push --all-tags registry.example/team/app\n  \
+                  kiln push --compression zstd registry.example/team/app:1"
+)]
+pub(crate) struct Push {
+    /// Push all names that the repository has here
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// Print the name and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Of multi-platform images, only those for this platform (repeatable, comma-separated)
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
+    /// How layers are compressed that were built here [default: gzip]
+    #[arg(long, value_name = "gzip|zstd|uncompressed")]
+    pub(crate) compression: Option<String>,
+    /// Level of the compression: 0 to 9 for gzip, 0 to 22 for zstd [default: 6 for gzip, 3 for zstd]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) compression_level: Option<i32>,
+    /// Compress pulled layers anew, too, instead of pushing them as they came
+    #[arg(long)]
+    pub(crate) force_compression: bool,
+    /// Docker's flag that asks for what happens anyway.
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
+    /// Names
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// Arguments of `login`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln login registry.example\n  \
+                  echo \"$TOKEN\" | kiln login -u ci --password-stdin registry.example")]
+pub(crate) struct Login {
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Password or token; others on this machine can see it, so rather use --password-stdin
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Take the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// The registry [default: Docker Hub]
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+}
+
+/// Arguments of `logout`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  kiln logout registry.example")]
+pub(crate) struct Logout {
+    /// The registry [default: Docker Hub]
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+}

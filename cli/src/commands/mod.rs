@@ -2,14 +2,17 @@
 
 mod build;
 mod cache;
+mod compression;
 mod history;
 mod images;
 mod import;
 mod info;
 mod inspect;
 mod list;
+mod login;
 mod ps;
 mod pull;
+mod push;
 mod rm;
 mod rmi;
 mod run;
@@ -44,6 +47,9 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Inspect(arguments) => inspect::run(&machine, &arguments),
         Command::History(arguments) => history::run(&machine, &arguments),
         Command::Pull(arguments) => pull::run(&machine, &arguments),
+        Command::Push(arguments) => push::run(&machine, &arguments),
+        Command::Login(arguments) => login::login(&machine, &arguments),
+        Command::Logout(arguments) => login::logout(&machine, &arguments),
         Command::Import(arguments) => import::run(&machine, &arguments),
         Command::Save(arguments) => save::run(&machine, &arguments),
         Command::Cache(arguments) => cache::run(&machine, &arguments),

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use kiln_cache::{BlobWriter, LayerId};
+use kiln_cache::variants::ORIGINAL;
+use kiln_cache::{BlobWriter, LayerId, Variant};
 use kiln_image::Reference;
 use kiln_image::layer::{self, UnpackOptions};
 use kiln_registry::BlobSink;
@@ -76,8 +77,28 @@ impl Images {
         }
         match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => self.settle(source),
+            None => {
+                for layer in &missing {
+                    self.keep_original(layer, layout.is_none().then_some(&reference))?;
+                }
+                self.settle(source)
+            }
         }
+    }
+
+    /// Remembers which blob the layer came as: it goes out as the same one.
+    pub(crate) fn keep_original(
+        &self,
+        layer: &SourceLayer,
+        from: Option<&Reference>,
+    ) -> Result<(), PullError> {
+        let Some(blob) = &layer.blob else { return Ok(()) };
+        Ok(self.store.variants().put(&Variant {
+            diff_id: layer.diff_id,
+            form: ORIGINAL.to_owned(),
+            blob: blob.clone(),
+            repositories: from.map(Reference::name).into_iter().collect(),
+        })?)
     }
 
     /// Gives an image that was [expected](Images::expect) its name: its layers are there.

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use kiln_cache::{
     Key, KeyPart, LayerId, PortableCache, PortableLayer, PortableRecord, Record, RecordKind, Snapshot,
 };
-use kiln_cache::{Variant, variants};
 use kiln_image::layer::decompress;
 use kiln_tree::Listing;
 
@@ -349,13 +348,11 @@ impl<'a> Imports<'a> {
         }
         images.unpack(&source, Some(layer.created_ms), task, stop)?;
         // Pushed or exported again, it goes out as it came.
-        self.engine.store.variants().put(&Variant {
-            diff_id: layer.diff_id,
-            form: variants::ORIGINAL.to_owned(),
-            blob: layer.blob.clone(),
-            repositories: super::upload::repository(location).into_iter().collect(),
-        })?;
-        Ok(())
+        let from = match location {
+            CacheLocation::Registry(reference) => Some(reference),
+            CacheLocation::Folder { .. } => None,
+        };
+        images.keep_original(&source, from)
     }
 }
 

@@ -32,9 +32,7 @@ pub(super) struct Uploads<'a> {
 /// The repository of a place as the store remembers it of blobs.
 pub(super) fn repository(location: &CacheLocation) -> Option<String> {
     match location {
-        CacheLocation::Registry(reference) => {
-            Some(format!("{}/{}", reference.registry, reference.repository))
-        }
+        CacheLocation::Registry(reference) => Some(reference.name()),
         CacheLocation::Folder { .. } => None,
     }
 }
