@@ -70,21 +70,6 @@ impl Folder {
             .join(digest.hex())
     }
 
-    /// Gives a file its name when it is complete.
-    fn write(&self, path: &Path, mut from: impl Read) -> Result<(), CacheError> {
-        let partial = path.with_extension("partial");
-        let written = File::create(&partial).and_then(|mut file| {
-            io::copy(&mut from, &mut file)?;
-            file.flush()?;
-            fs::rename(&partial, path)
-        });
-        written.map_err(|error| {
-            // The error that is told is the first one.
-            let _ = fs::remove_file(&partial);
-            failed(path)(error)
-        })
-    }
-
     /// Deletes the blobs of the manifest that had the name until now, as far as no other entry has them.
     fn collect(&self, old: &Descriptor, index: &Index) -> Result<(), CacheError> {
         let blobs = |entry: &Descriptor| -> Option<Vec<Digest>> {
@@ -111,6 +96,21 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Gives a file its name when it is complete.
+fn write(path: &Path, mut from: impl Read) -> Result<(), CacheError> {
+    let partial = path.with_extension("partial");
+    let written = File::create(&partial).and_then(|mut file| {
+        io::copy(&mut from, &mut file)?;
+        file.flush()?;
+        fs::rename(&partial, path)
+    });
+    written.map_err(|error| {
+        // The error that is told is the first one.
+        let _ = fs::remove_file(&partial);
+        failed(path)(error)
+    })
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CacheError + '_ {
@@ -181,7 +181,7 @@ impl Target for Folder {
     fn put(&self, blob: &Descriptor, source: &dyn BlobSource) -> Result<(), CacheError> {
         let path = self.blob_path(&blob.digest);
         let reader = source.open(0).map_err(failed(&path))?;
-        self.write(&path, reader)
+        write(&path, reader)
     }
 
     fn is_locked(&self) -> bool {
@@ -202,8 +202,8 @@ impl Target for Folder {
             .manifests
             .retain(|other| other.annotations.get(REF_NAME) != Some(&self.tag));
         index.manifests.push(entry);
-        self.write(&self.path.join("index.json"), &index.to_bytes()[..])?;
-        self.write(
+        write(&self.path.join("index.json"), &index.to_bytes()[..])?;
+        write(
             &self.path.join("oci-layout"),
             &br#"{"imageLayoutVersion":"1.0.0"}"#[..],
         )?;

@@ -61,7 +61,9 @@ impl Uploads<'_> {
         }
         // Tars have whole seconds: wherever the layer was unpacked, its listing is to be the same.
         let mut entries = listing.entries().to_vec();
-        entries.iter_mut().for_each(|entry| entry.mtime.nanos = 0);
+        for entry in &mut entries {
+            entry.mtime.nanos = 0;
+        }
         let mut plain = Vec::new();
         let packed = Listing::from_entries(entries)
             .write_to(&mut plain)

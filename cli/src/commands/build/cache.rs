@@ -187,8 +187,9 @@ fn export(text: &str) -> Result<Option<CacheExport>, Failure> {
 
 fn compression(fields: &mut Fields<'_>) -> Result<LayerCompression, Failure> {
     let compression = match fields.take("compression").as_deref() {
-        None | Some("zstd") => Compression::Zstd,
-        Some("gzip") => Compression::Gzip,
+        // As a push has it: both then share blobs, and what is compressed once serves both.
+        None | Some("gzip") => Compression::Gzip,
+        Some("zstd") => Compression::Zstd,
         Some("uncompressed") => Compression::None,
         Some(other) => {
             return Err(fields.wrong(&format!(
