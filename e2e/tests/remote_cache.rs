@@ -70,22 +70,13 @@ impl Site {
 
     /// A machine with an empty store, and the app in its context.
     fn machine(&self, name: &str) -> Result<Project> {
-        self.machine_with(name, &format!("FROM {}\n{APP}", self.base))
+        machine_with(name, &format!("FROM {}\n{APP}", self.base))
     }
 
     /// The same with the app of two stages.
     fn machine_with_stages(&self, name: &str) -> Result<Project> {
         let stages = STAGES.replace("BASE", &self.base);
-        self.machine_with(name, &format!("FROM {} AS build\n{stages}", self.base))
-    }
-
-    fn machine_with(&self, name: &str, dockerfile: &str) -> Result<Project> {
-        let files = [
-            ("Dockerfile", dockerfile),
-            ("requirements.txt", "b\na\n"),
-            ("app.py", "one\n"),
-        ];
-        Project::with_bases(name, &[], &files)
+        machine_with(name, &format!("FROM {} AS build\n{stages}", self.base))
     }
 
     /// A name of this registry.
@@ -117,6 +108,16 @@ impl Site {
         let path = self.registry.blob_path(&text(&manifest["config"]["digest"]));
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
     }
+}
+
+/// A machine with an empty store, and this Dockerfile with the app's files in its context.
+fn machine_with(name: &str, dockerfile: &str) -> Result<Project> {
+    let files = [
+        ("Dockerfile", dockerfile),
+        ("requirements.txt", "b\na\n"),
+        ("app.py", "one\n"),
+    ];
+    Project::with_bases(name, &[], &files)
 }
 
 fn text(value: &Value) -> String {
@@ -250,7 +251,7 @@ fn lazy() -> TestResult {
         .replace("BASE", &site.base)
         .replace("/app/installed", "/app/inst*");
     let dockerfile = format!("FROM {} AS build\n{stages}", site.base);
-    let third = site.machine_with("third", &dockerfile)?;
+    let third = machine_with("third", &dockerfile)?;
     site.registry.take_requests()?;
     build(&third, &["--cache-from", &site.from("cache:lazy")], &[])?;
     let requests = site.registry.take_requests()?;
@@ -365,7 +366,7 @@ fn inline() -> TestResult {
     build(&second, &["--cache-from", &site.name("app:inline")], &[])?;
     ensure!(token(&first)? == token(&second)?, "the token is another one");
     // An image that stands on such a one does not take over its cache.
-    let third = site.machine_with("third", &format!("FROM {}\nRUN true\n", site.name("app:inline")))?;
+    let third = machine_with("third", &format!("FROM {}\nRUN true\n", site.name("app:inline")))?;
     third.build(&[])?;
     let shown = third.kiln.run(["inspect", &third.request.tag])?.success()?.stdout;
     ensure!(!shown.contains("kiln.cache"), "{shown}");
@@ -687,7 +688,7 @@ fn secrets() -> TestResult {
          echo done > /done\n",
         site.base
     );
-    let first = site.machine_with("first", &dockerfile)?;
+    let first = machine_with("first", &dockerfile)?;
     let file = first.scratch("secret");
     std::fs::write(&file, SECRET)?;
     let secret = format!("id=s,src={}", file.display());
@@ -702,7 +703,7 @@ fn secrets() -> TestResult {
         &to,
     ];
     first.build(&arguments)?;
-    let second = site.machine_with("second", &dockerfile)?;
+    let second = machine_with("second", &dockerfile)?;
     let arguments = [
         "--secret",
         &secret,

@@ -158,7 +158,7 @@ pub enum BuildError {
         target: String,
         /// The cause.
         #[source]
-        source: CacheError,
+        source: Box<CacheError>,
     },
 }
 

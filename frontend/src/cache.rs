@@ -29,7 +29,7 @@ pub(crate) fn inline(
             .inline_cache(used, solution)
             .map_err(|source| BuildError::CacheExport {
                 target: "the image's configuration".to_owned(),
-                source,
+                source: Box::new(source),
             })?;
         image.config.extra.insert(INLINE_KEY.to_owned(), value);
     }
@@ -54,7 +54,7 @@ pub(crate) fn export(
             }
             BuildError::CacheExport {
                 target: export.target.to_string(),
-                source,
+                source: Box::new(source),
             }
         })?;
     }

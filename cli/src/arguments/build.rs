@@ -55,11 +55,11 @@ pub(crate) struct Build {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
     /// Cache to take steps from: type=registry,ref=NAME or type=local,src=PATH; NAME alone is of a registry (repeatable)
-    #[arg(long, value_name = "NAME|type=TYPE,...")]
+    #[arg(long, value_name = "NAME|FIELDS")]
     pub(crate) cache_from: Vec<String>,
     /// Cache to write: type=registry,ref=NAME, type=local,dest=PATH or type=inline, with mode=min|max and other
     /// attributes (repeatable)
-    #[arg(long, value_name = "NAME|type=TYPE,...")]
+    #[arg(long, value_name = "NAME|FIELDS")]
     pub(crate) cache_to: Vec<String>,
     /// Ask the registry for base images even if they are here
     #[arg(long)]

@@ -34,7 +34,7 @@ pub(super) fn options(from: &[String], to: &[String]) -> Result<CacheOptions, Fa
 struct Fields<'a> {
     flag: &'static str,
     text: &'a str,
-    fields: Vec<(String, String)>,
+    left: Vec<(String, String)>,
 }
 
 impl<'a> Fields<'a> {
@@ -48,7 +48,11 @@ impl<'a> Fields<'a> {
                 ("ref".to_owned(), text.to_owned()),
             ]
         };
-        Ok(Self { flag, text, fields })
+        Ok(Self {
+            flag,
+            text,
+            left: fields,
+        })
     }
 
     fn wrong(&self, what: &str) -> Failure {
@@ -58,7 +62,7 @@ impl<'a> Fields<'a> {
     /// Takes a field out; of several the last counts.
     fn take(&mut self, name: &str) -> Option<String> {
         let mut value = None;
-        self.fields.retain_mut(|(key, text)| {
+        self.left.retain_mut(|(key, text)| {
             let found = key == name;
             if found {
                 value = Some(std::mem::take(text));
@@ -110,7 +114,7 @@ impl<'a> Fields<'a> {
     }
 
     fn end(self) -> Result<(), Failure> {
-        match self.fields.first() {
+        match self.left.first() {
             None => Ok(()),
             Some((key, _)) => Err(self.wrong(&format!("there is no attribute {key}"))),
         }
