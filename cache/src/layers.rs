@@ -184,10 +184,21 @@ impl Layers {
     /// Publishes a draft under `id`; `listing` is what is in it. If there is such a layer in order already, that one
     /// stays and the draft is dropped. Everything that is mounted on or open in the draft stays valid if it wins.
     pub fn commit(&self, draft: LayerDraft, id: &LayerId, listing: Listing) -> Result<Arc<Layer>> {
+        self.commit_made_at(draft, id, listing, files::now_ms())
+    }
+
+    /// As [`Layers::commit`], for a layer that was made elsewhere, at that time.
+    pub fn commit_made_at(
+        &self,
+        draft: LayerDraft,
+        id: &LayerId,
+        listing: Listing,
+        created_ms: u64,
+    ) -> Result<Arc<Layer>> {
         if let Some(there) = self.get(id)? {
             return Ok(there);
         }
-        let meta = draft.publish(id, &listing)?;
+        let meta = draft.publish(id, &listing, created_ms)?;
         let layer = match meta {
             Some(meta) => {
                 let layer = Layer::new(&self.shared, meta);
@@ -413,7 +424,7 @@ impl LayerDraft {
     }
 
     /// Renames the draft to its place. `None` if another one was there first.
-    fn publish(self, id: &LayerId, listing: &Listing) -> Result<Option<LayerMeta>> {
+    fn publish(self, id: &LayerId, listing: &Listing, created_ms: u64) -> Result<Option<LayerMeta>> {
         let from = self.dir.path().join("layer");
         let path = from.join("listing");
         let mut bytes = Vec::new();
@@ -429,7 +440,7 @@ impl LayerDraft {
                 size,
                 entries: listing.len() as u64,
                 content,
-                created_ms: files::now_ms(),
+                created_ms,
                 stamp: stamp.clone(),
             };
             let path = from.join(META);

@@ -5,8 +5,6 @@ const BUILD: &[&str] = &[
     "--annotation",
     "--attest",
     "--builder",
-    "--cache-from",
-    "--cache-to",
     "--provenance",
     "--sbom",
     "--security-opt",

@@ -7,6 +7,7 @@ use crate::{Result, bail};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A running registry; it ends with the value.
@@ -18,6 +19,8 @@ pub struct Registry {
     pub host: String,
     /// `user:password` where the registry asks for them.
     credentials: Option<&'static str>,
+    /// How many requests were taken so far.
+    seen: AtomicUsize,
 }
 
 /// The user and password of a registry that asks for them, as htpasswd (bcrypt) has them.
@@ -93,9 +96,104 @@ impl Registry {
             folder,
             host,
             credentials,
+            seen: AtomicUsize::new(0),
         };
         wait_for(&registry.host, Duration::from_secs(20))?;
         Ok(registry)
+    }
+
+    /// The requests since the last call, such as `GET /v2/app/blobs/sha256:…`, without the checks of `/v2/`.
+    pub fn take_requests(&self) -> Result<Vec<String>> {
+        let requests = self.requests()?;
+        let seen = self.seen.swap(requests.len(), Ordering::Relaxed);
+        let new = requests.into_iter().skip(seen);
+        Ok(new.filter(|request| !request.ends_with(" /v2/")).collect())
+    }
+
+    /// Where the registry keeps a blob.
+    pub fn blob_path(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let folder = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        self.data().join(folder)
+    }
+
+    /// The manifest of a name, as the registry gives it.
+    pub fn manifest(&self, name: &str) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.raw_manifest(name)?)?)
+    }
+
+    fn raw_manifest(&self, name: &str) -> Result<String> {
+        let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
+        let mut command = machine::command(program, self.folder.path());
+        command.args([
+            "inspect",
+            "--tls-verify=false",
+            "--raw",
+            &format!("docker://{name}"),
+        ]);
+        Ok(run(&mut command)?.success()?.stdout)
+    }
+
+    /// The digest of what a name stands for, be it an image or not.
+    pub fn raw_digest(&self, name: &str) -> Result<String> {
+        Ok(format!(
+            "sha256:{}",
+            crate::oci::sha256(self.raw_manifest(name)?.as_bytes())
+        ))
+    }
+
+    /// Uploads a blob; its digest is returned.
+    pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Result<String> {
+        let digest = format!("sha256:{}", crate::oci::sha256(bytes));
+        let started = self.curl(
+            &["-X", "POST", "-D", "-", "-o", "/dev/null"],
+            &format!("{repository}/blobs/uploads/"),
+            None,
+        )?;
+        let location = started
+            .lines()
+            .find_map(|line| line.strip_prefix("Location: "))
+            .ok_or("the registry opened no upload")?;
+        let joint = if location.contains('?') { '&' } else { '?' };
+        let url = format!("{}{joint}digest={digest}", location.trim());
+        self.curl(
+            &["-X", "PUT", "-H", "Content-Type: application/octet-stream"],
+            &url,
+            Some(bytes),
+        )?;
+        Ok(digest)
+    }
+
+    /// Gives a manifest a tag.
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        manifest: &serde_json::Value,
+    ) -> Result<()> {
+        let header = format!("Content-Type: {media_type}");
+        let path = format!("{repository}/manifests/{tag}");
+        let bytes = serde_json::to_vec(manifest)?;
+        self.curl(&["-X", "PUT", "-H", &header], &path, Some(&bytes))?;
+        Ok(())
+    }
+
+    fn curl(&self, arguments: &[&str], path: &str, body: Option<&[u8]>) -> Result<String> {
+        let program = machine::program("curl").ok_or("curl is not on the PATH")?;
+        let url = if path.starts_with("http") {
+            path.to_owned()
+        } else {
+            format!("http://{}/v2/{path}", self.host)
+        };
+        let mut command = machine::command(program, self.folder.path());
+        command.args(["-sS", "--fail-with-body"]).args(arguments);
+        if let Some(body) = body {
+            let file = self.folder.join("body");
+            std::fs::write(&file, body)?;
+            command.arg("--data-binary").arg(format!("@{}", file.display()));
+        }
+        Ok(run(command.arg(url))?.success()?.stdout)
     }
 
     /// The requests that it was asked so far: method and path.

@@ -14,6 +14,7 @@ use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
 use kiln_solver::image::{LayoutSelector, PullError, PullPolicy, Resolved};
 use kiln_solver::limits::Limits;
 use kiln_solver::remote::RemoteError;
+use kiln_solver::remote_cache::{CacheError, CacheOptions};
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{
@@ -21,6 +22,7 @@ use kiln_solver::{
     StepReport, chain,
 };
 
+use crate::cache;
 use crate::checks::{self, Findings};
 use crate::contexts::{ContextImage, ImageLocation};
 use crate::fetch::FetchError;
@@ -67,6 +69,8 @@ pub struct BuildRequest {
     pub credentials: Arc<dyn Credentials + Send>,
     /// How new layers are compressed as soon as they exist, for an image that is going to leave the store.
     pub compress: Option<LayerCompression>,
+    /// Caches from elsewhere, and caches to write.
+    pub cache: CacheOptions,
 }
 
 /// Where the files of the main build context are.
@@ -150,6 +154,15 @@ pub enum BuildError {
     /// The image could not be stored.
     #[error("failed to store the image")]
     Export(#[source] StepFailure),
+    /// A cache could not be written.
+    #[error("failed to export the cache to {target}")]
+    CacheExport {
+        /// Where it was to go.
+        target: String,
+        /// The cause.
+        #[source]
+        source: Box<CacheError>,
+    },
 }
 
 /// Builds an image. `id` names the build in the store: its logs are kept under it, and in the end, good or bad, a
@@ -202,17 +215,21 @@ fn build_image(
         limits: request.limits.clone(),
         credentials: Arc::clone(&request.credentials),
         compress: request.compress,
+        cache_imports: request.cache.imports.clone(),
+        cache_exports: request.cache.exports_any(),
+        needs_files: true,
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
     let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);
     steps.clone_from(&solved.steps);
     let solutions = solved.result?;
     let LoweredAll {
-        images,
+        mut images,
         is_index,
         unused_build_args,
         ..
     } = lowered;
+    cache::inline(engine, request, &solved.cache, &solutions, &mut images)?;
     let mut task = reporter.announce("exporting to image", Vec::new(), None);
     task.start();
     let (id, images) = export(engine, &solutions, images, is_index, request).map_err(|error| {
@@ -236,6 +253,7 @@ fn build_image(
         task.progress(format!("naming to {name}"), 0, None, true);
     }
     task.done();
+    cache::export(engine, request, &solved.cache, &solutions, reporter, cancel)?;
     Ok(Built {
         id,
         images,

@@ -24,6 +24,7 @@
 
 mod budget;
 mod build;
+mod cache;
 mod change;
 mod checks;
 mod config;

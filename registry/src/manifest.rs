@@ -77,6 +77,12 @@ impl Client {
         self.fetch_manifest(reference, &name(reference), reference.digest.as_ref(), purpose)
     }
 
+    /// As [`Self::manifest`], but asked of the registry itself and of no mirror: for whoever is going to replace it.
+    pub fn manifest_to_replace(&self, reference: &Reference) -> Result<FetchedManifest> {
+        let (name, digest) = (name(reference), reference.digest.as_ref());
+        self.fetch_manifest(reference, &name, digest, Purpose::Push)
+    }
+
     /// A manifest of the reference's repository by digest, such as an entry of an index.
     pub fn manifest_by_digest(&self, reference: &Reference, digest: &Digest) -> Result<FetchedManifest> {
         self.fetch_manifest(reference, &digest.to_string(), Some(digest), Purpose::Content)

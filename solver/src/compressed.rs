@@ -40,7 +40,7 @@ impl From<Compression> for LayerCompression {
 
 impl LayerCompression {
     /// The name under which the result is kept.
-    fn form(&self) -> String {
+    pub(crate) fn form(&self) -> String {
         let name = match self.compression {
             Compression::None => return "none".to_owned(),
             Compression::Gzip => "gzip",

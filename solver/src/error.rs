@@ -177,6 +177,12 @@ pub enum StepFailure {
     /// A file or repository from elsewhere could not be fetched.
     #[error(transparent)]
     Remote(#[from] crate::remote::RemoteError),
+    /// A cache from elsewhere promised a layer that cannot be had from it. The solver goes on without it.
+    #[error("layer {layer} of the cache cannot be had")]
+    CacheLayer {
+        /// The layer.
+        layer: kiln_cache::LayerId,
+    },
     /// A layer's digest could not be computed.
     #[error(transparent)]
     DiffId(#[from] DiffIdError),
@@ -204,6 +210,20 @@ pub enum SolveError {
 }
 
 impl SolveError {
+    /// The result of `vertex` cannot be had, because of a layer that a cache promised.
+    pub(crate) fn lost(vertex: &crate::graph::Vertex, cause: StepFailure) -> Self {
+        Self::Step(Box::new(StepError {
+            name: vertex.name.clone(),
+            span: vertex.span,
+            cause,
+        }))
+    }
+
+    /// Whether a cache's promise is all that failed.
+    pub(crate) fn is_lost_layer(&self) -> bool {
+        matches!(self, Self::Step(step) if matches!(step.cause, StepFailure::CacheLayer { .. }))
+    }
+
     /// A target that nothing was made for: a fault of the solver.
     pub(crate) fn no_root(graph: &Graph, target: VertexId) -> Self {
         let name = graph

@@ -25,6 +25,7 @@ impl Solve<'_> {
         task: &Task,
     ) -> Result<Snapshot, StepFailure> {
         let base = self.input_snapshot(inputs, 0)?;
+        self.ensure_inputs(inputs, task)?;
         let draft = self.engine.store.layers().draft()?;
         self.roots.inherit_root(&base, &draft)?;
         let written = match &vertex.op {

@@ -5,16 +5,17 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kiln_cache::Snapshot;
 use kiln_image::{Digest, layer};
 use kiln_tree::copy::{CopyError, CopyRequest, ListedSource, copy};
-use kiln_tree::{Root, TreePath};
+use kiln_tree::{Listing, Root, TreePath};
 
 use crate::engine::Engine;
 use crate::error::StepFailure;
 use crate::file::RefusedFiles;
-use crate::roots::Roots;
+use crate::roots;
 
 /// Why the files of an image cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +60,7 @@ impl Engine {
     /// Copies the files of an image into a directory, which is made if it is missing; what else is there stays. As
     /// with Docker, everything belongs to the user who asked.
     pub fn export_to_directory(&self, image: &Digest, dest: &Path) -> Result<WrittenFiles, FilesError> {
-        let (roots, snapshot) = self.files_of(image)?;
-        let root = roots.readable(&snapshot).map_err(FilesError::Read)?;
-        let listing = roots.listing(&snapshot).map_err(FilesError::Read)?;
+        let (root, listing) = self.files_of(image)?;
         std::fs::create_dir_all(dest).map_err(|source| FilesError::Destination {
             path: dest.to_owned(),
             source,
@@ -89,16 +88,22 @@ impl Engine {
 
     /// Writes the files of an image as a tar, with their owners. Gives the number of bytes.
     pub fn export_as_tar(&self, image: &Digest, out: impl Write) -> Result<u64, FilesError> {
-        let (roots, snapshot) = self.files_of(image)?;
-        let root = roots.readable(&snapshot).map_err(FilesError::Read)?;
-        let listing = roots.listing(&snapshot).map_err(FilesError::Read)?;
+        let (root, listing) = self.files_of(image)?;
         layer::pack(&listing, &root, out).map_err(FilesError::Tar)
     }
 
-    fn files_of(&self, image: &Digest) -> Result<(Roots, Snapshot), FilesError> {
+    fn files_of(&self, image: &Digest) -> Result<(Root, Arc<Listing>), FilesError> {
         let record = self.store.images().by_id(image)?;
         let record = record.ok_or_else(|| kiln_cache::Error::ImageNotFound(image.to_string()))?;
-        let layers = record.layers.into_iter().map(|layer| layer.layer).collect();
-        Ok((Roots::new(self.store.clone()), Snapshot { layers }))
+        let snapshot = Snapshot {
+            layers: record.layers.into_iter().map(|layer| layer.layer).collect(),
+        };
+        let root = roots::readable(&self.store, &snapshot).map_err(FilesError::Read)?;
+        let listing = roots::merged_listing(&snapshot, |id| {
+            let layer = self.store.layers().get(id)?;
+            let layer = layer.ok_or_else(|| kiln_cache::Error::LayerMissing(id.clone()))?;
+            Ok(layer.listing()?)
+        });
+        Ok((root, listing.map_err(FilesError::Read)?))
     }
 }

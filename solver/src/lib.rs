@@ -40,6 +40,7 @@ mod pump;
 mod push;
 mod redact;
 pub mod remote;
+pub mod remote_cache;
 mod roots;
 mod save;
 mod schedule;

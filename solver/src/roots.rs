@@ -5,18 +5,19 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kiln_cache::{LayerDraft, Snapshot, Store, TempDir};
+use kiln_cache::{LayerDraft, LayerId, Snapshot, Store, TempDir};
 use kiln_executor::mountpoints;
 use kiln_executor::overlay::{self, Overlay};
 use kiln_tree::{ContentHash, Listing, Root};
 
 use crate::error::StepFailure;
 use crate::mounts::ContextPart;
+use crate::remote_cache::import::Imports;
 
 /// Gives snapshots a form in which steps can use them. Shared by all steps of a build.
-#[derive(Debug)]
-pub(crate) struct Roots {
+pub(crate) struct Roots<'a> {
     store: Arc<Store>,
+    imports: Arc<Imports<'a>>,
     merged: Mutex<HashMap<ContentHash, Arc<Listing>>>,
     /// Mountpoints for sandboxes, made when the first one starts.
     stub: Mutex<Option<TempDir>>,
@@ -24,10 +25,11 @@ pub(crate) struct Roots {
     context_parts: Mutex<Vec<ContextPart>>,
 }
 
-impl Roots {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+impl<'a> Roots<'a> {
+    pub(crate) fn new(store: Arc<Store>, imports: Arc<Imports<'a>>) -> Self {
         Self {
             store,
+            imports,
             merged: Mutex::default(),
             stub: Mutex::default(),
             context_parts: Mutex::default(),
@@ -91,22 +93,7 @@ impl Roots {
 
     /// The snapshot, read-only.
     pub(crate) fn readable(&self, snapshot: &Snapshot) -> Result<Root, StepFailure> {
-        let lowers = self.store.layers().lowers(snapshot)?;
-        match lowers.as_slice() {
-            [] => {
-                let empty = self.store.temp().dir()?;
-                Ok(Root::open(empty.path())?)
-            }
-            [single] => Ok(Root::open(single)?),
-            _ => {
-                let overlay = Overlay {
-                    lowers: &lowers,
-                    upper: None,
-                    volatile: false,
-                };
-                Ok(Root::from_fd(overlay::mount(&overlay).map_err(mount_failed)?))
-            }
-        }
+        readable(&self.store, snapshot)
     }
 
     /// What is in the snapshot, whiteouts applied.
@@ -120,20 +107,54 @@ impl Roots {
         {
             return Ok(Arc::clone(listing));
         }
-        let mut merged = Arc::new(Listing::default());
-        for id in &snapshot.layers {
-            let layer = self.store.layers().require(id)?;
-            let listing = layer.listing()?;
-            if !listing.is_empty() {
-                merged = Arc::new(Listing::merge(&merged, &listing));
-            }
-        }
+        let merged = merged_listing(snapshot, |id| match self.store.layers().get(id)? {
+            Some(layer) => Ok(layer.listing()?),
+            None => Ok(self
+                .imports
+                .listing(id)
+                .ok_or_else(|| kiln_cache::Error::LayerMissing(id.clone()))?),
+        })?;
         self.merged
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, Arc::clone(&merged));
         Ok(merged)
     }
+}
+
+/// A snapshot whose layers are all in the store, read-only.
+pub(crate) fn readable(store: &Store, snapshot: &Snapshot) -> Result<Root, StepFailure> {
+    let lowers = store.layers().lowers(snapshot)?;
+    match lowers.as_slice() {
+        [] => {
+            let empty = store.temp().dir()?;
+            Ok(Root::open(empty.path())?)
+        }
+        [single] => Ok(Root::open(single)?),
+        _ => {
+            let overlay = Overlay {
+                lowers: &lowers,
+                upper: None,
+                volatile: false,
+            };
+            Ok(Root::from_fd(overlay::mount(&overlay).map_err(mount_failed)?))
+        }
+    }
+}
+
+/// What is in a snapshot, whiteouts applied, from the listings of its layers.
+pub(crate) fn merged_listing(
+    snapshot: &Snapshot,
+    mut listing: impl FnMut(&LayerId) -> Result<Arc<Listing>, StepFailure>,
+) -> Result<Arc<Listing>, StepFailure> {
+    let mut merged = Arc::new(Listing::default());
+    for id in &snapshot.layers {
+        let listing = listing(id)?;
+        if !listing.is_empty() {
+            merged = Arc::new(Listing::merge(&merged, &listing));
+        }
+    }
+    Ok(merged)
 }
 
 fn mount_writable(lowers: &[PathBuf], draft: &LayerDraft) -> Result<OwnedFd, StepFailure> {

@@ -54,6 +54,13 @@ pub(crate) struct Build {
     /// Run every step of these stages (repeatable, comma-separated)
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Cache to take steps from: type=registry,ref=NAME or type=local,src=PATH; NAME alone is of a registry (repeatable)
+    #[arg(long, value_name = "NAME|FIELDS")]
+    pub(crate) cache_from: Vec<String>,
+    /// Cache to write: type=registry,ref=NAME, type=local,dest=PATH or type=inline, with mode=min|max and other
+    /// attributes (repeatable)
+    #[arg(long, value_name = "NAME|FIELDS")]
+    pub(crate) cache_to: Vec<String>,
     /// Ask the registry for base images even if they are here
     #[arg(long)]
     pub(crate) pull: bool,

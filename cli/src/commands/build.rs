@@ -1,6 +1,7 @@
 //! `kiln build`.
 
 mod answers;
+mod cache;
 mod call;
 #[cfg(test)]
 mod catalogue;
@@ -23,6 +24,7 @@ use kiln_frontend::{BuildRequest, Fetch, LowerOptions, build};
 use kiln_image::{Platform, Reference};
 use kiln_solver::image::PullPolicy;
 use kiln_solver::limits::Limits;
+use kiln_solver::remote_cache::CacheOptions;
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
 use kiln_solver::{Cancel, Secrets};
@@ -46,6 +48,7 @@ struct Options {
     secrets: Arc<Secrets>,
     ssh: SshAgents,
     limits: Limits,
+    cache: CacheOptions,
 }
 
 /// Runs `kiln build`.
@@ -205,6 +208,7 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
         secrets: Arc::new(secrets::secrets(&machine.environment, &surroundings.secrets)?),
         ssh: secrets::ssh(&machine.environment, &surroundings.ssh)?,
         limits: limits::limits(surroundings)?,
+        cache: cache::options(&arguments.cache_from, &arguments.cache_to)?,
     })
 }
 
@@ -234,5 +238,6 @@ fn request(
         secrets: options.secrets,
         ssh: Arc::new(options.ssh),
         limits: options.limits,
+        cache: options.cache,
     })
 }

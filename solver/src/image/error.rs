@@ -95,6 +95,16 @@ pub enum PullError {
         /// What came out.
         found: Digest,
     },
+    /// The unpacked files are not those that the layer's id names.
+    #[error("layer {blob}: its files are {found} where the cache says {wanted}")]
+    Content {
+        /// The compressed blob.
+        blob: Digest,
+        /// The layer that it was to be.
+        wanted: kiln_cache::LayerId,
+        /// The layer that it is.
+        found: kiln_cache::LayerId,
+    },
     /// A layer is nowhere to be had: not in the store, and no blob names it.
     #[error(
         "layer {0} is not in the store and the image has no blob for it; build or import the image again"

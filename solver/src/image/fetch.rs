@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::variants::ORIGINAL;
-use kiln_cache::{BlobWriter, Variant};
+use kiln_cache::{BlobWriter, LayerId, Variant};
 use kiln_image::Reference;
 use kiln_image::layer::{self, UnpackOptions};
 use kiln_registry::BlobSink;
@@ -68,7 +68,7 @@ impl Images {
                     std::panic::resume_unwind(panic);
                 }
                 if !stop.is_raised() {
-                    note(self.unpack(layer, task, &stop));
+                    note(self.unpack(layer, None, task, &stop));
                 }
             }
         });
@@ -85,7 +85,11 @@ impl Images {
     }
 
     /// Remembers which blob the layer came as: it goes out as the same one.
-    fn keep_original(&self, layer: &SourceLayer, from: Option<&Reference>) -> Result<(), PullError> {
+    pub(crate) fn keep_original(
+        &self,
+        layer: &SourceLayer,
+        from: Option<&Reference>,
+    ) -> Result<(), PullError> {
         let Some(blob) = &layer.blob else { return Ok(()) };
         Ok(self.store.variants().put(&Variant {
             diff_id: layer.diff_id,
@@ -108,7 +112,7 @@ impl Images {
         }
     }
 
-    fn fetch_blob(
+    pub(crate) fn fetch_blob(
         &self,
         reference: &Reference,
         layer: &SourceLayer,
@@ -143,7 +147,15 @@ impl Images {
         Ok(())
     }
 
-    fn unpack(&self, layer: &SourceLayer, task: &Task, stop: &Cancel) -> Result<(), PullError> {
+    /// Makes a layer of its blob, which is in the store: one whose tar has the DiffID and, if the layer's id is that
+    /// of its content, whose content has that hash. `created_ms` is when it was made, if that was elsewhere.
+    pub(crate) fn unpack(
+        &self,
+        layer: &SourceLayer,
+        created_ms: Option<u64>,
+        task: &Task,
+        stop: &Cancel,
+    ) -> Result<(), PullError> {
         let Some(blob) = &layer.blob else {
             return Err(PullError::LayerLost(layer.diff_id));
         };
@@ -185,9 +197,24 @@ impl Images {
                 None,
             );
         }
-        self.store
-            .layers()
-            .commit(draft, &layer.layer, unpacked.listing)?;
+        if layer.layer.diff_id().is_none() {
+            let found = LayerId::from_content(&unpacked.listing.content_hash());
+            if found != layer.layer {
+                return Err(PullError::Content {
+                    blob: blob.digest,
+                    wanted: layer.layer.clone(),
+                    found,
+                });
+            }
+        }
+        let layers = self.store.layers();
+        let committed = match created_ms {
+            Some(created_ms) => layers.commit_made_at(draft, &layer.layer, unpacked.listing, created_ms)?,
+            None => layers.commit(draft, &layer.layer, unpacked.listing)?,
+        };
+        if committed.diff_id() != Some(layer.diff_id) {
+            committed.set_diff_id(&layer.diff_id)?;
+        }
         task.progress(&part, unpacked.size, Some(unpacked.size), true);
         Ok(())
     }

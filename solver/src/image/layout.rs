@@ -63,7 +63,7 @@ impl Images {
     }
 
     /// Copies the blob of a layer out of the layout at `path` into the store.
-    pub(super) fn copy_blob(
+    pub(crate) fn copy_blob(
         &self,
         path: &Path,
         layer: &SourceLayer,

@@ -6,6 +6,7 @@
 //! inputs are there. [`mod@merge`] puts snapshots on each other in both. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
 //! [`results`] what is known of each vertex so far.
 
+mod cache;
 mod contexts;
 mod inputs;
 mod merge;
@@ -29,9 +30,12 @@ use crate::engine::Engine;
 use crate::error::{SolveError, StepError, StepFailure, chain};
 use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
 use crate::limits::Limits;
+use crate::remote_cache::import::Imports;
+use crate::remote_cache::{CacheLocation, SolvedCache};
 use crate::roots::Roots;
 use crate::secret::Secrets;
 use crate::ssh::SshAgents;
+use crate::take;
 use crate::task::{Reporter, Task};
 
 use contexts::Contexts;
@@ -59,6 +63,12 @@ pub struct SolveRequest {
     pub credentials: Arc<dyn Credentials + Send>,
     /// New layers are compressed like this as soon as they exist, beside the steps that follow.
     pub compress: Option<LayerCompression>,
+    /// Caches from elsewhere, the first goes first.
+    pub cache_imports: Vec<CacheLocation>,
+    /// Whether [`SolvedAll::cache`] is wanted.
+    pub cache_exports: bool,
+    /// Whether the targets' files are needed: layers that only a cache elsewhere has are then fetched.
+    pub needs_files: bool,
 }
 
 /// How a step came to its result, or why it has none.
@@ -110,6 +120,8 @@ pub struct SolvedAll {
     pub steps: Vec<StepReport>,
     /// The targets in the order in which they were given, or why there are none.
     pub result: Result<Vec<Solution>, SolveError>,
+    /// What an export writes; empty unless the request asks for it.
+    pub cache: SolvedCache,
 }
 
 /// A target of a successful solve.
@@ -140,7 +152,8 @@ pub(crate) struct Solve<'a> {
     pub(crate) request: &'a SolveRequest,
     /// Raised when the caller cancels, and when a step fails.
     pub(crate) stop: Cancel,
-    pub(crate) roots: Roots,
+    pub(crate) roots: Roots<'a>,
+    imports: Arc<Imports<'a>>,
     pub(crate) diff_ids: DiffIds,
     graph: &'a Graph,
     reporter: &'a Reporter,
@@ -159,7 +172,7 @@ impl Engine {
         reporter: &Reporter,
         cancel: &Cancel,
     ) -> Solved {
-        let SolvedAll { steps, result } = self.solve_all(graph, &[target], request, reporter, cancel);
+        let SolvedAll { steps, result, .. } = self.solve_all(graph, &[target], request, reporter, cancel);
         let lost = || SolveError::no_root(graph, target);
         let result = result.and_then(|solutions| solutions.into_iter().next().ok_or_else(lost));
         Solved { steps, result }
@@ -178,11 +191,19 @@ impl Engine {
         let stop = Cancel::new();
         let stopper = stop.clone();
         let _link = cancel.on_raise(move || stopper.raise());
+        let imports = Arc::new(Imports::new(
+            self,
+            &request.cache_imports,
+            reporter,
+            graph,
+            &order,
+        ));
         let mut solve = Solve {
             engine: self,
             request,
             stop,
-            roots: Roots::new(Arc::clone(&self.store)),
+            roots: Roots::new(Arc::clone(&self.store), Arc::clone(&imports)),
+            imports,
             diff_ids: DiffIds::new(
                 cancel,
                 request.compress.map(|form| (Arc::clone(&self.layer_blobs), form)),
@@ -194,6 +215,15 @@ impl Engine {
             results: Results::default(),
         };
         let result = solve.all(targets, &order, cancel);
+        if let Err(error) = solve.imports.keep() {
+            let message = format!("hits of imported caches are not kept: {}", chain(&error));
+            self.note(message);
+        }
+        let cache = if request.cache_exports && result.is_ok() {
+            solve.used(&order)
+        } else {
+            SolvedCache::default()
+        };
         let steps = solve.results.reports(&order);
         let diff_ids = Arc::new(solve.diff_ids);
         let blobs = Arc::new(blobs(graph, &order));
@@ -203,7 +233,7 @@ impl Engine {
             blobs: Arc::clone(&blobs),
         };
         let result = result.map(|snapshots| snapshots.into_iter().map(solution).collect());
-        SolvedAll { steps, result }
+        SolvedAll { steps, result, cache }
     }
 }
 
@@ -215,10 +245,20 @@ impl Solve<'_> {
         cancel: &Cancel,
     ) -> Result<Vec<Snapshot>, SolveError> {
         self.plan(order)?;
-        let needed = self.needed(targets, order);
-        self.report_skipped(order, &needed);
-        self.check_platforms(&needed)?;
-        self.run(&needed, cancel)?;
+        loop {
+            let needed = self.needed(targets, order);
+            self.report_skipped(order, &needed);
+            self.check_platforms(&needed)?;
+            let result = self
+                .run(&needed, cancel)
+                .and_then(|()| self.fetch_targets(targets));
+            match result {
+                Ok(()) => break,
+                // A cache promised layers that it does not have. Each time there is one layer less to hope for.
+                Err(error) if error.is_lost_layer() && self.forget_lost(order)? => {}
+                Err(error) => return Err(error),
+            }
+        }
         let snapshot = |target: &VertexId| {
             let snapshot = self.results.snapshot(*target);
             snapshot.ok_or_else(|| SolveError::no_root(self.graph, *target))

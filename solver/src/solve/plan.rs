@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_cache::{Key, KeyPart, Snapshot};
+use kiln_cache::{Key, KeyPart, RecordKind, Snapshot};
 
 use super::results::Definition;
 use super::{Planned, Solve, StepOutcome, contexts, is_silent};
@@ -76,7 +76,7 @@ impl Solve<'_> {
         tasks
     }
 
-    fn is_fresh(&self, id: VertexId) -> bool {
+    pub(super) fn is_fresh(&self, id: VertexId) -> bool {
         self.planned.get(&id).is_some_and(|planned| planned.fresh)
     }
 
@@ -147,10 +147,10 @@ impl Solve<'_> {
         outcome: StepOutcome,
     ) -> Result<(), StepFailure> {
         let began = Instant::now();
+        let found = self.lookup(RecordKind::Definition, key, &parts, vertex)?;
         self.results.define(id, Arc::new(Definition { key, parts }));
-        if let Some(record) = self.engine.store.records().get(&key)? {
-            let layers = record.output;
-            self.results.complete(id, Snapshot { layers });
+        if let Some((snapshot, _)) = found {
+            self.results.complete(id, snapshot);
             self.report(id, vertex, outcome, began);
         }
         Ok(())
@@ -172,7 +172,7 @@ impl Solve<'_> {
         let chosen = self.choose_local(&vertex.op, &inputs, None)?;
         let definition = self.definition_of(vertex, &inputs, &chosen)?;
         let key = definition.key;
-        self.results.define(id, definition);
+        self.results.define(id, Arc::clone(&definition));
         let fresh = self.is_fresh(id);
         let first = *by_key.entry((key, fresh)).or_insert(id);
         if let Some(planned) = self.planned.get_mut(&id) {
@@ -184,9 +184,8 @@ impl Solve<'_> {
         } else if fresh {
             None
         } else {
-            self.engine.store.records().get(&key)?.map(|record| Snapshot {
-                layers: record.output,
-            })
+            self.lookup(RecordKind::Definition, key, &definition.parts, vertex)?
+                .map(|(snapshot, _)| snapshot)
         };
         if let Some(snapshot) = found {
             self.results.complete(id, snapshot);
@@ -220,7 +219,8 @@ impl Solve<'_> {
                 continue;
             };
             let is_local = contexts::name(self.graph, id).is_some();
-            if !is_local && !self.results.is_complete(id) && !needed.contains(&id) {
+            let is_new = !self.results.is_complete(id) && !self.results.is_reported(id);
+            if !is_local && is_new && !needed.contains(&id) {
                 self.report(id, vertex, StepOutcome::Skipped, Instant::now());
             }
         }

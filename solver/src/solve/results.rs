@@ -62,6 +62,17 @@ impl Results {
         self.lock().get(&id).and_then(|known| known.snapshot.clone())
     }
 
+    /// The vertex is not complete after all.
+    pub(super) fn forget(&self, id: VertexId) {
+        if let Some(known) = self.lock().get_mut(&id) {
+            known.snapshot = None;
+        }
+    }
+
+    pub(super) fn is_reported(&self, id: VertexId) -> bool {
+        self.lock().get(&id).is_some_and(|known| known.report.is_some())
+    }
+
     pub(super) fn is_complete(&self, id: VertexId) -> bool {
         self.lock().get(&id).is_some_and(|known| known.snapshot.is_some())
     }

@@ -47,6 +47,7 @@ impl Solve<'_> {
         let mut schedule = Schedule::new(needed, inputs, self.request.jobs);
         let (sender, receiver) = mpsc::channel::<Ended>();
         let mut failure: Option<SolveError> = None;
+        let mut lost: Option<SolveError> = None;
         std::thread::scope(|scope| {
             loop {
                 while let Some(id) = schedule.next() {
@@ -76,6 +77,13 @@ impl Solve<'_> {
                 let Ok((id, result)) = receiver.recv() else { break };
                 match result {
                     Ok(()) => schedule.finished(id),
+                    // What runs goes on to its end: its result is of use when the rest is begun anew.
+                    Err(cause @ StepFailure::CacheLayer { .. }) => {
+                        schedule.failed();
+                        if let Some(vertex) = self.graph.get(id) {
+                            lost.get_or_insert_with(|| SolveError::lost(vertex, cause));
+                        }
+                    }
                     Err(cause) => {
                         schedule.failed();
                         self.note_failure(id, cause, cancel, &mut failure);
@@ -89,7 +97,7 @@ impl Solve<'_> {
         match failure {
             Some(failure) => Err(failure),
             None if cancel.is_raised() => Err(SolveError::Canceled),
-            None => Ok(()),
+            None => lost.map_or(Ok(()), Err),
         }
     }
 
@@ -224,15 +232,14 @@ impl Solve<'_> {
         // Made again, although the plan has one: local files may have changed since, here or before an input.
         let definition = self.definition_of(vertex, inputs, local)?;
         self.results.define(id, Arc::clone(&definition));
+        self.ensure_listings(&vertex.op, inputs, task)?;
         let chosen = self.choose_all(&vertex.op, inputs, local)?;
         let content = self.content_key(vertex, inputs, &chosen)?;
         if !vertex.ignore_cache
-            && let Some(record) = self.engine.store.records().get(&content.0)?
+            && let Some((output, duration_ms)) =
+                self.lookup(RecordKind::Content, content.0, &content.1, vertex)?
         {
-            let output = Snapshot {
-                layers: record.output,
-            };
-            self.remember(vertex, &definition, None, &output, record.duration_ms)?;
+            self.remember(vertex, &definition, None, &output, duration_ms)?;
             return Ok((output, StepOutcome::CachedByContent));
         }
         task.start();

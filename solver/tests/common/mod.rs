@@ -94,6 +94,9 @@ impl Lab {
             limits: kiln_solver::limits::Limits::default(),
             credentials: Arc::new(kiln_remote::NoCredentials),
             compress: None,
+            cache_imports: Vec::new(),
+            cache_exports: false,
+            needs_files: true,
         }
     }
 
