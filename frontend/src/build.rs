@@ -26,7 +26,7 @@ use crate::local;
 use crate::lower::UnusedBuildArg;
 use crate::options::LowerOptions;
 use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all};
-use crate::record;
+use crate::record::{self, Announced};
 use crate::resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
 };
@@ -156,7 +156,8 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<Built, BuildError> {
     let mut steps = Vec::new();
-    let result = build_image(engine, request, id, reporter, cancel, &mut steps);
+    let announced = Announced::default();
+    let result = build_image(engine, request, id, reporter, cancel, &announced, &mut steps);
     record::keep(engine, request, id, reporter, steps, &result);
     result
 }
@@ -168,6 +169,7 @@ fn build_image(
     id: &BuildId,
     reporter: &Reporter,
     cancel: &Cancel,
+    announced: &Announced,
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
@@ -198,6 +200,7 @@ fn build_image(
         ssh: Arc::clone(&request.ssh),
         limits: request.limits.clone(),
         credentials: Arc::clone(&request.credentials),
+        on_work: announced.hook(engine, request, id),
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
     let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);

@@ -51,6 +51,7 @@ mod state;
 mod step;
 mod unpack;
 mod unsupported;
+mod why;
 
 pub use build::{BuildError, BuildRequest, Built, BuiltImage, MainContext, build};
 pub use change::{ChangeError, changed_config};

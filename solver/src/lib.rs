@@ -37,6 +37,7 @@ mod process;
 mod pump;
 mod redact;
 pub mod remote;
+pub mod report;
 mod roots;
 mod save;
 mod schedule;
@@ -48,6 +49,7 @@ mod take;
 pub mod task;
 #[cfg(test)]
 mod testing;
+pub mod why;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use context::{ContextError, ContextPolicy, LocalContext, LocalKind};
@@ -61,4 +63,5 @@ pub use join::Joiner;
 pub use platform::{CannotRun, emulator};
 pub use save::{SaveError, SaveRequest};
 pub use secret::{MAX_SECRET_BYTES, SecretError, SecretSource, Secrets};
-pub use solve::{Solution, SolveRequest, Solved, SolvedAll, StepOutcome, StepReport};
+pub use report::{StepOutcome, StepReport};
+pub use solve::{Hook, Solution, SolveRequest, Solved, SolvedAll};

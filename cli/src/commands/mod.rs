@@ -1,6 +1,7 @@
 //! One file a command. Each has `run`, which takes what was typed and gives the exit code.
 
 mod build;
+mod builds;
 mod cache;
 mod history;
 mod images;
@@ -16,6 +17,7 @@ mod run;
 mod save;
 mod tag;
 mod version;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Pull(arguments) => pull::run(&machine, &arguments),
         Command::Import(arguments) => import::run(&machine, &arguments),
         Command::Save(arguments) => save::run(&machine, &arguments),
+        Command::Why(arguments) => why::run(&machine, &arguments),
+        Command::Builds(arguments) => builds::run(&machine, &arguments),
         Command::Cache(arguments) => cache::run(&machine, &arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Info(arguments) => info::run(&machine, &arguments),

@@ -184,7 +184,8 @@ impl Solve<'_> {
         } else if fresh {
             None
         } else {
-            self.engine.store.records().get(&key)?.map(|record| Snapshot {
+            let record = self.find(id, &key)?;
+            record.map(|record| Snapshot {
                 layers: record.output,
             })
         };

@@ -93,6 +93,7 @@ impl Lab {
             ssh: Arc::default(),
             limits: kiln_solver::limits::Limits::default(),
             credentials: Arc::new(kiln_remote::NoCredentials),
+            on_work: kiln_solver::Hook::default(),
         }
     }
 
