@@ -175,7 +175,11 @@ impl<'a> Builds<'a> {
     pub fn is_running(&self, id: &BuildId) -> Result<bool> {
         let path = self.running_path(id);
         match File::open(&path) {
-            Ok(lock) => Ok(!files::try_flock(&lock, FlockOperation::NonBlockingLockShared, &path)?),
+            Ok(lock) => Ok(!files::try_flock(
+                &lock,
+                FlockOperation::NonBlockingLockShared,
+                &path,
+            )?),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(error::io("open", path)(source)),
         }

@@ -76,7 +76,9 @@ fn run(store: &Store, stop: &AtomicBool) {
             store.temp().sweep(&|| stop.load(Ordering::Relaxed)).map(drop)
         }),
         ("synced", drop_unsynced),
-        ("builds", |store, _| store.builds().prune(Retention::default()).map(drop)),
+        ("builds", |store, _| {
+            store.builds().prune(Retention::default()).map(drop)
+        }),
         ("damaged", |store, _| {
             drop_old_damage(&store.root().join("damaged"))
         }),

@@ -121,7 +121,11 @@ pub(crate) fn keep(
         },
         Err(BuildError::Solve(SolveError::Canceled)) => BuildOutcome::Canceled,
         Err(BuildError::Dockerfile(errors)) if !errors.is_empty() => BuildOutcome::Failed {
-            message: errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; "),
+            message: errors
+                .iter()
+                .map(|error| error.message.as_str())
+                .collect::<Vec<_>>()
+                .join("; "),
         },
         Err(error) => BuildOutcome::Failed {
             message: chain(error),

@@ -197,7 +197,9 @@ mod tests {
         ];
         for (name, step, expected) in table {
             let found = source.declaration(name, at(step));
-            let found = found.as_ref().map(|found| (found.instruction.as_str(), found.line));
+            let found = found
+                .as_ref()
+                .map(|found| (found.instruction.as_str(), found.line));
             assert_eq!(found, expected, "{name} {step}");
         }
     }

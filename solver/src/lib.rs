@@ -61,7 +61,7 @@ pub use export::ExportedIndex;
 pub use import::{ImportError, ImportRequest};
 pub use join::Joiner;
 pub use platform::{CannotRun, emulator};
+pub use report::{StepOutcome, StepReport};
 pub use save::{SaveError, SaveRequest};
 pub use secret::{MAX_SECRET_BYTES, SecretError, SecretSource, Secrets};
-pub use report::{StepOutcome, StepReport};
 pub use solve::{Hook, Solution, SolveRequest, Solved, SolvedAll};

@@ -117,7 +117,9 @@ enum Out {
 
 impl std::fmt::Debug for StepLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StepLog").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("StepLog")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 

@@ -122,7 +122,10 @@ fn logs_hold_everything() {
     assert!(read(&log, "1").len() + FLUSHED >= text.len());
     drop(step);
     assert_eq!(read(&log, "1"), text);
-    assert!(std::fs::metadata(&path).unwrap().len() * 4 < text.len() as u64, "it is compressed");
+    assert!(
+        std::fs::metadata(&path).unwrap().len() * 4 < text.len() as u64,
+        "it is compressed"
+    );
     log.step("1").unwrap().write_all(b"again").unwrap();
     assert!(read(&log, "1").ends_with(b"again"), "a second attempt goes on");
     let bytes = std::fs::read(&path).unwrap();

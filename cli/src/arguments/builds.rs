@@ -41,7 +41,9 @@ pub(crate) enum Builds {
 
 /// Arguments of `builds ls`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln builds ls\n  kiln builds ls -q | head -1\n  kiln builds ls --format json")]
+#[command(
+    after_help = "Examples:\n  kiln builds ls\n  kiln builds ls -q | head -1\n  kiln builds ls --format json"
+)]
 pub(crate) struct BuildsList {
     /// Show ids alone
     #[arg(short, long)]
@@ -56,8 +58,10 @@ pub(crate) struct BuildsList {
 
 /// Arguments of `builds show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln builds show\n  kiln builds show latest --html build.html\n  \
-                        kiln builds show 019a3c2f41d0 --format json")]
+#[command(
+    after_help = "Examples:\n  kiln builds show\n  kiln builds show latest --html build.html\n  \
+                        kiln builds show 019a3c2f41d0 --format json"
+)]
 pub(crate) struct BuildsShow {
     /// Which build: the beginning of its id, or latest
     #[arg(value_name = "ID", default_value = "latest")]
@@ -72,8 +76,10 @@ pub(crate) struct BuildsShow {
 
 /// Arguments of `builds logs`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln builds logs\n  kiln builds logs 019a3c2f41d0 --step 3\n  \
-                        kiln builds logs latest --step 'RUN make'")]
+#[command(
+    after_help = "Examples:\n  kiln builds logs\n  kiln builds logs 019a3c2f41d0 --step 3\n  \
+                        kiln builds logs latest --step 'RUN make'"
+)]
 pub(crate) struct BuildsLogs {
     /// Which build: the beginning of its id, or latest
     #[arg(value_name = "ID", default_value = "latest")]
@@ -85,7 +91,9 @@ pub(crate) struct BuildsLogs {
 
 /// Arguments of `builds diff`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kiln builds diff 019a3c2f41d0 latest\n  kiln builds diff 019a3c2f41d0 019a3c31a2b3 --format json")]
+#[command(
+    after_help = "Examples:\n  kiln builds diff 019a3c2f41d0 latest\n  kiln builds diff 019a3c2f41d0 019a3c31a2b3 --format json"
+)]
 pub(crate) struct BuildsDiff {
     /// The one
     #[arg(value_name = "A")]

@@ -90,7 +90,15 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let result = build(&engine, &request, &id, &reporter, &cancel);
     view.finish();
     if arguments.explain {
-        super::why::explain(engine.store(), &id, if quiet { Progress::Quiet } else { arguments.progress })?;
+        super::why::explain(
+            engine.store(),
+            &id,
+            if quiet {
+                Progress::Quiet
+            } else {
+                arguments.progress
+            },
+        )?;
     }
     drop(interrupts);
     for note in engine.take_notes() {

@@ -81,7 +81,12 @@ fn text(record: &BuildRecord, steps: &[&StepReport]) -> String {
             .line
             .map(|line| format!("  ({}:{line})", record.dockerfile))
             .unwrap_or_default();
-        let _ = writeln!(text, "{}{}", visible(step.name.as_bytes()), visible(line.as_bytes()));
+        let _ = writeln!(
+            text,
+            "{}{}",
+            visible(step.name.as_bytes()),
+            visible(line.as_bytes())
+        );
         for reason in reasons(step) {
             let _ = writeln!(text, "    {}", visible(reason.as_bytes()));
         }

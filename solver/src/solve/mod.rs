@@ -318,8 +318,11 @@ impl Solve<'_> {
     fn reports(&self, order: &[VertexId]) -> Vec<StepReport> {
         let (ids, mut reports): (Vec<VertexId>, Vec<StepReport>) =
             self.results.reports(order).into_iter().unzip();
-        let position: HashMap<VertexId, usize> =
-            ids.iter().enumerate().map(|(position, id)| (*id, position)).collect();
+        let position: HashMap<VertexId, usize> = ids
+            .iter()
+            .enumerate()
+            .map(|(position, id)| (*id, position))
+            .collect();
         // A silent vertex stands for what it is made of.
         let mut expanded: HashMap<VertexId, Vec<usize>> = HashMap::new();
         for &id in order {

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use kiln_cache::{Key, KeyPart, Snapshot};
 
-use crate::report::{MadeOf, Missed, StepReport};
 use crate::graph::VertexId;
+use crate::report::{MadeOf, Missed, StepReport};
 
 /// A definition key and what it is made of.
 #[derive(Debug)]
@@ -84,7 +84,10 @@ impl Results {
     }
 
     pub(super) fn made(&self, id: VertexId) -> Made {
-        self.lock().get(&id).map(|known| known.made.clone()).unwrap_or_default()
+        self.lock()
+            .get(&id)
+            .map(|known| known.made.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn report(&self, id: VertexId, report: StepReport) {

@@ -30,7 +30,8 @@ impl Solve<'_> {
         let records = self.engine.store.records();
         let missed = match records.lookup(key)? {
             Lookup::Hit(record) => {
-                self.results.note(id, |made| made.saved_ms = Some(record.duration_ms));
+                self.results
+                    .note(id, |made| made.saved_ms = Some(record.duration_ms));
                 return Ok(Some(*record));
             }
             Lookup::Miss(Miss::Absent) => return Ok(None),

@@ -144,7 +144,10 @@ mod tests {
         let table = [
             ("[build 2/4] RUN make", Some(("build", "RUN make"))),
             ("[2/4] COPY . .", Some(("", "COPY . ."))),
-            ("[linux/arm64 a 2/4] COPY [1/2] .", Some(("linux/arm64 a", "COPY [1/2] ."))),
+            (
+                "[linux/arm64 a 2/4] COPY [1/2] .",
+                Some(("linux/arm64 a", "COPY [1/2] .")),
+            ),
             ("[internal] load build context", None),
             ("https://x/y", None),
         ];
@@ -156,7 +159,11 @@ mod tests {
     #[test]
     fn steps_find_themselves() {
         let table: &[(&[&str], &[&str], &[Option<usize>])] = &[
-            (&["[1/2] FROM a", "[2/2] RUN x"], &["[1/2] FROM a", "[2/2] RUN x"], &[Some(0), Some(1)]),
+            (
+                &["[1/2] FROM a", "[2/2] RUN x"],
+                &["[1/2] FROM a", "[2/2] RUN x"],
+                &[Some(0), Some(1)],
+            ),
             // One is new, one has another text.
             (
                 &["[1/4] FROM a", "[2/4] RUN new", "[3/4] COPY a b", "[4/4] RUN y2"],
@@ -164,14 +171,22 @@ mod tests {
                 &[Some(0), None, Some(1), Some(2)],
             ),
             (&["[1/1] FROM b"], &["[1/1] FROM a"], &[Some(0)]),
-            (&["[1/2] FROM a", "[2/2] RUN x"], &["[1/2] FROM a", "[2/2] COPY x y"], &[Some(0), None]),
+            (
+                &["[1/2] FROM a", "[2/2] RUN x"],
+                &["[1/2] FROM a", "[2/2] COPY x y"],
+                &[Some(0), None],
+            ),
             // Stages by name, then in order.
             (
                 &["[b 1/1] RUN b", "[new 1/1] RUN c"],
                 &["[a 1/1] RUN a", "[b 1/1] RUN b"],
                 &[Some(1), Some(0)],
             ),
-            (&["[internal] load build context"], &["[internal] load build context"], &[None]),
+            (
+                &["[internal] load build context"],
+                &["[internal] load build context"],
+                &[None],
+            ),
         ];
         for (now, old, expected) in table {
             let steps = |names: &[&str]| names.iter().map(|name| step(name)).collect::<Vec<_>>();

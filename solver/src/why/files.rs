@@ -215,12 +215,18 @@ impl FileList {
         before.fold(depth);
         let mut found: BTreeMap<FileChange, Vec<TreePath>> = BTreeMap::new();
         for (path, facts) in &self.entries {
-            let change = before.entries.get(path).map_or(Some(FileChange::Added), |old| facts.change(old));
+            let change = before
+                .entries
+                .get(path)
+                .map_or(Some(FileChange::Added), |old| facts.change(old));
             if let Some(change) = change {
                 found.entry(change).or_default().push(path.clone());
             }
         }
-        let gone = before.entries.keys().filter(|path| !self.entries.contains_key(path));
+        let gone = before
+            .entries
+            .keys()
+            .filter(|path| !self.entries.contains_key(path));
         let gone: Vec<TreePath> = gone.cloned().collect();
         if !gone.is_empty() {
             found.insert(FileChange::Removed, gone);
@@ -245,11 +251,19 @@ impl FileList {
 
 /// The root of a selection is written as users write it.
 fn shown_path(path: &TreePath) -> String {
-    if path.is_root() { ".".to_owned() } else { path.to_string() }
+    if path.is_root() {
+        ".".to_owned()
+    } else {
+        path.to_string()
+    }
 }
 
 fn depth(path: &TreePath) -> usize {
-    if path.is_root() { 0 } else { path.components().count() }
+    if path.is_root() {
+        0
+    } else {
+        path.components().count()
+    }
 }
 
 /// The first bytes of a hash.

@@ -227,7 +227,10 @@ pub fn explain(store: &Store, now: &mut [StepReport], earlier: &[Earlier<'_>]) {
     let explainer = Explainer {
         store,
         earlier,
-        aligned: earlier.iter().map(|build| align::align(now, build.steps)).collect(),
+        aligned: earlier
+            .iter()
+            .map(|build| align::align(now, build.steps))
+            .collect(),
         content_keys: content_keys(earlier),
     };
     let found: Vec<Option<Why>> = (0..now.len()).map(|at| explainer.why(now, at)).collect();
@@ -239,7 +242,9 @@ pub fn explain(store: &Store, now: &mut [StepReport], earlier: &[Earlier<'_>]) {
 /// The content key of each definition key, as far as earlier builds tell.
 fn content_keys(earlier: &[Earlier<'_>]) -> HashMap<Key, Key> {
     let steps = earlier.iter().rev().flat_map(|build| build.steps);
-    steps.filter_map(|step| Some((step.key?, step.content_key?))).collect()
+    steps
+        .filter_map(|step| Some((step.key?, step.content_key?)))
+        .collect()
 }
 
 struct Explainer<'a> {
@@ -275,18 +280,27 @@ impl Explainer<'_> {
             }
             if same_key {
                 let missed = step.missed;
-                return Some(Why::Lost { build: build_id, missed });
+                return Some(Why::Lost {
+                    build: build_id,
+                    missed,
+                });
             }
             let differences = self.compare(now, step, old);
             let Some(mut differences) = differences else {
-                fallback.get_or_insert(Why::Lost { build: build_id, missed: None });
+                fallback.get_or_insert(Why::Lost {
+                    build: build_id,
+                    missed: None,
+                });
                 continue;
             };
             self.name_steps(&mut differences, (now, at), (build.steps, old_at), aligned);
             if differences.is_empty() {
                 // By content nothing differs: the record was there once.
                 let missed = step.missed;
-                return Some(Why::Lost { build: build_id, missed });
+                return Some(Why::Lost {
+                    build: build_id,
+                    missed,
+                });
             }
             return Some(Why::Changed {
                 build: build_id,
@@ -310,7 +324,9 @@ impl Explainer<'_> {
                 content: kept(step.content_key).unwrap_or_default(),
             },
         };
-        let old_content = old.content_key.or_else(|| self.content_keys.get(&old_key).copied());
+        let old_content = old
+            .content_key
+            .or_else(|| self.content_keys.get(&old_key).copied());
         let sources = sources_of(now, step);
         if !made_of.content.is_empty()
             && let Some(before) = kept(old_content)
@@ -340,7 +356,11 @@ impl Explainer<'_> {
         let mut named: Vec<Difference> = Vec::new();
         for input in bases.filter_map(|input| now.get(*input).map(|base| (*input, base))) {
             let (input, base) = input;
-            let before = aligned.get(input).copied().flatten().and_then(|old| old_steps.get(old));
+            let before = aligned
+                .get(input)
+                .copied()
+                .flatten()
+                .and_then(|old| old_steps.get(old));
             named.extend(self.base(base, before));
         }
         if named.is_empty() {
@@ -393,9 +413,15 @@ fn base_now(base: &StepReport) -> Difference {
 
 /// What a step takes files from, beside its root: its name, when there is only one.
 fn sources_of<'a>(now: &'a [StepReport], step: &StepReport) -> Option<&'a str> {
-    let mut sources = step.inputs.iter().skip(step.in_base).filter_map(|input| now.get(*input));
+    let mut sources = step
+        .inputs
+        .iter()
+        .skip(step.in_base)
+        .filter_map(|input| now.get(*input));
     let first = sources.next()?;
-    sources.all(|other| other.name == first.name).then_some(first.name.as_str())
+    sources
+        .all(|other| other.name == first.name)
+        .then_some(first.name.as_str())
 }
 
 #[cfg(test)]

@@ -22,14 +22,23 @@ fn by_name(parts: &[KeyPart]) -> ByName<'_> {
     let mut names = ByName::new();
     for part in parts {
         // Arguments are one command.
-        let name = if part.name.starts_with("argument ") { "command" } else { part.name.as_str() };
+        let name = if part.name.starts_with("argument ") {
+            "command"
+        } else {
+            part.name.as_str()
+        };
         names.entry(name).or_default().push(part);
     }
     names
 }
 
 /// The differences from `before` to `after`, the most telling first. `of` names what files are taken from.
-pub(super) fn compare(store: &Store, before: &[KeyPart], after: &[KeyPart], of: Option<&str>) -> Vec<Difference> {
+pub(super) fn compare(
+    store: &Store,
+    before: &[KeyPart],
+    after: &[KeyPart],
+    of: Option<&str>,
+) -> Vec<Difference> {
     let (old, new) = (by_name(before), by_name(after));
     let mut names: Vec<&str> = new.keys().chain(old.keys()).copied().collect();
     names.sort_unstable();
@@ -41,7 +50,13 @@ pub(super) fn compare(store: &Store, before: &[KeyPart], after: &[KeyPart], of: 
         let values = |parts: &[&KeyPart]| parts.iter().map(|part| part.value.clone()).collect::<Vec<_>>();
         let (old_values, new_values) = (values(old), values(new));
         if old_values != new_values {
-            differences.push(difference(store, name, (old, &old_values), (new, &new_values), of));
+            differences.push(difference(
+                store,
+                name,
+                (old, &old_values),
+                (new, &new_values),
+                of,
+            ));
         }
     }
     // A copy that is taken from elsewhere, and a mount that is another one, differ in more than one part.
@@ -112,12 +127,18 @@ fn difference(
             after: shown(after),
         };
     }
-    let instruction = ["copy ", "make ", "file "].iter().any(|start| name.starts_with(start));
+    let instruction = ["copy ", "make ", "file "]
+        .iter()
+        .any(|start| name.starts_with(start));
     if instruction {
         let hashed = name.starts_with("file ") || name == "make file content";
         let shown = |value: Option<String>| value.filter(|_| !hashed);
         return Difference::Instruction {
-            name: if hashed { "heredoc".to_owned() } else { name.to_owned() },
+            name: if hashed {
+                "heredoc".to_owned()
+            } else {
+                name.to_owned()
+            },
             before: shown(before),
             after: shown(after),
         };

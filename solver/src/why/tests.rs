@@ -32,7 +32,9 @@ fn changed(differences: Vec<Difference>) -> Why {
 }
 
 fn parts(list: &[(&str, &str)]) -> Vec<KeyPart> {
-    list.iter().map(|(name, value)| KeyPart::new(*name, *value)).collect()
+    list.iter()
+        .map(|(name, value)| KeyPart::new(*name, *value))
+        .collect()
 }
 
 #[test]
@@ -41,28 +43,74 @@ fn parts_are_compared_and_worded() {
     let store = folder.store();
     type Parts = &'static [(&'static str, &'static str)];
     let table: &[(Parts, Parts, &str)] = &[
-        (&[("argument 0", "sh"), ("argument 1", "a")], &[("argument 0", "sh"), ("argument 1", "b")], "the command changed"),
-        (&[("env A", "1")], &[("env A", "2")], "variable A changed: \"1\" -> \"2\""),
+        (
+            &[("argument 0", "sh"), ("argument 1", "a")],
+            &[("argument 0", "sh"), ("argument 1", "b")],
+            "the command changed",
+        ),
+        (
+            &[("env A", "1")],
+            &[("env A", "2")],
+            "variable A changed: \"1\" -> \"2\"",
+        ),
         (&[], &[("env A", "2")], "variable A is new: \"2\""),
         (&[("env A", "1")], &[], "variable A is gone: \"1\""),
-        (&[("user", "")], &[("user", "app")], "user changed: \"\" -> \"app\""),
-        (&[("copy to", "/a")], &[("copy to", "/b")], "copy to changed: \"/a\" -> \"/b\""),
-        (&[("copy files", "1")], &[("copy files", "2")], "other files of [internal] load build context (which is not known)"),
-        (&[("file /dev/pipes/x", "1")], &[("file /dev/pipes/x", "2")], "heredoc changed"),
-        (&[("mount /c", "cache writable")], &[("mount /c", "tmpfs writable")], "mount /c: kind changed: \"cache writable\" -> \"tmpfs writable\""),
-        (&[], &[("mount /s", "secret read-only"), ("mount /s id", "x")], "mount /s: kind is new: \"secret read-only\"; mount /s: id is new: \"x\""),
-        (&[("env A", "1"), ("argument 0", "x")], &[("argument 0", "y"), ("env A", "2")], "the command changed; variable A changed: \"1\" -> \"2\""),
+        (
+            &[("user", "")],
+            &[("user", "app")],
+            "user changed: \"\" -> \"app\"",
+        ),
+        (
+            &[("copy to", "/a")],
+            &[("copy to", "/b")],
+            "copy to changed: \"/a\" -> \"/b\"",
+        ),
+        (
+            &[("copy files", "1")],
+            &[("copy files", "2")],
+            "other files of [internal] load build context (which is not known)",
+        ),
+        (
+            &[("file /dev/pipes/x", "1")],
+            &[("file /dev/pipes/x", "2")],
+            "heredoc changed",
+        ),
+        (
+            &[("mount /c", "cache writable")],
+            &[("mount /c", "tmpfs writable")],
+            "mount /c: kind changed: \"cache writable\" -> \"tmpfs writable\"",
+        ),
+        (
+            &[],
+            &[("mount /s", "secret read-only"), ("mount /s id", "x")],
+            "mount /s: kind is new: \"secret read-only\"; mount /s: id is new: \"x\"",
+        ),
+        (
+            &[("env A", "1"), ("argument 0", "x")],
+            &[("argument 0", "y"), ("env A", "2")],
+            "the command changed; variable A changed: \"1\" -> \"2\"",
+        ),
         (&[("env A", "1")], &[("env A", "1")], ""),
     ];
     for (before, after, expected) in table {
-        let found = parts::compare(&store, &parts(before), &parts(after), Some("[internal] load build context"));
+        let found = parts::compare(
+            &store,
+            &parts(before),
+            &parts(after),
+            Some("[internal] load build context"),
+        );
         assert_eq!(changed(found).to_string(), *expected);
     }
 }
 
 #[test]
 fn the_summary_names_the_first_cause_and_the_savings() {
-    let mut steps = vec![step("[1/4] FROM a"), step("[2/4] COPY . ."), step("[3/4] RUN x"), step("[4/4] RUN y")];
+    let mut steps = vec![
+        step("[1/4] FROM a"),
+        step("[2/4] COPY . ."),
+        step("[3/4] RUN x"),
+        step("[4/4] RUN y"),
+    ];
     steps[0].kind = StepKind::Source;
     for at in 1..4 {
         steps[at].inputs = vec![at - 1];

@@ -12,7 +12,10 @@ const NAMED: usize = 3;
 
 /// A value for one line: short, and without what moves the cursor.
 fn value(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if clean.chars().count() <= VALUE {
         return format!("\"{clean}\"");
     }
@@ -24,7 +27,11 @@ fn value(text: &str) -> String {
 fn digest(text: &str) -> String {
     let (algorithm, hex) = text.split_once(':').unwrap_or(("", text));
     let short: String = hex.chars().take(12).collect();
-    if algorithm.is_empty() { short } else { format!("{algorithm}:{short}") }
+    if algorithm.is_empty() {
+        short
+    } else {
+        format!("{algorithm}:{short}")
+    }
 }
 
 fn change(f: &mut fmt::Formatter<'_>, before: Option<&str>, after: Option<&str>) -> fmt::Result {
@@ -84,7 +91,11 @@ impl fmt::Display for FileChanges {
                 (false, 0) => f.write_str(&names.join(", "))?,
                 (false, more) => write!(f, "{} and {more} more", names.join(", "))?,
             }
-            let word = if count > 1 { word.replace(" its ", " their ") } else { word.to_owned() };
+            let word = if count > 1 {
+                word.replace(" its ", " their ")
+            } else {
+                word.to_owned()
+            };
             write!(f, " {word}")?;
         }
         if separator.is_empty() {
@@ -96,7 +107,9 @@ impl fmt::Display for FileChanges {
 
 /// A name without what moves the cursor.
 fn clean(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    name.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 impl fmt::Display for Difference {
@@ -112,7 +125,9 @@ impl fmt::Display for Difference {
                     write!(f, "mount {}: ", clean(mount))?;
                 }
                 match (changes, of) {
-                    (Some(changes), Some(of)) if !of.starts_with("[internal]") => write!(f, "{changes} in {}", clean(of)),
+                    (Some(changes), Some(of)) if !of.starts_with("[internal]") => {
+                        write!(f, "{changes} in {}", clean(of))
+                    }
                     (Some(changes), _) => write!(f, "{changes}"),
                     (None, Some(of)) => write!(f, "other files of {} (which is not known)", clean(of)),
                     (None, None) => f.write_str("other files (which is not known)"),
@@ -125,13 +140,22 @@ impl fmt::Display for Difference {
                 declared,
                 mentioned,
             } => {
-                let instruction = declared.as_ref().map_or("variable", |declared| declared.instruction.as_str());
+                let instruction = declared
+                    .as_ref()
+                    .map_or("variable", |declared| declared.instruction.as_str());
                 write!(f, "{instruction} {name}")?;
                 change(f, before.as_deref(), after.as_deref())?;
-                let line = declared.as_ref().map(|declared| format!("line {}", declared.line));
-                let use_ = mentioned.and_then(|mentioned| (!mentioned).then(|| "not mentioned by the command".to_owned()));
+                let line = declared
+                    .as_ref()
+                    .map(|declared| format!("line {}", declared.line));
+                let use_ = mentioned
+                    .and_then(|mentioned| (!mentioned).then(|| "not mentioned by the command".to_owned()));
                 let notes: Vec<String> = line.into_iter().chain(use_).collect();
-                if notes.is_empty() { Ok(()) } else { write!(f, " ({})", notes.join(", ")) }
+                if notes.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " ({})", notes.join(", "))
+                }
             }
             Self::Mount {
                 target,
@@ -191,7 +215,11 @@ impl Why {
 
 impl fmt::Display for Cutoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (steps, were) = if self.steps == 1 { ("step was", "its") } else { ("steps were", "their") };
+        let (steps, were) = if self.steps == 1 {
+            ("step was", "its")
+        } else {
+            ("steps were", "their")
+        };
         write!(
             f,
             "{} {steps} kept, {were} inputs came out the same (saved {:.1}s)",
@@ -205,7 +233,11 @@ impl Summary {
     /// The lines of a build's summary: the reason of the first step that has one of its own, and what was saved.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let roots: Vec<&StepWhy> = self.why.iter().filter(|step| !step.why.is_consequence()).collect();
+        let roots: Vec<&StepWhy> = self
+            .why
+            .iter()
+            .filter(|step| !step.why.is_consequence())
+            .collect();
         let shown = roots.first().copied().or(self.why.first());
         if let Some(first) = shown {
             if self.why.iter().all(|step| step.why == Why::FirstBuild) {

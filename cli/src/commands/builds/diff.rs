@@ -58,10 +58,10 @@ pub(super) fn run(store: &Store, arguments: &BuildsDiff) -> Result<ExitCode, Fai
             .iter()
             .map(|row| json!({ "before": step(row.before), "after": step(row.after), "differs": row.differs() }))
             .collect();
-        let build = |found: &Found| {
-            json!({ "id": found.id.as_str(), "status": found.status(), "milliseconds": found.record.duration_ms })
-        };
-        super::super::print_json(&json!({ "before": build(&before), "after": build(&after), "steps": steps }))?;
+        let build = |found: &Found| json!({ "id": found.id.as_str(), "status": found.status(), "milliseconds": found.record.duration_ms });
+        super::super::print_json(
+            &json!({ "before": build(&before), "after": build(&after), "steps": steps }),
+        )?;
     } else {
         super::super::print(&text(&before, &after, &rows))?;
     }
@@ -79,7 +79,10 @@ fn rows<'a>(before: &'a [StepReport], after: &'a [StepReport]) -> Vec<Row<'a>> {
             after: Some(step),
         })
         .collect();
-    let gone = before.iter().enumerate().filter(|(at, _)| !same.contains(&Some(*at)));
+    let gone = before
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !same.contains(&Some(*at)));
     rows.extend(gone.map(|(_, step)| Row {
         before: Some(step),
         after: None,
@@ -110,7 +113,10 @@ fn text(before: &Found, after: &Found, rows: &[Row<'_>]) -> String {
         let name = row.after.or(row.before).map_or("", |step| step.name.as_str());
         let outcome = |step: Option<&StepReport>| step.map_or("-", show::outcome).to_owned();
         let time = |step: Option<&StepReport>| step.map_or("-".to_owned(), |step| seconds(step.milliseconds));
-        let why = row.after.filter(|step| step.why.is_some()).map(|step| reasons(step).join("; "));
+        let why = row
+            .after
+            .filter(|step| step.why.is_some())
+            .map(|step| reasons(step).join("; "));
         table.row(vec![
             format::ellipsis(&visible(name.as_bytes()), NAME),
             outcome(row.before),

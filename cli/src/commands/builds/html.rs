@@ -13,13 +13,15 @@ use kiln_solver::report::StepKind;
 use kiln_solver::why::cutoff;
 
 use super::super::why::reasons;
-use super::{Found, path, seconds, show, short, time};
+use super::{Found, path, seconds, short, show, time};
 use crate::format;
 use crate::report::Failure;
 
 const STYLE: &str = include_str!("page.css");
 /// More of a log makes no page that a browser can show; the page says where the rest is.
 const LOG_BYTES: u64 = 2 << 20;
+/// A reason beside its bar is shown up to here.
+const TAG: usize = 52;
 /// Ticks of the time axis, beside its beginning.
 const TICKS: u64 = 5;
 
@@ -56,7 +58,9 @@ fn escape(text: &str) -> String {
             '\'' => escaped.push_str("&#39;"),
             '\n' | '\t' => escaped.push(c),
             // Not allowed in a page, or turning the direction of what follows.
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => escaped.push('\u{fffd}'),
+            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                escaped.push('\u{fffd}')
+            }
             c => escaped.push(c),
         }
     }
@@ -71,7 +75,11 @@ fn head(page: &mut String, found: &Found) {
         "<h1>{}<span class=\"status {status}\">{status}</span></h1>",
         escape(found.title())
     );
-    let target = record.target.as_ref().map(|target| format!(" \u{b7} target {target}")).unwrap_or_default();
+    let target = record
+        .target
+        .as_ref()
+        .map(|target| format!(" \u{b7} target {target}"))
+        .unwrap_or_default();
     let line = format!(
         "{} \u{b7} {} of {}{target} \u{b7} {} \u{b7} build {}",
         time(record.began_ms),
@@ -95,20 +103,38 @@ fn head(page: &mut String, found: &Found) {
 fn tiles(page: &mut String, found: &Found, critical: &[usize]) {
     let steps = &found.record.steps;
     let (cached, all) = found.cached();
-    let on_path: u64 = critical.iter().filter_map(|at| steps.get(*at)).map(|step| step.milliseconds).sum();
-    let made = steps.iter().filter(|step| step.is_miss()).filter_map(|step| step.bytes);
+    let on_path: u64 = critical
+        .iter()
+        .filter_map(|at| steps.get(*at))
+        .map(|step| step.milliseconds)
+        .sum();
+    let made = steps
+        .iter()
+        .filter(|step| step.is_miss())
+        .filter_map(|step| step.bytes);
     let mut tiles = vec![
         (seconds(found.record.duration_ms), "duration".to_owned()),
         (format!("{cached} / {all}"), "steps cached".to_owned()),
-        (seconds(on_path), format!("critical path, {} steps", critical.len())),
+        (
+            seconds(on_path),
+            format!("critical path, {} steps", critical.len()),
+        ),
         (format::size(made.sum()), "new layers".to_owned()),
     ];
     if let Some(cutoff) = cutoff(steps) {
-        tiles.push((seconds(cutoff.saved_ms), format!("saved by early cutoff, {} steps", cutoff.steps)));
+        tiles.push((
+            seconds(cutoff.saved_ms),
+            format!("saved by early cutoff, {} steps", cutoff.steps),
+        ));
     }
     page.push_str("<div class=\"tiles\">\n");
     for (value, what) in tiles {
-        let _ = writeln!(page, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(&value), escape(&what));
+        let _ = writeln!(
+            page,
+            "<div class=\"tile\"><b>{}</b><span>{}</span></div>",
+            escape(&value),
+            escape(&what)
+        );
     }
     page.push_str("</div>\n");
 }
@@ -175,9 +201,11 @@ fn row(page: &mut String, at: usize, step: &StepReport, total: u64, critical: bo
         format!("{}.{:02}%", share / 100, share % 100)
     };
     let (class, mark) = (class(step), if critical { " critical" } else { "" });
-    let tag = match class {
-        "cached" => show::outcome(step),
-        _ => "",
+    let tag = match (class, &step.why) {
+        ("cached", _) => show::outcome(step).to_owned(),
+        // What only follows from another step needs no words.
+        (_, Some(why)) if !why.is_consequence() => format::ellipsis(&why.to_string(), TAG),
+        _ => String::new(),
     };
     let _ = write!(
         page,
@@ -192,12 +220,19 @@ fn row(page: &mut String, at: usize, step: &StepReport, total: u64, critical: bo
     if !tag.is_empty() {
         // Beside the bar, on the side where there is room.
         let end = step.began_ms + step.milliseconds;
-        let place = if end > total * 3 / 4 {
-            format!("right:{}", share(total.saturating_sub(step.began_ms) + total / 100))
+        let place = if end > total / 2 && step.began_ms > total / 2 {
+            format!(
+                "right:{}",
+                share(total.saturating_sub(step.began_ms) + total / 100)
+            )
         } else {
             format!("left:{}", share(end))
         };
-        let _ = write!(page, "<span class=\"tag\" style=\"{place}\">{}</span>", escape(tag));
+        let _ = write!(
+            page,
+            "<span class=\"tag\" style=\"{place}\">{}</span>",
+            escape(&tag)
+        );
     }
     let _ = writeln!(
         page,
@@ -208,7 +243,13 @@ fn row(page: &mut String, at: usize, step: &StepReport, total: u64, critical: bo
 }
 
 /// What unfolds below a step: why it ran, its facts, its log. Closes the element.
-fn details(page: &mut String, store: &Store, found: &Found, at: usize, step: &StepReport) -> Result<(), Failure> {
+fn details(
+    page: &mut String,
+    store: &Store,
+    found: &Found,
+    at: usize,
+    step: &StepReport,
+) -> Result<(), Failure> {
     page.push_str("<div class=\"more\">\n<ul class=\"why\">");
     for reason in reasons(step) {
         let _ = write!(page, "<li>{}</li>", escape(&reason));
@@ -221,8 +262,17 @@ fn details(page: &mut String, store: &Store, found: &Found, at: usize, step: &St
     };
     fact("step", Some(step.name.clone()));
     fact("result", Some(show::outcome(step).to_owned()));
-    fact("line", step.line.map(|line| format!("{}:{line}", found.record.dockerfile)));
-    fact("source", step.source.as_ref().map(|source| format!("{} {}", source.what, source.digest)));
+    fact(
+        "line",
+        step.line
+            .map(|line| format!("{}:{line}", found.record.dockerfile)),
+    );
+    fact(
+        "source",
+        step.source
+            .as_ref()
+            .map(|source| format!("{} {}", source.what, source.digest)),
+    );
     fact("saved", step.saved_ms.map(seconds));
     let inputs: Vec<String> = step.inputs.iter().map(|input| (input + 1).to_string()).collect();
     fact("works on", (!inputs.is_empty()).then(|| inputs.join(", ")));
@@ -299,7 +349,14 @@ mod tests {
     fn the_page_has_everything_and_runs_nothing() {
         let folder = std::env::temp_dir().join(format!("kiln-page-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let store = Store::open(&folder.join("store"), StoreOptions { userxattr: false, boot: kiln_cache::boot::id().unwrap() }).unwrap();
+        let store = Store::open(
+            &folder.join("store"),
+            StoreOptions {
+                userxattr: false,
+                boot: kiln_cache::boot::id().unwrap(),
+            },
+        )
+        .unwrap();
         let id = BuildId::new();
         let evil = "</title></pre><script>alert(1)</script><img src=x onerror=alert(2)>";
         writeln!(store.builds().log(&id).step("0002").unwrap(), "log {evil}").unwrap();
@@ -323,7 +380,13 @@ mod tests {
         .unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(!text.contains("<script") && !text.contains("<img"), "{text}");
-        for has in ["id=\"step-2\"", "bar ran critical", "left:2.00%;width:90.00%", "1.23kB", "log &lt;/title&gt;"] {
+        for has in [
+            "id=\"step-2\"",
+            "bar ran critical",
+            "left:2.00%;width:90.00%",
+            "1.23kB",
+            "log &lt;/title&gt;",
+        ] {
             assert!(text.contains(has), "{has}: {text}");
         }
         assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("url("));

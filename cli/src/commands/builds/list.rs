@@ -25,7 +25,11 @@ pub(super) fn run(store: &Store, arguments: &BuildsList) -> Result<ExitCode, Fai
         // One that goes at this moment, or was made by another version, is not listed.
         let Some(found) = read(store, &id)? else { continue };
         let record = &found.record;
-        let shown_id = if arguments.no_trunc { id.as_str() } else { short(&id) };
+        let shown_id = if arguments.no_trunc {
+            id.as_str()
+        } else {
+            short(&id)
+        };
         let (cached, all) = found.cached();
         let json = || {
             let image = match &record.outcome {
@@ -41,7 +45,11 @@ pub(super) fn run(store: &Store, arguments: &BuildsList) -> Result<ExitCode, Fai
         };
         let cells = || {
             let created = format::ago(Some(&time(record.began_ms)), now);
-            let duration = if found.running { String::new() } else { seconds(record.duration_ms) };
+            let duration = if found.running {
+                String::new()
+            } else {
+                seconds(record.duration_ms)
+            };
             vec![
                 shown_id.to_owned(),
                 format::ellipsis(&visible(found.title().as_bytes()), NAME),

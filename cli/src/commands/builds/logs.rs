@@ -33,7 +33,10 @@ pub(super) fn run(store: &Store, arguments: &BuildsLogs) -> Result<ExitCode, Fai
     let [_, _, ..] = logged.as_slice() else {
         if let Some((_, name)) = logged.first() {
             let alone = arguments.step.is_some();
-            let title = logged.first().filter(|_| !alone).map(|(step, _)| step.name.clone());
+            let title = logged
+                .first()
+                .filter(|_| !alone)
+                .map(|(step, _)| step.name.clone());
             copy(&log, name, title.as_deref(), &mut out)?;
         }
         return Ok(ExitCode::SUCCESS);

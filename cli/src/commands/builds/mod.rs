@@ -106,9 +106,13 @@ fn find_id(store: &Store, text: &str) -> Result<BuildId, Failure> {
     match (ids.len(), ids.pop()) {
         (1, Some(id)) => Ok(id),
         (0, _) if text == "latest" => Err(Failure::message("there are no builds yet")),
-        (_, None) => Err(Failure::message(format!("no build with the id {text}")).hint("kiln builds ls lists them")),
-        (count, Some(_)) => Err(Failure::message(format!("{count} builds have an id that begins with {text}"))
-            .hint("kiln builds ls --no-trunc shows whole ids")),
+        (_, None) => {
+            Err(Failure::message(format!("no build with the id {text}")).hint("kiln builds ls lists them"))
+        }
+        (count, Some(_)) => Err(Failure::message(format!(
+            "{count} builds have an id that begins with {text}"
+        ))
+        .hint("kiln builds ls --no-trunc shows whole ids")),
     }
 }
 
@@ -135,15 +139,19 @@ pub(super) fn matching<'a>(
         })
         .collect();
     if found.is_empty() {
-        return Err(
-            Failure::message(format!("the build has no step {wanted}")).hint("kiln builds show lists its steps")
-        );
+        return Err(Failure::message(format!("the build has no step {wanted}"))
+            .hint("kiln builds show lists its steps"));
     }
     Ok(found)
 }
 
-/// Milliseconds as seconds.
+/// A time as people read it: `32ms`, `1.4s`, `12m 5s`.
 fn seconds(milliseconds: u64) -> String {
+    match milliseconds {
+        ..1_000 => return format!("{milliseconds}ms"),
+        1_000..600_000 => {}
+        _ => return format!("{}m {}s", milliseconds / 60_000, milliseconds / 1000 % 60),
+    }
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let seconds = milliseconds as f64 / 1000.0;
     format!("{seconds:.1}s")

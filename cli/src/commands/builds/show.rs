@@ -83,7 +83,11 @@ fn text(found: &Found) -> String {
     let mut table = Table::new(&["#", "STEP", "RESULT", "TIME", "SIZE", "WHY"]);
     for (at, step) in record.steps.iter().enumerate() {
         let mark = if critical.contains(&at) { "*" } else { "" };
-        let why = if step.why.is_some() { reasons(step).join("; ") } else { String::new() };
+        let why = if step.why.is_some() {
+            reasons(step).join("; ")
+        } else {
+            String::new()
+        };
         table.row(vec![
             format!("{}{mark}", at + 1),
             format::ellipsis(&visible(step.name.as_bytes()), NAME),
@@ -93,7 +97,11 @@ fn text(found: &Found) -> String {
             visible(why.as_bytes()),
         ]);
     }
-    let table: Vec<String> = table.render().lines().map(|line| line.trim_end().to_owned()).collect();
+    let table: Vec<String> = table
+        .render()
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     let _ = writeln!(text, "\n{}", table.join("\n"));
     if !critical.is_empty() {
         text.push_str("* on the critical path\n");

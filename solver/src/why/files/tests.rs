@@ -15,7 +15,14 @@ fn list_of(entries: Vec<Entry>) -> FileList {
 }
 
 fn sample() -> Vec<Entry> {
-    vec![dir("a"), file("a/one", "1"), file("a/two", "2"), dir("a/b"), file("a/b/deep", "3"), file("top", "t")]
+    vec![
+        dir("a"),
+        file("a/one", "1"),
+        file("a/two", "2"),
+        dir("a/b"),
+        file("a/b/deep", "3"),
+        file("top", "t"),
+    ]
 }
 
 fn changes(before: Vec<Entry>, after: Vec<Entry>) -> String {
@@ -25,22 +32,34 @@ fn changes(before: Vec<Entry>, after: Vec<Entry>) -> String {
 #[test]
 fn changes_are_named() {
     let without = |name: &str| -> Vec<Entry> {
-        sample().into_iter().filter(|entry| entry.path != path(name)).collect()
+        sample()
+            .into_iter()
+            .filter(|entry| entry.path != path(name))
+            .collect()
     };
     let with = |entry: Entry| -> Vec<Entry> { sample().into_iter().chain([entry]).collect() };
     let mode = |name: &str| -> Vec<Entry> {
         let mut entries = sample();
-        entries.iter_mut().filter(|entry| entry.path == path(name)).for_each(|entry| entry.mode = 0o755);
+        entries
+            .iter_mut()
+            .filter(|entry| entry.path == path(name))
+            .for_each(|entry| entry.mode = 0o755);
         entries
     };
-    let many: Vec<Entry> = (0..9).map(|n| file(&format!("n{n}"), "x")).chain(sample()).collect();
+    let many: Vec<Entry> = (0..9)
+        .map(|n| file(&format!("n{n}"), "x"))
+        .chain(sample())
+        .collect();
     let table = [
         (with(file("top", "T")), "top changed"),
         (with(file("x", "x")), "x added"),
         (without("a/one"), "a/one removed"),
         (mode("top"), "top changed its mode"),
         (
-            without("a/b/deep").into_iter().chain([file("top", "T"), file("x", "x")]).collect(),
+            without("a/b/deep")
+                .into_iter()
+                .chain([file("top", "T"), file("x", "x")])
+                .collect(),
             "top changed, x added, a/b/deep removed",
         ),
         (many, "n0, n1, n2 and 6 more added"),
@@ -68,7 +87,12 @@ fn folded_lists_compare() {
     };
     let mut deep = sample();
     deep.push(file("a/b/deep", "other"));
-    for (one, other, expected) in [(4, 4, "a changed"), (4, 100, "a changed"), (100, 5, "a/b changed"), (1, 100, ". changed")] {
+    for (one, other, expected) in [
+        (4, 4, "a changed"),
+        (4, 100, "a changed"),
+        (100, 5, "a/b changed"),
+        (1, 100, ". changed"),
+    ] {
         let changes = folded(deep.clone(), one).changes_since(folded(sample(), other));
         assert_eq!(changes.to_string(), expected, "{one} {other}");
         let same = folded(sample(), one).changes_since(folded(sample(), other));
