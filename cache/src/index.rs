@@ -331,7 +331,7 @@ fn merge_journals(root: &Path, index: &mut dyn Index, stop: &dyn Fn() -> bool) -
 
 fn young(file: &File) -> bool {
     let modified = file.metadata().and_then(|meta| meta.modified());
-    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < Duration::from_secs(60)))
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < Duration::from_mins(1)))
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl<'a> Remotes<'a> {
         self.shared.temp.publish(&encode(file)?, &self.path(url), false)
     }
 
-    fn path(&self, url: &str) -> PathBuf {
+    fn path(self, url: &str) -> PathBuf {
         let name = blake3::hash(url.as_bytes()).to_hex();
         self.shared.root.join("remotes").join(name.as_str())
     }

@@ -21,9 +21,9 @@ use rustix::fs::FlockOperation;
 use crate::{Result, error, files, remove};
 
 /// Folders without a proof of death are swept when they are as old as this.
-const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
+const FORGOTTEN: Duration = Duration::from_hours(24);
 /// Half-fetched blobs are kept this long for a resume.
-const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const PARTIAL_KEPT: Duration = Duration::from_hours(168);
 
 /// The temporary area of the store. Its own folder is made when first needed.
 #[derive(Debug)]

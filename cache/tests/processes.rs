@@ -203,7 +203,7 @@ fn killed_at_any_moment_the_store_is_whole() {
             // The next build works, and sweeps what the dead left.
             let store = open(&root);
             build(&store, 3);
-            assert!(store.maintenance().wait(Duration::from_secs(60)));
+            assert!(store.maintenance().wait(Duration::from_mins(1)));
             let owners = std::fs::read_dir(root.join("tmp")).unwrap().flatten();
             let owners = owners.filter(|entry| entry.file_name().to_string_lossy().contains('-'));
             let young = |name: &str| name.starts_with("new-");

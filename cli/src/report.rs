@@ -70,7 +70,7 @@ impl Failure {
     }
 
     /// The text that is shown.
-    fn render(&self, style: Style) -> String {
+    pub(crate) fn render(&self, style: Style) -> String {
         let mut text = style.excerpt(&self.details);
         let _ = writeln!(text, "{} {}", style.paint(Label::Error, "ERROR:"), self.message);
         for hint in &self.hints {
@@ -206,10 +206,10 @@ fn dockerfile(diagnostics: &[Diagnostic], source: &[u8], name: &str) -> Failure 
     let first = shorten(first);
     let more = diagnostics.len().saturating_sub(1);
     let mut failure = Failure::message(format!("failed to solve: {first} (and {more} more)"));
+    let index = LineIndex::new(source);
     for diagnostic in diagnostics.iter().take(MOST_ERRORS) {
-        failure
-            .details
-            .push_str(&kiln_parser::render(&shortened(diagnostic), source, name));
+        let text = kiln_parser::render_indexed(&shortened(diagnostic), source, &index, name);
+        failure.details.push_str(&text);
     }
     failure
 }
@@ -357,24 +357,29 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Findings that did not stop a build, in the form of BuildKit's closing block.
-pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8], name: &str) {
+/// Findings that did not stop a build, in the form of Docker's closing block.
+pub(crate) fn build_warnings(warnings: &[Diagnostic], source: &[u8]) {
     if warnings.is_empty() {
         return;
     }
+    // Nothing can be done about a closed standard error.
+    let _ = std::io::stderr().write_all(warnings_text(warnings, source).as_bytes());
+}
+
+fn warnings_text(warnings: &[Diagnostic], source: &[u8]) -> String {
     let plural = if warnings.len() == 1 { "" } else { "s" };
     let index = LineIndex::new(source);
-    let mut text = format!("\n {} warning{plural} found:\n", warnings.len());
+    let count = warnings.len();
+    let mut text = format!("\n {count} warning{plural} found (use --check to see where):\n");
     for warning in warnings.iter().take(MOST_WARNINGS) {
-        let line = index.line(warning.span.start);
+        let line = index.line(warning.extent().start);
         let rule = warning.rule.unwrap_or("Warning");
-        let _ = writeln!(text, " - {rule}: {} ({name}:{line})", shorten(&warning.message));
+        let _ = writeln!(text, " - {rule}: {} (line {line})", shorten(&warning.message));
     }
-    if let Some(more) = warnings.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+    if let Some(more) = count.checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
         let _ = writeln!(text, " - and {more} more");
     }
-    // Nothing can be done about a closed standard error.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    text
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ const BUILD: &[&str] = &[
     "--builder",
     "--cache-from",
     "--cache-to",
-    "--call",
-    "--check",
     "--metadata-file",
     "--output",
     "--provenance",

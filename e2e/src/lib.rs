@@ -11,6 +11,7 @@
 //! - [`machine`] is what the tests know about the machine: binaries, base images, temporary folders.
 //! - [`progress`] reads the plain progress output.
 //! - [`project`] is a context that a test changes between builds.
+//! - [`remote`] serves files and git repositories.
 //! - [`server`] is a real registry.
 //! - [`trial`] turns functions into tests that pass, fail, or are skipped with a reason.
 
@@ -22,6 +23,7 @@ pub mod machine;
 pub mod oci;
 pub mod progress;
 pub mod project;
+pub mod remote;
 pub mod server;
 pub mod tree;
 pub mod trial;

@@ -1,4 +1,48 @@
 //! When a step is taken from the cache and when it is not.
+//!
+//! The truth table; tests of other files have the file's name before them.
+//!
+//! | what changes | next build | test |
+//! |---|---|---|
+//! | nothing | hit | second build is cached |
+//! | times of files and folders | hit | touch is a hit; touch of a folder is a hit |
+//! | owner of a context's file | hit | owner of a context file is no matter |
+//! | mode of a file | miss | changed mode is a miss |
+//! | content, with the old time and size | miss | changed bytes under an old time are a miss |
+//! | context elsewhere, equal metadata, other content | miss | contexts of equal metadata are told apart |
+//! | name of a copied folder, same content | hit | renamed folder of the same content is a hit |
+//! | name of a copied file | miss where it counts | renamed file is a miss only where its name counts |
+//! | name inside a copied folder | miss | rename inside a copied folder is a miss |
+//! | file that `COPY pkg*` does not match | hit | file that no step copies is no matter |
+//! | ignored or excluded file | hit | ignored file is no matter; excluded file is no matter |
+//! | build argument, before its declaration | hit | argument before its declaration is a hit |
+//! | build argument, after its declaration | miss | changed argument misses after its declaration |
+//! | build argument that a copy does not use | hit | argument that a copy does not use is no matter to it |
+//! | proxy, undeclared | hit | changed proxy is a hit |
+//! | proxy, declared | miss | declared proxy is a miss |
+//! | address of an extra host | hit | extra hosts count by their names |
+//! | name of an extra host | miss | extra hosts count by their names |
+//! | value of a secret | hit | a secret counts by its id; secrets/what decides about the cache |
+//! | id of a secret | miss | a secret counts by its id; secrets/what decides about the cache |
+//! | id, sharing, content of a cache mount | hit | a cache mount counts by its place; mounts/a cache mount is kept from build to build |
+//! | target, mode, owner of a cache mount | miss | a cache mount counts by its place |
+//! | source of a bind mount, same content | hit | source of a bind mount counts by what it shows |
+//! | content of a bind mount's source | miss | mounts/a bind of the context counts by what it shows |
+//! | content beside a bind mount's source | hit | mounts/a bind of the context counts by what it shows |
+//! | other name for the base, same DiffIDs | hit | base of another name and the same content is a hit |
+//! | other metadata of the base, same DiffIDs | hit | base built again with other metadata is a hit |
+//! | content of the base | miss | changed base is a miss |
+//! | base of a linked copy | hit | linked copy outlives its base |
+//! | users of the base, for `--chown=NAME` | miss | other users are a miss for a copy that names one |
+//! | `--no-cache`, `--no-cache-filter` | miss | no-cache runs everything; no-cache-filter runs the steps of its stages |
+//! | order or names of stages | hit | reordered stages are a hit; renamed stage is a hit |
+//! | earlier stage, same result | hit | stage rebuilt to the same content cuts off |
+//! | earlier stage, same mounted files | hit | mounts/a bind of a stage counts by what it shows |
+//! | comments, blanks, upper and lower case | hit | comments and blanks are no matter |
+//! | order of copies | miss | changed order of copies is a miss |
+//! | body of a here-document | miss | heredoc is a part of the key |
+//! | labels and other metadata | hit | changed metadata leaves the steps cached |
+//! | file at an address, same content | hit | remote/an unchanged file is asked for and not downloaded |
 
 use kiln_e2e::project::Project;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
@@ -55,6 +99,13 @@ fn main() -> ExitCode {
         ("comments and blanks are no matter", changed_writing),
         ("changed order of copies is a miss", changed_order),
         ("heredoc is a part of the key", changed_heredoc),
+        ("extra hosts count by their names", changed_hosts),
+        ("a secret counts by its id", changed_secret),
+        ("a cache mount counts by its place", changed_cache_mount),
+        (
+            "source of a bind mount counts by what it shows",
+            changed_bind_source,
+        ),
     ];
     trial::run_all("caching", tests)
 }
@@ -161,7 +212,7 @@ fn changed_mode() -> TestResult {
 fn changed_under_old_time() -> TestResult {
     let project = app("old-time")?;
     let file = project.path("app.py");
-    let time = SystemTime::now() - Duration::from_secs(3600);
+    let time = SystemTime::now() - Duration::from_hours(1);
     File::options().write(true).open(&file)?.set_modified(time)?;
     project.build(&[])?;
     project.write("app.py", "two\n")?;
@@ -713,5 +764,81 @@ fn changed_heredoc() -> TestResult {
         "the image has the old result"
     );
     ran(&project.build(&[])?, &[])?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_hosts() -> TestResult {
+    let step = "RUN grep -c db /etc/hosts > /x";
+    let project = Project::new(
+        "changed-hosts",
+        &[("Dockerfile", &format!("FROM busybox:latest\n{step}\n"))],
+    )?;
+    ran(&project.build(&["--add-host", "db:10.0.0.1"])?, &[step])?;
+    ran(&project.build(&["--add-host", "db:10.0.0.2"])?, &[])?;
+    ran(&project.build(&["--add-host", "db2:10.0.0.1"])?, &[step])?;
+    ran(
+        &project.build(&["--add-host", "db2:10.0.0.1", "--add-host", "db3:10.0.0.1"])?,
+        &[step],
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_secret() -> TestResult {
+    let step = |id: &str| format!("RUN --mount=type=secret,id={id},target=/s wc -c < /s > /x");
+    let dockerfile = |id: &str| format!("FROM busybox:latest\n{}\n", step(id));
+    let project = Project::new("changed-secret", &[("Dockerfile", &dockerfile("one"))])?;
+    let build = |id: &str, value: &str| {
+        let file = project.scratch("secret");
+        std::fs::write(&file, value)?;
+        project.build(&["--secret", &format!("id={id},src={}", file.display())])
+    };
+    ran(&build("one", "value")?, &[&step("one")])?;
+    ran(&build("one", "another value")?, &[])?;
+    project.write("Dockerfile", &dockerfile("two"))?;
+    ran(&build("two", "value")?, &[&step("two")])?;
+    Ok(Outcome::Passed)
+}
+
+/// Which directory a cache mount is must not decide what comes of a step.
+fn changed_cache_mount() -> TestResult {
+    let step = |mount: &str| format!("RUN --mount=type=cache,{mount} mkdir -p /c && echo x >> /c/log");
+    let project = Project::new("changed-cache-mount", &[])?;
+    let build = |mount: &str| {
+        project.write("Dockerfile", &format!("FROM busybox:latest\n{}\n", step(mount)))?;
+        project.build(&[])
+    };
+    ran(&build("id=one,target=/c")?, &[&step("id=one,target=/c")])?;
+    // The mount holds a line more than it did, which no key tells.
+    ran(&build("id=one,target=/c")?, &[])?;
+    ran(&build("id=two,target=/c")?, &[])?;
+    ran(&build("id=one,target=/c,sharing=locked")?, &[])?;
+    ran(&build("id=one,target=/d")?, &[&step("id=one,target=/d")])?;
+    ran(
+        &build("id=one,target=/c,mode=0700")?,
+        &[&step("id=one,target=/c,mode=0700")],
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn changed_bind_source() -> TestResult {
+    let step = |source: &str| format!("RUN --mount=source={source},target=/in cat /in/f > /out");
+    let dockerfile = |source: &str| format!("FROM busybox:latest\n{}\n", step(source));
+    let files = [
+        ("Dockerfile", dockerfile("one")),
+        ("one/f", "same\n".to_owned()),
+        ("two/f", "same\n".to_owned()),
+        ("three/f", "other\n".to_owned()),
+    ];
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let project = Project::new("changed-bind-source", &files)?;
+    ran(&project.build(&[])?, &[&step("one")])?;
+    project.write("Dockerfile", &dockerfile("two"))?;
+    ran(&project.build(&[])?, &[])?;
+    project.write("Dockerfile", &dockerfile("three"))?;
+    ran(&project.build(&[])?, &[&step("three")])?;
+    ensure!(
+        project.shell("cat /out")? == "other\n",
+        "the image has the old result"
+    );
     Ok(Outcome::Passed)
 }

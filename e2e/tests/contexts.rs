@@ -2,6 +2,8 @@
 
 use kiln_e2e::builder::{Ended, run};
 use kiln_e2e::project::Project;
+use kiln_e2e::remote::{Repository, Server};
+use kiln_e2e::server::free_port;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure, machine};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
@@ -27,6 +29,18 @@ fn main() -> ExitCode {
         ),
         ("what a killed build unpacked is swept", killed_is_swept),
         ("an image of an OCI layout is a context", layout),
+        ("a folder of a repository's branch is the context", repository),
+        ("an archive at an address is the context", archive_by_http),
+        (
+            "a Dockerfile at an address is the whole context",
+            dockerfile_by_http,
+        ),
+        ("-f takes an address", file_by_http),
+        (
+            "named contexts from repositories and addresses",
+            named_from_elsewhere,
+        ),
+        ("contexts that cannot be had are told", elsewhere_fails),
     ];
     trial::run_all("contexts", tests)
 }
@@ -242,6 +256,9 @@ fn hostile(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
     Ok(builder.into_inner()?)
 }
 
+/// Path, kind and link target of an archive's member.
+type Member<'a> = (&'a str, tar::EntryType, &'a str);
+
 fn hostile_archive() -> TestResult {
     use tar::EntryType::{Link, Regular, Symlink};
     let project = Project::new("hostile", &[])?;
@@ -251,7 +268,7 @@ fn hostile_archive() -> TestResult {
     let secret = secret.display().to_string();
     let dockerfile = ("Dockerfile", Regular, "FROM busybox:latest\nCOPY . /context/\n");
     let absolute = format!("{there}/absolute");
-    let attempts: [(&str, Vec<(&str, tar::EntryType, &str)>); 6] = [
+    let attempts: [(&str, Vec<Member<'_>>); 6] = [
         (
             "climbs",
             vec![dockerfile, ("../../../../outside/climbed", Regular, "x")],
@@ -403,5 +420,215 @@ fn layout() -> TestResult {
     std::fs::remove_dir_all(&folder)?;
     let stderr = third.try_build(&["--build-context", &context("")])?.failure(1)?;
     ensure!(stderr.contains("OCI layout"), "{stderr}");
+    Ok(Outcome::Passed)
+}
+
+/// A project that is built from somewhere else than its folder.
+fn elsewhere(name: &str, context: &str) -> Result<Project> {
+    let mut project = Project::new(name, &[])?;
+    project.request.context = context.into();
+    Ok(project)
+}
+
+fn repository() -> TestResult {
+    if machine::program("git").is_none() {
+        return Ok(Outcome::Skipped("needs git".to_owned()));
+    }
+    let repository = Repository::start("contexts-repository")?;
+    write(&repository.path("Dockerfile"), "FROM never\n")?;
+    write(
+        &repository.path("sub/Dockerfile"),
+        "FROM busybox\nCOPY . /all/\nRUN cat /all/f\n",
+    )?;
+    write(&repository.path("sub/other"), "FROM busybox\nCOPY f /other\n")?;
+    write(&repository.path("sub/f"), "main\n")?;
+    write(&repository.path("sub/.dockerignore"), "*.log\n")?;
+    write(&repository.path("sub/x.log"), "x\n")?;
+    repository.commit()?;
+    repository.git(&["checkout", "-q", "-b", "feature"])?;
+    write(&repository.path("sub/f"), "feature\n")?;
+    repository.commit()?;
+    repository.git(&["checkout", "-q", "main"])?;
+
+    let url = repository.url();
+    let project = elsewhere("from-repository", &format!("{url}#feature:sub"))?;
+    let first = project.build(&[])?;
+    ensure!(first == ["COPY . /all/", "RUN cat /all/f"], "ran {first:?}");
+    let shown = project.shell("cd /all && find . | sort && cat f")?;
+    ensure!(
+        shown == ".\n./.dockerignore\n./Dockerfile\n./f\n./other\nfeature\n",
+        "the image holds {shown}"
+    );
+    // What counts is what the folder holds, not which commit it is of.
+    write(&repository.path("beside"), "x\n")?;
+    repository.git(&["checkout", "-q", "feature"])?;
+    repository.commit()?;
+    let again = project.build(&[])?;
+    ensure!(
+        again.is_empty(),
+        "another commit of the same folder ran {again:?}"
+    );
+
+    let mut project = elsewhere("from-repository-main", &format!("{url}#main:sub"))?;
+    project.request.arguments = vec!["-f".into(), "other".into()];
+    project.build(&[])?;
+    ensure!(
+        project.shell("cat /other")? == "main\n",
+        "another branch was built"
+    );
+    Ok(Outcome::Passed)
+}
+
+/// A gzipped tar of regular files.
+fn archive(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::default(),
+    ));
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content.as_bytes())?;
+    }
+    Ok(builder.into_inner()?.finish()?)
+}
+
+fn archive_by_http() -> TestResult {
+    let server = Server::start()?;
+    let tag = [("ETag", "\"v1\"")];
+    let files = |content| {
+        archive(&[
+            ("Dockerfile", "FROM busybox\nCOPY dir/f /f\n"),
+            ("dir/f", content),
+            ("docker/second", "FROM busybox\nCOPY dir /second\n"),
+        ])
+    };
+    server.put("/context.tar.gz", files("one\n")?, &tag);
+    let project = elsewhere("from-archive", &server.url("/context.tar.gz"))?;
+    let first = project.build(&[])?;
+    ensure!(first == ["COPY dir/f /f"], "ran {first:?}");
+    ensure!(project.shell("cat /f")? == "one\n", "the image has another file");
+    drop(server.requests());
+    let again = project.build(&[])?;
+    ensure!(again.is_empty(), "the second build ran {again:?}");
+    let requests = server.requests();
+    ensure!(
+        requests == ["HEAD /context.tar.gz"],
+        "the second build asked for {requests:?}"
+    );
+    project.build(&["-f", "docker/second"])?;
+    ensure!(
+        project.shell("cat /second/f")? == "one\n",
+        "-f names no file of the archive"
+    );
+    server.put("/context.tar.gz", files("two\n")?, &[("ETag", "\"v2\"")]);
+    let changed = project.build(&[])?;
+    ensure!(changed == ["COPY dir/f /f"], "another archive: {changed:?}");
+    ensure!(project.shell("cat /f")? == "two\n", "the image has the old file");
+    let mut left = leftovers(&project)?;
+    left.retain(|name| name.starts_with("tmp/"));
+    ensure!(left.is_empty(), "a build left {left:?}");
+    Ok(Outcome::Passed)
+}
+
+fn dockerfile_by_http() -> TestResult {
+    let server = Server::start()?;
+    server.put("/build", "FROM busybox\nCOPY <<E /f\nplain\nE\n", &[]);
+    let project = elsewhere("from-dockerfile", &server.url("/build"))?;
+    project.build(&[])?;
+    ensure!(
+        project.shell("cat /f")? == "plain\n",
+        "the image has another file"
+    );
+    server.put("/build", "FROM busybox\nCOPY f /f\n", &[]);
+    let stderr = project.try_build(&[])?.failure(1)?;
+    ensure!(stderr.contains("not found in the build context"), "{stderr}");
+    Ok(Outcome::Passed)
+}
+
+fn file_by_http() -> TestResult {
+    let server = Server::start()?;
+    server.put("/d/Dockerfile", "FROM busybox\nCOPY f /from-url\n", &[]);
+    let files = [("Dockerfile", "FROM never\n"), ("f", "local\n")];
+    let project = Project::new("file-by-http", &files)?;
+    project.build(&["-f", &server.url("/d/Dockerfile")])?;
+    ensure!(project.shell("cat /from-url")? == "local\n", "another file");
+    let gone = server.url("/none");
+    let stderr = project.try_build(&["-f", &gone])?.failure(1)?;
+    ensure!(
+        stderr.contains("not found (status 404)") && stderr.contains(&gone),
+        "{stderr}"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn named_from_elsewhere() -> TestResult {
+    let server = Server::start()?;
+    server.put("/files.tgz", archive(&[("dir/f", "of an archive\n")])?, &[]);
+    server.put("/lone", "of a file\n", &[]);
+    let dockerfile = "FROM busybox\nCOPY --from=files dir/f /archive\nCOPY --from=lone lone /lone\n\
+        RUN --mount=from=files,target=/m cat /m/dir/f > /mounted\n";
+    let project = Project::new("named-elsewhere", &[("Dockerfile", dockerfile)])?;
+    let (files, lone) = (
+        format!("files={}", server.url("/files.tgz")),
+        format!("lone={}", server.url("/lone")),
+    );
+    let unused = format!("unused={}", server.url("/unused"));
+    let contexts = ["--build-context", &files, "--build-context", &lone];
+    project.build(&[&contexts[..], &["--build-context", &unused]].concat())?;
+    let shown = project.shell("cat /archive /lone /mounted")?;
+    ensure!(
+        shown == "of an archive\nof a file\nof an archive\n",
+        "the image holds {shown}"
+    );
+    let requests = server.requests();
+    ensure!(
+        requests.iter().all(|request| !request.contains("/unused")),
+        "what no step needs was fetched: {requests:?}"
+    );
+    let again = project.build(&contexts)?;
+    ensure!(again.is_empty(), "the second build ran {again:?}");
+    if machine::program("git").is_none() {
+        return Ok(Outcome::Skipped(
+            "needs git for named contexts from repositories".to_owned(),
+        ));
+    }
+    let repository = Repository::start("named-repository")?;
+    write(&repository.path("sub/f"), "of a repository\n")?;
+    repository.commit()?;
+    project.write("Dockerfile", "FROM busybox\nCOPY --from=code f /f\n")?;
+    let code = format!("code={}#main:sub", repository.url());
+    project.build(&["--build-context", &code])?;
+    ensure!(project.shell("cat /f")? == "of a repository\n", "another file");
+    Ok(Outcome::Passed)
+}
+
+fn elsewhere_fails() -> TestResult {
+    let server = Server::start()?;
+    server.put(
+        "/damaged.tgz",
+        &archive(&[("Dockerfile", "FROM busybox\n")])?[..40],
+        &[],
+    );
+    server.put("/empty.tgz", archive(&[("f", "f")])?, &[]);
+    let gone = format!("git://127.0.0.1:{}/r.git", free_port()?);
+    for (context, words) in [
+        (server.url("/none"), "not found (status 404)"),
+        (server.url("/damaged.tgz"), "/damaged.tgz"),
+        (server.url("/empty.tgz"), "no Dockerfile"),
+        (gone.clone(), gone.as_str()),
+    ] {
+        if context.starts_with("git:") && machine::program("git").is_none() {
+            return Ok(Outcome::Skipped(
+                "needs git for a repository that is not there".to_owned(),
+            ));
+        }
+        let project = elsewhere("elsewhere-fails", &context)?;
+        let stderr = project.try_build(&[])?.failure(1)?;
+        ensure!(stderr.contains(words), "{context}: {stderr}");
+        let left = leftovers(&project)?;
+        ensure!(left.is_empty(), "{context}: a failed build left {left:?}");
+    }
     Ok(Outcome::Passed)
 }

@@ -3,6 +3,13 @@
 //! Processor time and the peak of the resident set are measured, so that other work on the machine does not count. A
 //! binary that was not optimized (it lies in a folder `debug`) may take longer.
 
+#![expect(
+    clippy::format_collect,
+    clippy::unnecessary_wraps,
+    clippy::cast_precision_loss,
+    reason = "files are written for a reader; functions in a table have one type; times are shown, not added up"
+)]
+
 use kiln_e2e::builder::{Kiln, Request};
 use kiln_e2e::machine::{self, TempFolder};
 use kiln_e2e::trial::{self, Outcome, TestResult};
@@ -22,7 +29,7 @@ const MEMORY: u64 = 200 << 10;
 /// Bytes of output that are still an answer.
 const OUTPUT: u64 = 1 << 20;
 /// When a process is given up.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A hostile file, and what the answer must be.
 struct Hostile {
@@ -30,6 +37,8 @@ struct Hostile {
     dockerfile: fn() -> Vec<u8>,
     /// Makes the rest of the context.
     context: fn(&Path) -> Result<()>,
+    /// Further arguments of the build.
+    arguments: &'static [&'static str],
     /// Words of the error; none when the build must succeed.
     error: Option<&'static str>,
 }
@@ -43,6 +52,7 @@ fn hostile(name: &'static str, dockerfile: fn() -> Vec<u8>, error: Option<&'stat
         name,
         dockerfile,
         context: nothing,
+        arguments: &[],
         error,
     }
 }
@@ -82,6 +92,8 @@ fn main() -> ExitCode {
         .chain(long_lines())
         .chain(many_instructions())
         .chain(odd_bytes_and_stages())
+        .chain(cycles())
+        .chain(many_mounts())
         .chain(globs());
     trial::run(
         all.map(|hostile| trial::test(format!("hostile/{}", hostile.name), move || check(&hostile)))
@@ -247,6 +259,21 @@ fn long_lines() -> Vec<Hostile> {
             Some("a path may have"),
         ),
         hostile(
+            "millions of signs of here-documents",
+            || scratch(format!("RUN {}\n", "<< ".repeat(2_000_000))),
+            Some("more than"),
+        ),
+        hostile(
+            "a here-document and millions of words",
+            || scratch(format!("RUN <<E {}\nE\n", "x ".repeat(4_000_000))),
+            Some("more than"),
+        ),
+        hostile(
+            "signs of here-documents without blanks",
+            || scratch(format!("RUN {}\n", "<<a;".repeat(1_000_000))),
+            Some(""),
+        ),
+        hostile(
             "half-open quotes of a command",
             || scratch(format!("RUN {}\n", "<<'a \"b ".repeat(300_000))),
             Some("unterminated heredoc"),
@@ -395,6 +422,151 @@ fn odd_bytes_and_stages() -> Vec<Hostile> {
     ]
 }
 
+/// What needs itself, in all the ways that there are.
+fn cycles() -> Vec<Hostile> {
+    let swapped = &[
+        "--build-context",
+        "a=docker-image://127.0.0.1:1/b",
+        "--build-context",
+        "127.0.0.1:1/b=docker-image://127.0.0.1:1/a",
+        "--build-context",
+        "127.0.0.1:1/a=docker-image://127.0.0.1:1/b",
+    ];
+    vec![
+        hostile(
+            "stage that copies from itself",
+            || b"FROM scratch AS a\nCOPY --from=a /x /x\n".to_vec(),
+            Some("COPY --from=a"),
+        ),
+        hostile(
+            "stage that mounts itself",
+            || b"FROM scratch AS a\nRUN --mount=from=a,target=/x /x\n".to_vec(),
+            Some("from=a"),
+        ),
+        hostile(
+            "stages that mount each other",
+            || {
+                b"FROM scratch AS a\nRUN --mount=from=b,target=/x /x\nFROM scratch AS b\n\
+                  RUN --mount=from=a,target=/x /x\n"
+                    .to_vec()
+            },
+            Some("from=b"),
+        ),
+        hostile(
+            "stages that copy and mount in a circle",
+            || {
+                let stage = |number: usize| {
+                    let next = (number + 1) % 1000;
+                    format!(
+                        "FROM scratch AS s{number}\nCOPY --from=s{next} /x /x\nRUN --mount=from=s{next},target=/y /x\n"
+                    )
+                };
+                (0..1000).map(stage).collect::<String>().into()
+            },
+            Some("comes after"),
+        ),
+        hostile(
+            "trigger that needs its own child",
+            || b"FROM scratch AS a\nONBUILD COPY --from=b /x /x\nFROM a AS b\n".to_vec(),
+            Some("--from=b"),
+        ),
+        hostile(
+            "trigger that needs a stage that needs it",
+            || {
+                b"FROM scratch AS a\nONBUILD RUN --mount=from=c,target=/x /x\nFROM a AS b\nFROM scratch AS c\n\
+                  COPY --from=b /x /x\n"
+                    .to_vec()
+            },
+            Some("from=c"),
+        ),
+        hostile(
+            "triggers of a thousand generations",
+            || {
+                let stage = |number: usize| {
+                    format!(
+                        "FROM s{number} AS s{}\nONBUILD COPY --from=s{number} /f /f\n",
+                        number + 1
+                    )
+                };
+                let stages = (0..1000).map(stage).collect::<String>();
+                format!("FROM scratch AS s0\nCOPY f /f\n{stages}").into()
+            },
+            None,
+        ),
+        Hostile {
+            arguments: swapped,
+            ..hostile(
+                "named contexts that name each other",
+                || b"FROM a\nCOPY --from=127.0.0.1:1/a /x /x\nCOPY --from=127.0.0.1:1/b /x /x\n".to_vec(),
+                Some("127.0.0.1:1/"),
+            )
+        },
+        Hostile {
+            arguments: &["--build-context", "a=docker-image://127.0.0.1:1/a"],
+            ..hostile(
+                "named context that names itself",
+                || b"FROM a\n".to_vec(),
+                Some("127.0.0.1:1/a"),
+            )
+        },
+    ]
+}
+
+/// One command that is lent ten thousand things.
+fn many_mounts() -> Vec<Hostile> {
+    const MANY: usize = 10_000;
+    vec![
+        hostile(
+            "ten thousand secrets",
+            || {
+                words(
+                    "RUN",
+                    MANY,
+                    |number| format!("--mount=type=secret,id=s{number}"),
+                    " x",
+                )
+            },
+            Some(""),
+        ),
+        hostile(
+            "ten thousand secrets that are required",
+            || {
+                words(
+                    "RUN",
+                    MANY,
+                    |number| format!("--mount=type=secret,id=s{number},required"),
+                    " x",
+                )
+            },
+            Some("s0"),
+        ),
+        hostile(
+            "ten thousand cache mounts",
+            || {
+                words(
+                    "RUN",
+                    MANY,
+                    |number| format!("--mount=type=cache,target=/c{number}"),
+                    " x",
+                )
+            },
+            Some(""),
+        ),
+        hostile(
+            "ten thousand binds of one file",
+            || {
+                words(
+                    "RUN",
+                    MANY,
+                    |number| format!("--mount=source=f,target=/b{number}"),
+                    " x",
+                )
+            },
+            Some(""),
+        ),
+    ]
+}
+
 /// A folder in a folder, sixty deep, with a file in each.
 fn deep_tree(context: &Path) -> Result<()> {
     let mut folder = context.to_owned();
@@ -477,7 +649,11 @@ fn check(hostile: &Hostile) -> TestResult {
         context,
         file: None,
         tag: "hostile:test".to_owned(),
-        arguments: Vec::new(),
+        arguments: hostile
+            .arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect(),
     };
     let log = folder.join("log");
     let mut command = kiln.build_command(&request);

@@ -1,18 +1,13 @@
 //! Sources from elsewhere: files by HTTP and git repositories, from servers that the tests start.
 
-use kiln_e2e::machine::{self, TempFolder};
+use kiln_e2e::machine;
 use kiln_e2e::project::Project;
-use kiln_e2e::server::{free_port, wait_for};
+use kiln_e2e::remote::{Repository, Server};
+use kiln_e2e::server::free_port;
 use kiln_e2e::tree::Kind;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests: &[Named] = &[
@@ -31,126 +26,6 @@ fn main() -> ExitCode {
         ("a kept git directory works", kept_git_directory),
     ];
     trial::run_all("remote", tests)
-}
-
-/// What a path has.
-#[derive(Debug, Clone, Default)]
-struct Page {
-    body: Vec<u8>,
-    headers: Vec<(String, String)>,
-}
-
-/// A server of files, with entity tags.
-struct Server {
-    address: SocketAddr,
-    pages: Arc<Mutex<BTreeMap<String, Page>>>,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let server = Self {
-            address: listener.local_addr()?,
-            pages: Arc::default(),
-            log: Arc::default(),
-        };
-        let (pages, log) = (Arc::clone(&server.pages), Arc::clone(&server.log));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (pages, log) = (Arc::clone(&pages), Arc::clone(&log));
-                // Clients may go away at any time.
-                std::thread::spawn(move || drop(serve(&stream, &pages, &log)));
-            }
-        });
-        Ok(server)
-    }
-
-    fn put(&self, path: &str, body: impl Into<Vec<u8>>, headers: &[(&str, &str)]) {
-        let page = Page {
-            body: body.into(),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-        };
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.insert(path.to_owned(), page);
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// The requests since the last call, as `METHOD /path`.
-    fn requests(&self) -> Vec<String> {
-        std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn serve(
-    mut stream: &TcpStream,
-    pages: &Mutex<BTreeMap<String, Page>>,
-    log: &Mutex<Vec<String>>,
-) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(first) = lines.next().transpose()? {
-        let (mut condition, mut shown) = (None, None);
-        for line in lines.by_ref() {
-            let line = line?;
-            if line.is_empty() {
-                break;
-            }
-            match line.to_lowercase().split_once(": ") {
-                Some(("if-none-match", value)) => condition = Some(value.to_owned()),
-                Some(("authorization", value)) => shown = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-        let mut words = first.split(' ');
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        log.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(format!("{method} {path}"));
-        let page = pages
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(path)
-            .cloned();
-        let (status, page) = match page {
-            None => (404, Page::default()),
-            Some(page) => {
-                let wanted = page.headers.iter().find(|(name, _)| name == "X-Token");
-                let tag = page.headers.iter().find(|(name, _)| name == "ETag");
-                if wanted.is_some_and(|(_, token)| Some(token) != shown.as_ref()) {
-                    (401, Page::default())
-                } else if tag.is_some_and(|(_, tag)| Some(tag) == condition.as_ref()) {
-                    (
-                        304,
-                        Page {
-                            body: Vec::new(),
-                            ..page
-                        },
-                    )
-                } else {
-                    (200, page)
-                }
-            }
-        };
-        let mut head = format!(
-            "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n",
-            page.body.len()
-        );
-        for (name, value) in &page.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
-        stream.write_all(head.as_bytes())?;
-        if method != "HEAD" {
-            stream.write_all(&page.body)?;
-        }
-    }
-    Ok(())
 }
 
 /// The node of the last image's `path`: mode, time, and content of a file.
@@ -331,74 +206,6 @@ fn unreachable() -> TestResult {
     let error = project.try_build(&[])?.failure(1)?;
     ensure!(error.contains("ADD"), "{error}");
     Ok(Outcome::Passed)
-}
-
-/// A repository and a daemon that gives it out.
-struct Repository {
-    folder: TempFolder,
-    daemon: Child,
-    port: u16,
-}
-
-impl Repository {
-    fn start(name: &str) -> Result<Self> {
-        let folder = TempFolder::new(name)?;
-        std::fs::create_dir(folder.join("r"))?;
-        let port = free_port()?;
-        let daemon = Command::new("git")
-            .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", folder.path().display()))
-            .stderr(Stdio::null())
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .envs([
-                ("GIT_CONFIG_COUNT", "1"),
-                ("GIT_CONFIG_KEY_0", "safe.directory"),
-                ("GIT_CONFIG_VALUE_0", "*"),
-            ])
-            .spawn()?;
-        let repository = Self { folder, daemon, port };
-        wait_for(&format!("127.0.0.1:{port}"), Duration::from_secs(10))?;
-        repository.git(&["init", "-q", "-b", "main"])?;
-        Ok(repository)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join("r").join(name)
-    }
-
-    fn git(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
-            .args(arguments)
-            .current_dir(self.folder.join("r"))
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-    }
-
-    fn commit(&self) -> Result<String> {
-        self.git(&["add", "-A"])?;
-        self.git(&["commit", "-q", "-m", "x"])?;
-        self.git(&["rev-parse", "HEAD"])
-    }
-
-    fn url(&self) -> String {
-        format!("git://127.0.0.1:{}/r", self.port)
-    }
-}
-
-impl Drop for Repository {
-    fn drop(&mut self) {
-        // It serves nobody any more.
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
 }
 
 fn repository() -> TestResult {

@@ -210,10 +210,11 @@ fn render_list(traps: &[Trap]) -> String {
         );
         for (key, names) in [("cases", &trap.cases), ("tests", &trap.tests)] {
             if !names.is_empty() {
-                let lines: String = names
+                let lines: Vec<String> = names
                     .iter()
                     .map(|name| format!("    {},\n", quoted(name)))
                     .collect();
+                let lines = lines.concat();
                 let _ = write!(text, "{key} = [\n{lines}]\n");
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
-use kiln_parser::{Diagnostic, Parsed};
+use kiln_parser::{Diagnostic, LineIndex, Parsed, lint};
 use kiln_remote::git::GitAddress;
 use kiln_remote::{Caller, Credentials};
 use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
@@ -20,16 +20,19 @@ use kiln_solver::{
     Cancel, Engine, LocalKind, Secrets, Solution, SolveError, SolveRequest, StepFailure, StepReport, chain,
 };
 
+use crate::checks::{self, Findings};
 use crate::contexts::{ContextImage, ImageLocation};
 use crate::fetch::FetchError;
 use crate::local;
-use crate::lower::UnusedBuildArg;
+use crate::lower::{Checks, UnusedBuildArg};
 use crate::options::LowerOptions;
-use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all};
+use crate::outline::{Outline, outline};
+use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all, variants};
 use crate::record::{self, Announced};
 use crate::resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
 };
+use crate::step::source_span;
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
 #[derive(Debug, Clone)]
@@ -173,23 +176,20 @@ fn build_image(
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
-    let main = local::main(request, reporter)?;
-    let resolver = EngineResolver {
-        engine,
-        request,
-        reporter,
-        cancel,
-        is_index: is_index(&request.options, &request.platforms)
-            .map_err(|error| BuildError::Dockerfile(vec![error]))?,
-    };
+    let ignore = local::ignore_file(request, reporter)?;
+    let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
+    let checks = Checks::All(ignore.as_deref());
     let lowered = lower_all(
         &parsed.dockerfile,
         &request.options,
         &request.platforms,
+        checks,
         &resolver,
     )
     .map_err(|errors| canceled_or(cancel, BuildError::Dockerfile(errors)))?;
+    let warnings = warnings(parsed, lowered.warnings, request, reporter)?;
     // Kept until the build has ended: directories that were made for it go then.
+    let main = local::main(request, ignore);
     let locals = local::all(engine, main, &lowered.contexts, request, reporter, cancel)?;
     let solve = SolveRequest {
         jobs: request.jobs,
@@ -209,7 +209,6 @@ fn build_image(
     let LoweredAll {
         images,
         is_index,
-        warnings,
         unused_build_args,
         ..
     } = lowered;
@@ -236,7 +235,6 @@ fn build_image(
         task.progress(format!("naming to {name}"), 0, None, true);
     }
     task.done();
-    let warnings = parsed.diagnostics.into_iter().chain(warnings).collect();
     Ok(Built {
         id,
         images,
@@ -294,6 +292,75 @@ fn canceled_or(cancel: &Cancel, error: BuildError) -> BuildError {
     }
 }
 
+/// Everything that the checks found and that is wanted. An error when that is as bad as one.
+fn warnings(
+    parsed: Parsed,
+    evaluated: Vec<Diagnostic>,
+    request: &BuildRequest,
+    reporter: &Reporter,
+) -> Result<Vec<Diagnostic>, BuildError> {
+    let Parsed {
+        dockerfile,
+        diagnostics: mut warnings,
+    } = parsed;
+    warnings.extend(evaluated);
+    if warnings.is_empty() {
+        return Ok(warnings);
+    }
+    let settings = checks::settings(&request.options).map_err(one)?;
+    checks::complete(&dockerfile, settings.as_ref(), &mut warnings);
+    let index = LineIndex::new(&request.dockerfile);
+    for warning in &warnings {
+        let line = index.line(warning.extent().start);
+        let rule = warning.rule.unwrap_or_default();
+        reporter.warn(
+            format!("{rule}: {} (line {line})", warning.message),
+            Some(source_span(warning.span)),
+        );
+    }
+    match lint::violation(&warnings) {
+        Some(error) if checks::is_strict(&dockerfile, settings.as_ref()) => Err(one(error)),
+        _ => Ok(warnings),
+    }
+}
+
+fn one(error: Diagnostic) -> BuildError {
+    BuildError::Dockerfile(vec![error])
+}
+
+/// What a build would find in its Dockerfile, at once and without running any step. Several platforms give one answer.
+pub fn check_build(
+    engine: &Engine,
+    request: &BuildRequest,
+    reporter: &Reporter,
+    cancel: &Cancel,
+) -> Result<Findings, BuildError> {
+    let ignore = local::ignore_file(request, reporter)?;
+    let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
+    let variants = variants(&request.options, &request.platforms).map_err(one)?;
+    Ok(checks::check_all(
+        &request.dockerfile,
+        &variants,
+        ignore.as_deref(),
+        &resolver,
+    ))
+}
+
+/// What a build's target takes; of several platforms, that of the first one.
+pub fn outline_build(
+    engine: &Engine,
+    request: &BuildRequest,
+    reporter: &Reporter,
+    cancel: &Cancel,
+) -> Result<Outline, BuildError> {
+    let parsed = load(request, reporter)?;
+    let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
+    let variants = variants(&request.options, &request.platforms).map_err(one)?;
+    let options = variants.first().unwrap_or(&request.options);
+    outline(&parsed.dockerfile, options, &resolver)
+        .map_err(|errors| canceled_or(cancel, BuildError::Dockerfile(errors)))
+}
+
 fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildError> {
     let name = format!(
         "[internal] load build definition from {}",
@@ -302,6 +369,10 @@ fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildErro
     let mut task = reporter.announce(name, Vec::new(), None);
     task.start();
     let parsed = kiln_parser::parse(&request.dockerfile);
+    checks::language(&parsed.dockerfile, &request.options).map_err(|error| {
+        task.failed(error.message.clone());
+        one(error)
+    })?;
     if parsed.has_errors() {
         task.failed("the Dockerfile is not valid");
         let errors = parsed
@@ -327,7 +398,22 @@ struct EngineResolver<'a> {
     is_index: bool,
 }
 
-impl EngineResolver<'_> {
+impl<'a> EngineResolver<'a> {
+    fn new(
+        engine: &'a Engine,
+        request: &'a BuildRequest,
+        reporter: &'a Reporter,
+        cancel: &'a Cancel,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
+            engine,
+            request,
+            reporter,
+            cancel,
+            is_index: is_index(&request.options, &request.platforms).map_err(one)?,
+        })
+    }
+
     /// Looks something up as a task of the build.
     fn look_up<T>(
         &self,

@@ -19,7 +19,7 @@ use crate::{LowerOptions, Lowered};
 /// `options.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct CaseOptions {
+pub(crate) struct CaseOptions {
     /// `--build-arg NAME=VALUE`.
     build_args: BTreeMap<String, String>,
     /// `--build-arg NAME` without a value to be found.
@@ -30,11 +30,19 @@ struct CaseOptions {
     no_cache_filter: Vec<String>,
     labels: BTreeMap<String, String>,
     network: Option<NetworkMode>,
-    images: BTreeMap<String, FakeImage>,
+    pub(crate) images: BTreeMap<String, FakeImage>,
 }
 
 impl CaseOptions {
-    fn lower_options(&self) -> LowerOptions {
+    /// Those of a case's folder.
+    pub(crate) fn load(case: &Path) -> Self {
+        match fs::read_to_string(case.join("options.toml")) {
+            Ok(text) => toml::from_str(&text).unwrap(),
+            Err(_) => Self::default(),
+        }
+    }
+
+    pub(crate) fn lower_options(&self) -> LowerOptions {
         let mut lower = options();
         let given = self
             .build_args
@@ -72,10 +80,7 @@ fn cases() -> Vec<PathBuf> {
 
 fn lower_case(case: &Path) -> (Result<Lowered, Vec<Diagnostic>>, FakeResolver) {
     let text = text(case);
-    let case_options: CaseOptions = match fs::read_to_string(case.join("options.toml")) {
-        Ok(text) => toml::from_str(&text).unwrap(),
-        Err(_) => CaseOptions::default(),
-    };
+    let case_options = CaseOptions::load(case);
     let resolver = FakeResolver::new(case_options.images.clone());
     let lowered = lower_with(&text, &case_options.lower_options(), &resolver);
     (lowered, resolver)
@@ -194,7 +199,7 @@ fn no_part_of_a_file_panics() {
         let text = text(&case);
         for (end, _) in text.char_indices().step_by(7) {
             let parsed = kiln_parser::parse(&text[..end]);
-            let lowered = crate::lower(&parsed.dockerfile, &options(), &FakeResolver::new([]));
+            let lowered = crate::lower(&parsed.dockerfile, &options(), None, &FakeResolver::new([]));
             assert!(lowered.is_ok() || lowered.is_err_and(|errors| !errors.is_empty()));
         }
     }

@@ -68,13 +68,18 @@ pub fn changed_config(changes: &[String], platform: &Platform) -> Result<Config,
     if let Some(error) = parsed.diagnostics.iter().find(|diagnostic| diagnostic.is_error()) {
         return Err(failed(error.message.clone(), error.span.start));
     }
-    let lowered =
-        lower(&parsed.dockerfile, &LowerOptions::new(platform.clone()), &Empty).map_err(|errors| {
-            errors.first().map_or_else(
-                || failed(String::new(), 0),
-                |error| failed(error.message.clone(), error.span.start),
-            )
-        })?;
+    let lowered = lower(
+        &parsed.dockerfile,
+        &LowerOptions::new(platform.clone()),
+        None,
+        &Empty,
+    )
+    .map_err(|errors| {
+        errors.first().map_or_else(
+            || failed(String::new(), 0),
+            |error| failed(error.message.clone(), error.span.start),
+        )
+    })?;
     Ok(lowered.config.config)
 }
 

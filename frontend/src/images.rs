@@ -1,6 +1,6 @@
 //! The images that the reachable stages name: each is resolved once, all of them in parallel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use kiln_image::{Platform, Reference};
@@ -71,6 +71,8 @@ impl ImageRequest {
 pub(crate) struct Images {
     waiting: BTreeMap<ImageKey, ImageRequest>,
     found: BTreeMap<ImageKey, Found>,
+    /// Those that could not be had. They are not asked for again.
+    missing: BTreeSet<ImageKey>,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Images {
     /// Asks for an image; a second request for the same one changes nothing.
     pub(crate) fn request(&mut self, request: ImageRequest) {
         let key = request.key();
-        if !self.found.contains_key(&key) {
+        if !self.found.contains_key(&key) && !self.missing.contains(&key) {
             self.waiting.entry(key).or_insert(request);
         }
     }
@@ -133,7 +135,10 @@ impl Images {
                             },
                         );
                     }
-                    Err(error) => errors.push(diagnostic(request, &error, stages)),
+                    Err(error) => {
+                        self.missing.insert(key.clone());
+                        errors.push(diagnostic(request, &error, stages));
+                    }
                 }
             }
         }

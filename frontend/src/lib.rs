@@ -25,6 +25,7 @@
 mod budget;
 mod build;
 mod change;
+mod checks;
 mod config;
 mod contexts;
 mod display;
@@ -34,11 +35,13 @@ mod fetch;
 mod history;
 mod images;
 mod instruction;
+mod lint;
 mod local;
 mod lower;
 mod naming;
 mod onbuild;
 mod options;
+mod outline;
 mod path;
 mod platforms;
 mod record;
@@ -49,18 +52,23 @@ mod settle;
 mod stage;
 mod state;
 mod step;
+mod survey;
 mod unpack;
 mod unsupported;
 mod why;
 
-pub use build::{BuildError, BuildRequest, Built, BuiltImage, MainContext, build};
+pub use build::{
+    BuildError, BuildRequest, Built, BuiltImage, MainContext, build, check_build, outline_build,
+};
 pub use change::{ChangeError, changed_config};
+pub use checks::{Findings, check};
 pub use contexts::{
     ContextImage, ContextValue, ImageLocation, LayoutImage, NamedContextError, NamedContexts,
 };
 pub use fetch::{Fetch, FetchError, FetchedContext, RemoteContext, fetch_context, fetch_file};
 pub use lower::{Lowered, UnusedBuildArg, lower};
 pub use options::{Entitlement, LowerOptions};
+pub use outline::{Outline, OutlineArgument, OutlineNeed, Target, outline, targets};
 pub use record::{BuildOutcome, BuildRecord};
 pub use resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
@@ -69,6 +77,8 @@ pub use unpack::{ARCHIVE_START, UnpackError, UnpackedContext, is_archive, unpack
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod check_cases;
 #[cfg(test)]
 mod testing;
 

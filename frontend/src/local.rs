@@ -19,21 +19,30 @@ use crate::fetch::{Fetch, FetchError, FetchedContext, RemoteContext, fetch_conte
 const IGNORE_FILE: &str = ".dockerignore";
 
 /// The main build context.
-pub(crate) fn main(request: &BuildRequest, reporter: &Reporter) -> Result<LocalContext, BuildError> {
+pub(crate) fn main(request: &BuildRequest, ignore: Option<Arc<IgnoreFile>>) -> LocalContext {
     let (directory, kind) = match &request.context {
         MainContext::Directory(path) => (path, LocalKind::Directory),
         MainContext::Fetched { directory, kind, .. } => (directory, *kind),
     };
-    let policy: Arc<dyn ContextPolicy> = match &request.ignore {
-        None => Arc::new(Everything),
-        Some((name, bytes)) => ignoring("[internal]", name, bytes, reporter)?,
-    };
-    Ok(LocalContext {
+    LocalContext {
         title: "the build context".to_owned(),
         directory: directory.clone(),
         kind,
-        policy,
-    })
+        policy: match ignore {
+            None => Arc::new(Everything),
+            Some(file) => Arc::new(Ignoring { file }),
+        },
+    }
+}
+
+/// The ignore file of the main build context.
+pub(crate) fn ignore_file(
+    request: &BuildRequest,
+    reporter: &Reporter,
+) -> Result<Option<Arc<IgnoreFile>>, BuildError> {
+    let file = request.ignore.as_ref();
+    file.map(|(name, bytes)| read_ignore_file("[internal]", name, bytes, reporter))
+        .transpose()
 }
 
 /// The local directories of a build.
@@ -115,7 +124,10 @@ fn named(name: &str, directory: &Path, reporter: &Reporter) -> Result<LocalConte
     let path = directory.join(IGNORE_FILE);
     let shown = path.to_string_lossy();
     let policy: Arc<dyn ContextPolicy> = match std::fs::read(&path) {
-        Ok(bytes) => ignoring(&format!("[context {name}]"), &shown, &bytes, reporter)?,
+        Ok(bytes) => {
+            let file = read_ignore_file(&format!("[context {name}]"), &shown, &bytes, reporter)?;
+            Arc::new(Ignoring { file })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Arc::new(Everything),
         Err(error) => {
             return Err(BuildError::Ignore {
@@ -132,13 +144,13 @@ fn named(name: &str, directory: &Path, reporter: &Reporter) -> Result<LocalConte
     })
 }
 
-/// What an ignore file leaves, read as a task of the build. `name` is for messages.
-fn ignoring(
+/// Reads an ignore file as a task of the build. `name` is for messages.
+fn read_ignore_file(
     whose: &str,
     name: &str,
     bytes: &[u8],
     reporter: &Reporter,
-) -> Result<Arc<dyn ContextPolicy>, BuildError> {
+) -> Result<Arc<IgnoreFile>, BuildError> {
     let mut task = reporter.announce(format!("{whose} load {IGNORE_FILE}"), Vec::new(), None);
     task.start();
     let file = IgnoreFile::parse(bytes, name).map_err(|error| {
@@ -151,10 +163,7 @@ fn ignoring(
     let size = bytes.len() as u64;
     task.progress("transferring context", size, Some(size), true);
     task.done();
-    Ok(Arc::new(Ignoring {
-        name: name.to_owned(),
-        file,
-    }))
+    Ok(Arc::new(file))
 }
 
 /// A context without an ignore file.
@@ -176,8 +185,7 @@ impl ContextPolicy for Everything {
 /// A context less what an ignore file names.
 #[derive(Debug)]
 struct Ignoring {
-    name: String,
-    file: IgnoreFile,
+    file: Arc<IgnoreFile>,
 }
 
 impl WalkPolicy for Ignoring {
@@ -196,6 +204,6 @@ impl ContextPolicy for Ignoring {
     fn why_excluded(&self, path: &TreePath) -> Option<String> {
         let verdict = self.file.matches(path.as_bytes());
         let (line, pattern) = verdict.pattern.filter(|_| verdict.excluded)?;
-        Some(format!("{}:{line} ({pattern})", self.name))
+        Some(format!("{}:{line} ({pattern})", self.file.name()))
     }
 }

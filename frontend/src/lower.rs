@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{ImageConfig, Platform};
 use kiln_parser::ast::Instruction;
+use kiln_parser::ignore::IgnoreFile;
 use kiln_parser::{Diagnostic, Dockerfile, suggest};
 use kiln_solver::graph::{Graph, VertexId};
 
@@ -12,6 +13,7 @@ use crate::config;
 use crate::expansion::Expander;
 use crate::images::{ImageRequest, Images};
 use crate::instruction::{self, Context};
+use crate::lint::Linter;
 use crate::options::LowerOptions;
 use crate::remote::Remotes;
 use crate::resolve::Resolver;
@@ -51,10 +53,31 @@ pub struct UnusedBuildArg {
 }
 
 /// Lowers a parsed Dockerfile. Errors come all at once where possible. An error that has no place in the file,
-/// such as an unknown target stage, has an empty span.
+/// such as an unknown target stage, has an empty span. The warnings are those of all build checks that need more
+/// than the parser knows; [`kiln_parser::lint::select`] leaves those that the file wants to hear.
 pub fn lower(
     dockerfile: &Dockerfile,
     options: &LowerOptions,
+    ignore: Option<&IgnoreFile>,
+    resolver: &dyn Resolver,
+) -> Result<Lowered, Vec<Diagnostic>> {
+    lower_with(dockerfile, options, Checks::All(ignore), resolver)
+}
+
+/// Which build checks look on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Checks<'a> {
+    /// All; the main context has this ignore file.
+    All(Option<&'a IgnoreFile>),
+    /// None: they have looked on already, for another platform.
+    None,
+}
+
+/// The same, with more or less of the build checks.
+pub(crate) fn lower_with(
+    dockerfile: &Dockerfile,
+    options: &LowerOptions,
+    checks: Checks<'_>,
     resolver: &dyn Resolver,
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let budget = Budget::default();
@@ -68,9 +91,20 @@ pub fn lower(
     let mut table = Table::new(dockerfile, context);
     let target = table.target(options).map_err(|error| vec![error])?;
     let mut images = Images::default();
-    let needed = settle(&mut table, target, &mut images, options, resolver)?;
+    let needed = settle(&mut table, &[target], &mut images, options, resolver)?;
 
-    let mut built = lower_stages(&table, &needed, &images, context)?;
+    // What the checks expand is no part of what is built.
+    let patience = Budget::default();
+    let mut linter = match checks {
+        Checks::None => None,
+        Checks::All(ignore) => {
+            let escape = dockerfile.escape();
+            let mut linter = Linter::new(Expander::new(escape, &patience), escape, ignore);
+            linter.stage_lines(dockerfile, options, &globals);
+            Some(linter)
+        }
+    };
+    let mut built = lower_stages(&table, &needed, &images, linter.as_mut(), context)?;
     let mut remotes = Remotes::default();
     for input in built
         .values()
@@ -103,12 +137,17 @@ pub fn lower(
         target_stage: table.plans[target].name.map(str::to_owned),
         contexts,
         unused_build_args: unused_build_args(dockerfile, &table, context),
-        warnings: platform_warnings(&images),
+        warnings: linter
+            .map(Linter::finish)
+            .unwrap_or_default()
+            .into_iter()
+            .chain(platform_warnings(&images))
+            .collect(),
     })
 }
 
 /// Errors that are told of one file.
-const MOST_ERRORS: usize = 100;
+pub(crate) const MOST_ERRORS: usize = 100;
 
 /// A stage whose instructions are lowered.
 struct Built {
@@ -132,6 +171,7 @@ fn lower_stages(
     table: &Table<'_>,
     needed: &BTreeSet<usize>,
     images: &Images,
+    mut linter: Option<&mut Linter<'_>>,
     context: Context<'_>,
 ) -> Result<BTreeMap<usize, Built>, Vec<Diagnostic>> {
     let mut built = BTreeMap::new();
@@ -141,12 +181,18 @@ fn lower_stages(
             continue;
         };
         let before = errors.len();
+        if let Some(linter) = &mut linter {
+            linter.begin(plan.number, plan.base_stage(), false);
+        }
         let budget = context.expander.budget();
         if let Err(error) = budget.charge(state.weight(), plan.span) {
             errors.push(error);
             continue;
         }
         for line in &plan.lines {
+            if let Some(linter) = &mut linter {
+                linter.line(plan, line, &state);
+            }
             let lowered = instruction::lower(line, &mut state, context);
             if let Err(error) = lowered.and_then(|()| budget.charge(state.last_weight(), line.span())) {
                 errors.push(line.relocate(error));
@@ -246,7 +292,8 @@ fn begin(
     }
 }
 
-fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
+/// The images that exist only for another platform.
+pub(crate) fn platform_warnings(images: &Images) -> Vec<Diagnostic> {
     let warning = |(request, actual): (&ImageRequest, &Platform)| {
         let ImageRequest {
             written,

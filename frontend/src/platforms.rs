@@ -11,7 +11,7 @@ use kiln_solver::graph::{GitSource, Graph, HttpSource, SourceSpan, VertexId};
 
 use crate::contexts::ContextImage;
 use crate::images::ImageKey;
-use crate::lower::{Lowered, UnusedBuildArg, lower};
+use crate::lower::{Checks, Lowered, UnusedBuildArg, lower_with};
 use crate::options::LowerOptions;
 use crate::resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
@@ -71,32 +71,26 @@ pub(crate) fn lower_all(
     dockerfile: &Dockerfile,
     options: &LowerOptions,
     platforms: &[Platform],
+    checks: Checks<'_>,
     resolver: &dyn Resolver,
 ) -> Result<LoweredAll, Vec<Diagnostic>> {
     let is_index = is_index(options, platforms).map_err(|error| vec![error])?;
-    let for_platform = |platform: &Platform| LowerOptions {
-        target_platform: platform.clone(),
-        platform_requested: true,
-        multi_platform: is_index,
-        ..options.clone()
-    };
-    let variants: Vec<LowerOptions> = if platforms.is_empty() {
-        vec![LowerOptions {
-            multi_platform: is_index,
-            ..options.clone()
-        }]
-    } else {
-        platforms.iter().map(for_platform).collect()
-    };
+    let variants = variants(options, platforms).map_err(|error| vec![error])?;
     if let [only] = variants.as_slice() {
-        let lowered = lower(dockerfile, only, resolver)?;
+        let lowered = lower_with(dockerfile, only, checks, resolver)?;
         return Ok(single(lowered, only.target_platform.clone(), is_index));
     }
     let shared = Shared::new(resolver);
+    // As in Docker the first platform speaks for all.
+    let checks = std::iter::once(checks).chain(std::iter::repeat(Checks::None));
     let results: Vec<Result<Lowered, Vec<Diagnostic>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = variants
             .iter()
-            .map(|options| scope.spawn(|| lower(dockerfile, options, &shared)))
+            .zip(checks)
+            .map(|(options, checks)| {
+                let shared = &shared;
+                scope.spawn(move || lower_with(dockerfile, options, checks, shared))
+            })
             .collect();
         threads
             .into_iter()
@@ -110,6 +104,28 @@ pub(crate) fn lower_all(
     // What is wrong for the first platform is nearly always wrong for the others, too.
     let lowered = results.into_iter().collect::<Result<Vec<Lowered>, _>>()?;
     join(lowered, platforms)
+}
+
+/// The options for each of `platforms`; with none, those for the target platform of `options`.
+pub(crate) fn variants(
+    options: &LowerOptions,
+    platforms: &[Platform],
+) -> Result<Vec<LowerOptions>, Diagnostic> {
+    let is_index = is_index(options, platforms)?;
+    let for_platform = |platform: &Platform| LowerOptions {
+        target_platform: platform.clone(),
+        platform_requested: true,
+        multi_platform: is_index,
+        ..options.clone()
+    };
+    Ok(if platforms.is_empty() {
+        vec![LowerOptions {
+            multi_platform: is_index,
+            ..options.clone()
+        }]
+    } else {
+        platforms.iter().map(for_platform).collect()
+    })
 }
 
 fn single(lowered: Lowered, platform: Platform, is_index: bool) -> LoweredAll {
@@ -133,7 +149,7 @@ fn join(lowered: Vec<Lowered>, platforms: &[Platform]) -> Result<LoweredAll, Vec
     let mut warnings: Vec<Diagnostic> = Vec::new();
     let mut unused_build_args = None;
     let mut contexts = BTreeSet::new();
-    for (position, (lowered, platform)) in lowered.into_iter().zip(platforms).enumerate() {
+    for (lowered, platform) in lowered.into_iter().zip(platforms) {
         let Some(target) = joiner.add(&lowered.graph, lowered.target) else {
             let message = format!("internal error: the graph for {platform} has no target");
             return Err(vec![Diagnostic::error(Span::default(), message)]);
@@ -144,14 +160,8 @@ fn join(lowered: Vec<Lowered>, platforms: &[Platform]) -> Result<LoweredAll, Vec
             target,
             config: lowered.config,
         });
-        // As in Docker the first platform speaks for all; but only the platform itself knows that its base image is
-        // one of another platform.
-        warnings.extend(
-            lowered
-                .warnings
-                .into_iter()
-                .filter(|warning| position == 0 || warning.rule == Some("InvalidBaseImagePlatform")),
-        );
+        // Of the others there is only what each of them alone knows: that its base image is of another platform.
+        warnings.extend(lowered.warnings);
         unused_build_args.get_or_insert(lowered.unused_build_args);
     }
     Ok(LoweredAll {

@@ -146,6 +146,11 @@ impl DeclaredArgs {
         self.declared.set(name, value.unwrap_or_default());
     }
 
+    /// Whether there is a declaration, with a value or without.
+    pub(crate) fn is_declared(&self, name: &str) -> bool {
+        self.declared.get(name).is_some()
+    }
+
     /// The names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.declared.names()

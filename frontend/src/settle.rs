@@ -14,16 +14,16 @@ use crate::resolve::ImageResolver;
 use crate::stage::{Line, Origin, Table};
 use crate::{onbuild, unsupported};
 
-/// Completes the table for `target` and resolves the images. Returns the stages that are needed, in order.
+/// Completes the table for `targets` and resolves the images. Returns the stages that are needed, in order.
 pub(crate) fn settle(
     table: &mut Table<'_>,
-    target: usize,
+    targets: &[usize],
     images: &mut Images,
     options: &LowerOptions,
     resolver: &dyn ImageResolver,
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
     loop {
-        let reachable = bind_reachable(table, target, options)?;
+        let reachable = bind_reachable(table, targets, options)?;
         request_images(table, &reachable, images);
         images.resolve(resolver, &table.names())?;
         if !add_triggers(table, &reachable, images)? {
@@ -32,15 +32,51 @@ pub(crate) fn settle(
     }
 }
 
+/// The same for a look at the whole file: goes on after errors, which are gathered in `errors`.
+pub(crate) fn survey(
+    table: &mut Table<'_>,
+    targets: &[usize],
+    images: &mut Images,
+    options: &LowerOptions,
+    resolver: &dyn ImageResolver,
+    errors: &mut Vec<Diagnostic>,
+) -> BTreeSet<usize> {
+    loop {
+        // Binding leaves what is bound alone, so a later round finds the same errors and perhaps more.
+        let wrong = bind_reachable(table, targets, options).err().unwrap_or_default();
+        let reachable = table.reachable(targets);
+        request_images(table, &reachable, images);
+        errors.extend(
+            images
+                .resolve(resolver, &table.names())
+                .err()
+                .into_iter()
+                .flatten(),
+        );
+        match add_triggers(table, &reachable, images) {
+            Ok(true) => {}
+            Ok(false) => {
+                errors.extend(wrong);
+                return reachable;
+            }
+            Err(more) => {
+                errors.extend(wrong.into_iter().chain(more));
+                return reachable;
+            }
+        }
+    }
+}
+
 /// Binds the `--from`s of everything that the target needs, which may make it need more.
 fn bind_reachable(
     table: &mut Table<'_>,
-    target: usize,
+    targets: &[usize],
     options: &LowerOptions,
 ) -> Result<BTreeSet<usize>, Vec<Diagnostic>> {
     let mut bound = BTreeSet::new();
     let mut errors = Vec::new();
-    let mut waiting = BTreeSet::from([target]);
+    // Stages only need earlier ones, so the last that waits will not be asked for again.
+    let mut waiting = table.reachable(targets);
     while let Some(number) = waiting.pop_last() {
         if !bound.insert(number) {
             continue;
@@ -54,7 +90,7 @@ fn bind_reachable(
         if let Err(more) = table.bind(number, options) {
             errors.extend(more);
         }
-        waiting.extend(table.needs(number));
+        waiting.extend(table.plans[number].stages());
     }
     if errors.is_empty() {
         return Ok(bound);

@@ -1,7 +1,7 @@
 //! The stage table: what each stage starts from, what its COPYs name, and which stages the target needs.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kiln_image::{Platform, Reference};
 use kiln_parser::ast::{self, From, Instruction, Keyword, Statement};
@@ -59,6 +59,23 @@ impl Plan<'_> {
         match &self.base {
             Ok(base) if self.replaced => base.clone(),
             _ => Origin::Stage(self.number),
+        }
+    }
+
+    /// The stages that it takes from, as far as is known by now.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = usize> {
+        let origins = self.base.iter().chain(self.lines.iter().flat_map(Line::origins));
+        origins.filter_map(|origin| match origin {
+            Origin::Stage(number) => Some(*number),
+            Origin::Scratch | Origin::Image(_) | Origin::Files(_) => None,
+        })
+    }
+
+    /// The stage that it is built from, when it is one of the file.
+    pub(crate) fn base_stage(&self) -> Option<usize> {
+        match self.base.as_ref() {
+            Ok(Origin::Stage(number)) => Some(*number),
+            _ => None,
         }
     }
 
@@ -258,19 +275,20 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The stages that stage `number` takes from, as far as is known by now.
-    pub(crate) fn needs(&self, number: usize) -> Vec<usize> {
-        let origins = self
-            .plans
-            .get(number)
-            .into_iter()
-            .flat_map(|plan| plan.base.iter().chain(plan.lines.iter().flat_map(Line::origins)));
-        origins
-            .filter_map(|origin| match origin {
-                Origin::Stage(number) => Some(*number),
-                Origin::Scratch | Origin::Image(_) | Origin::Files(_) => None,
-            })
-            .collect()
+    /// The stages that `targets` need, themselves included, in order.
+    pub(crate) fn reachable(&self, targets: &[usize]) -> BTreeSet<usize> {
+        let mut reachable = BTreeSet::new();
+        let mut waiting = targets.to_vec();
+        while let Some(number) = waiting.pop() {
+            let Some(plan) = self.plans.get(number) else {
+                continue;
+            };
+            if !reachable.insert(number) {
+                continue;
+            }
+            waiting.extend(plan.stages());
+        }
+        reachable
     }
 
     /// What the `from` of a COPY or a mount in stage `number` names: an earlier stage by name or number, or an
@@ -342,13 +360,86 @@ impl<'a> Table<'a> {
         Err(error.hint(format!("stages are counted from 0; the last one is {last}")))
     }
 
+    /// How stage `from` comes to need stage `to`: the places in between, with the stages that they join. Only looked
+    /// for in files of a usual size.
+    fn way(&self, from: usize, to: usize) -> Option<Vec<(Span, usize, usize)>> {
+        const STAGES: usize = 256;
+        const LINES: usize = 4096;
+        let lines = || self.plans.iter().map(|plan| plan.lines.len()).sum::<usize>();
+        if self.plans.len() > STAGES || lines() > LINES {
+            return None;
+        }
+        let mut came: BTreeMap<usize, (Span, usize)> = BTreeMap::new();
+        let mut waiting = vec![from];
+        while let Some(number) = waiting.pop() {
+            for (place, next) in self.named_stages(number) {
+                if next != from && !came.contains_key(&next) {
+                    came.insert(next, (place, number));
+                    waiting.push(next);
+                }
+            }
+        }
+        let mut way = Vec::new();
+        let mut at = to;
+        while at != from {
+            let (place, before) = *came.get(&at)?;
+            way.push((place, before, at));
+            at = before;
+        }
+        way.reverse();
+        Some(way)
+    }
+
+    /// The stages that a stage names, earlier or later, and where.
+    fn named_stages(&self, number: usize) -> Vec<(Span, usize)> {
+        let Some(plan) = self.plans.get(number) else {
+            return Vec::new();
+        };
+        let base = plan.base_stage().map(|base| (plan.span, base));
+        let froms = plan.lines.iter().flat_map(|line| {
+            let froms: Vec<Spanned<&str>> = match &line.statement.instruction {
+                Instruction::Copy(copy) => {
+                    let from = copy.from.iter();
+                    from.map(|from| Spanned::new(from.value.as_str(), from.span))
+                        .collect()
+                }
+                Instruction::Run(run) => run.mounts.iter().filter_map(ast::Mount::from).collect(),
+                _ => Vec::new(),
+            };
+            froms.into_iter().map(|from| (line.locate(from.span), from.value))
+        });
+        let stages = froms.filter_map(|(place, name)| {
+            let lower = name.to_ascii_lowercase();
+            let stage = name
+                .parse()
+                .ok()
+                .or_else(|| self.earlier(&lower, number))
+                .or_else(|| self.later(&lower, number))?;
+            (stage < self.plans.len()).then_some((place, stage))
+        });
+        base.into_iter().chain(stages).collect()
+    }
+
     /// The error of a COPY or a mount that names its own stage or a later one.
     fn not_before(&self, span: Span, verb: &str, wanted: usize, number: usize) -> Diagnostic {
         let (wanted_name, current) = (self.describe(wanted), self.describe(number));
         let wanted_span = self.plans[wanted].span;
         if wanted == number {
+            let from = if verb == "copy" { "--from" } else { "from" };
             return Diagnostic::error(span, format!("{current} cannot {verb} from itself"))
-                .related(wanted_span, format!("{current} starts here"));
+                .related(wanted_span, format!("{current} starts here"))
+                .hint(format!("{from} names another stage, or an image"));
+        }
+        if let Some(way) = self.way(wanted, number) {
+            let message = format!(
+                "cannot {verb} from {wanted_name}: it needs {current}, so that neither can be built first"
+            );
+            let mut error = Diagnostic::error(span, message);
+            for (place, from, to) in way {
+                let (from, to) = (self.describe(from), self.describe(to));
+                error = error.related(place, format!("here {from} needs {to}"));
+            }
+            return error.hint("put what both need into a stage of its own");
         }
         Diagnostic::error(
             span,

@@ -66,12 +66,11 @@ impl StageState {
     pub(crate) fn set_image_variable(&mut self, name: &str, value: &str) {
         let variables = &mut self.config.config.env;
         let variable = format!("{name}={value}");
-        match self.positions.get(name) {
-            Some(&position) => variables[position] = variable,
-            None => {
-                self.positions.insert(name.to_owned(), variables.len());
-                variables.push(variable);
-            }
+        if let Some(&position) = self.positions.get(name) {
+            variables[position] = variable;
+        } else {
+            self.positions.insert(name.to_owned(), variables.len());
+            variables.push(variable);
         }
     }
 

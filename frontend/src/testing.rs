@@ -247,7 +247,7 @@ pub(crate) fn lower_with(
         .filter(|diagnostic| diagnostic.is_error())
         .collect();
     assert!(errors.is_empty(), "{errors:#?}");
-    lower(&parsed.dockerfile, options, resolver)
+    lower(&parsed.dockerfile, options, None, resolver)
 }
 
 /// Lowers a text that is right.

@@ -4,9 +4,12 @@
 #![no_main]
 
 use arbitrary::{Arbitrary, Unstructured};
-use kiln_frontend::{ImageResolver, LowerOptions, ResolveError, ResolvedImage, lower};
+use kiln_frontend::{
+    ImageResolver, LowerOptions, RemoteFailure, RemoteResolver, ResolveError, ResolvedImage, lower,
+};
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
-use kiln_solver::graph::{ImageSource, SourceSpan};
+use kiln_remote::git::GitAddress;
+use kiln_solver::graph::{GitSource, HttpSource, ImageSource, SourceSpan};
 
 /// How an instruction begins: its keyword and words that fit it.
 const STARTS: &[&str] = &[
@@ -67,7 +70,7 @@ fn write(text: &mut String, word: &Word<'_>) {
     }
 }
 
-/// Every image exists, and has triggers if its name begins with `o`.
+/// Every image exists, and has triggers if its name begins with `o`; so do all files and repositories.
 struct All;
 
 impl ImageResolver for All {
@@ -88,6 +91,42 @@ impl ImageResolver for All {
             layers: Vec::new(),
         };
         Ok(ResolvedImage { source, config, platform: platform.clone() })
+    }
+}
+
+impl RemoteResolver for All {
+    fn http(
+        &self,
+        url: &str,
+        checksum: Option<Digest>,
+        _name: &str,
+        _span: Option<SourceSpan>,
+    ) -> Result<HttpSource, RemoteFailure> {
+        Ok(HttpSource {
+            url: url.to_owned(),
+            digest: checksum.unwrap_or_else(|| Digest::sha256_of(b"")),
+            name: kiln_remote::http::file_name(url),
+            modified: None,
+            fresh: false,
+        })
+    }
+
+    fn git(
+        &self,
+        address: &GitAddress,
+        _name: &str,
+        _span: Option<SourceSpan>,
+    ) -> Result<GitSource, RemoteFailure> {
+        Ok(GitSource {
+            remote: address.remote.clone(),
+            commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+            reference: None,
+            tag: None,
+            subdirectory: address.subdirectory.clone(),
+            keep_git_dir: false,
+            submodules: true,
+            commit_time: false,
+        })
     }
 }
 

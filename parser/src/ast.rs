@@ -67,7 +67,8 @@ pub struct Stage {
 /// The parser directives (`# key=value` at the very top).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directives {
-    /// Frontend image reference (and, after a blank, its extra command line).
+    /// Frontend image reference (and, after a blank, its extra command line). May also come from a comment of another
+    /// language (`// syntax=`) or from JSON; see [`crate::syntax`].
     pub syntax: Option<Spanned<String>>,
     /// Escape character, a backslash or a backtick.
     pub escape: Option<Spanned<char>>,
@@ -106,7 +107,7 @@ pub struct Statement {
     pub instruction: Instruction,
     /// A `# check=` comment directly above.
     pub check: Option<Spanned<CheckOptions>>,
-    /// The comment lines directly above, without `#` and outer blanks.
+    /// The comment lines above, without `#` and outer blanks; a bare `#` ends those before it.
     pub comments: Vec<Spanned<String>>,
 }
 

@@ -31,6 +31,8 @@ pub struct Diagnostic {
     pub message: String,
     /// Where.
     pub span: Span,
+    /// The whole of the instruction, when `span` is a part of it. Boxed, since diagnostics are returned as errors.
+    pub within: Option<Box<Span>>,
     /// Other places that matter.
     pub related: Vec<Related>,
     /// What to do about it.
@@ -45,6 +47,7 @@ impl Diagnostic {
             rule: None,
             message: message.into(),
             span,
+            within: None,
             related: Vec::new(),
             hint: None,
         }
@@ -57,6 +60,18 @@ impl Diagnostic {
             rule: Some(rule),
             ..Self::error(span, message)
         }
+    }
+
+    /// Names the instruction that it stands in.
+    #[must_use]
+    pub fn within(mut self, instruction: Span) -> Self {
+        self.within = Some(Box::new(instruction));
+        self
+    }
+
+    /// The place whose lines are shown where no columns are: the whole instruction if it is known.
+    pub fn extent(&self) -> Span {
+        self.within.as_deref().copied().unwrap_or(self.span)
     }
 
     /// Adds what to do about it.
@@ -94,17 +109,21 @@ const WIDEST: usize = 160;
 ///
 /// It is a pure function of its arguments and uses no colour.
 pub fn render(diagnostic: &Diagnostic, source: &[u8], file: &str) -> String {
-    let index = LineIndex::new(source);
+    render_indexed(diagnostic, source, &LineIndex::new(source), file)
+}
+
+/// The same with the index of the source's lines, for who shows several.
+pub fn render_indexed(diagnostic: &Diagnostic, source: &[u8], index: &LineIndex, file: &str) -> String {
     let mut text = String::new();
     let kind = match (diagnostic.severity, diagnostic.rule) {
         (Severity::Error, _) => "error".to_owned(),
         (Severity::Warning, rule) => format!("warning: {}", rule.unwrap_or("check")),
     };
     append(&mut text, format_args!("{kind}: {}\n", diagnostic.message));
-    excerpt(&mut text, diagnostic.span, source, &index, file);
+    excerpt(&mut text, diagnostic.span, source, index, file);
     for related in &diagnostic.related {
         append(&mut text, format_args!("note: {}\n", related.message));
-        excerpt(&mut text, related.span, source, &index, file);
+        excerpt(&mut text, related.span, source, index, file);
     }
     if let Some(hint) = &diagnostic.hint {
         append(&mut text, format_args!("hint: {hint}\n"));

@@ -50,7 +50,49 @@ pub(crate) fn read(reader: &mut Reader<'_>, diagnostics: &mut Vec<Diagnostic>) -
         }
         reader.take(line);
     }
+    if directives.syntax.is_none() {
+        directives.syntax = other_syntax(reader);
+    }
     directives
+}
+
+/// The head of a file in another language, as JSON.
+#[derive(serde::Deserialize)]
+struct Header {
+    syntax: String,
+}
+
+/// A frontend named in the comments of another language (`// syntax=…`) or in JSON (`{"syntax": …}`).
+fn other_syntax(reader: &Reader<'_>) -> Option<Spanned<String>> {
+    let first = reader.peek()?;
+    if first.text.starts_with("//") {
+        return slash_syntax(reader);
+    }
+    // A Dockerfile never begins so, which spares it the look at the whole file.
+    if !first.text.trim_start().starts_with('{') {
+        return None;
+    }
+    let header: Header = serde_json::from_str(reader.rest()).ok()?;
+    Some(Spanned::new(header.syntax, first.span()))
+}
+
+fn slash_syntax(reader: &Reader<'_>) -> Option<Spanned<String>> {
+    let mut reader = reader.clone();
+    while let Some(line) = reader.peek() {
+        let (key, value, at) = line.text.strip_prefix("//").and_then(split)?;
+        match key.to_ascii_lowercase().as_str() {
+            "syntax" => {
+                let start = line.start + 2 + at;
+                return Some(Spanned::new(
+                    value.to_owned(),
+                    Span::new(start, start + value.len()),
+                ));
+            }
+            "escape" | "check" => reader.take(line),
+            _ => return None,
+        }
+    }
+    None
 }
 
 fn once<T>(
@@ -109,14 +151,15 @@ pub(crate) fn check_comment(comments: &[Spanned<String>]) -> Option<Spanned<Chec
 
 /// A bad option of the build checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid check option {option:?}")]
+#[error("failed to parse check options: invalid check option {option:?}")]
 pub struct CheckOptionError {
     option: String,
     hint: Option<String>,
 }
 
 impl CheckOptionError {
-    fn at(self, span: Span) -> Diagnostic {
+    /// The error of options that stand at `span`.
+    pub fn at(self, span: Span) -> Diagnostic {
         let error = Diagnostic::error(span, self.to_string());
         error.hint(
             self.hint.unwrap_or_else(|| {
@@ -134,7 +177,7 @@ pub fn check_options(text: &str) -> Result<CheckOptions, CheckOptionError> {
     }
     for part in text.splitn(3, ';') {
         let error = |hint| CheckOptionError {
-            option: part.trim().to_owned(),
+            option: part.to_owned(),
             hint,
         };
         let (key, value) = part.split_once('=').ok_or_else(|| error(None))?;
@@ -146,7 +189,12 @@ pub fn check_options(text: &str) -> Result<CheckOptions, CheckOptionError> {
             "experimental" if value == "all" => options.experimental_all = true,
             "experimental" => options.experimental = list(),
             "error" => options.error = crate::value::parse_bool(value).ok_or_else(|| error(None))?,
-            other => return Err(error(suggest::hint(other, ["skip", "error", "experimental"]))),
+            other => {
+                return Err(CheckOptionError {
+                    option: other.to_owned(),
+                    hint: suggest::hint(other, ["skip", "error", "experimental"]),
+                });
+            }
         }
     }
     Ok(options)
@@ -180,6 +228,17 @@ mod tests {
             ("# note\n# escape=`", None, None),
             ("\n# escape=`", None, None),
             ("# other=1\n# escape=`", None, None),
+            ("// syntax=a/b\nx", Some("a/b"), None),
+            ("// check=skip=all\n//Syntax = a/b x=y \nx", Some("a/b x=y"), None),
+            ("// note\n// syntax=a", None, None),
+            ("\n// syntax=a", None, None),
+            (
+                "#!/bin/x\n {\n\"a\": [1], \"syntax\": \"a/b\"}\n",
+                Some("a/b"),
+                None,
+            ),
+            ("{\"syntax\": 1}", None, None),
+            ("{\"syntax\": \"a\"", None, None),
         ] {
             let mut diagnostics = Vec::new();
             let read = read(&mut Reader::new(text), &mut diagnostics);

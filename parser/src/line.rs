@@ -77,7 +77,7 @@ impl Line<'_> {
 pub(crate) struct LogicalLine {
     /// Its text, outer white space trimmed; never empty.
     pub(crate) line: Word,
-    /// Comment lines directly above.
+    /// Comment lines above, since the instruction before or the last bare `#`.
     pub(crate) comments: Vec<Spanned<String>>,
     /// The first blank line inside it.
     pub(crate) blank: Option<Span>,
@@ -96,7 +96,7 @@ pub(crate) enum Body {
 }
 
 /// Reads lines from the top to the bottom.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -127,6 +127,11 @@ impl<'a> Reader<'a> {
             start: self.at,
             next: self.at + length,
         })
+    }
+
+    /// Everything that was not taken yet.
+    pub(crate) fn rest(&self) -> &'a str {
+        &self.text[self.at..]
     }
 
     /// Takes a line that was peeked at.
@@ -168,8 +173,8 @@ impl<'a> Reader<'a> {
                 }
                 continue;
             }
+            // Docker lets blank lines stand between a comment and its instruction; only a bare `#` ends it.
             if text.is_empty() {
-                comments.clear();
                 continue;
             }
             let (line, blank) = self.join(text, start, escape);

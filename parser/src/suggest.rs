@@ -20,6 +20,36 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, name)| name)
 }
 
+/// As Docker's frontend looks for it: case counts, and so do the shortest names. `patience` is the number of
+/// names that may still be looked at, so that many wrong words among many names cost no more than that.
+pub fn nearest_exact<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    patience: &mut usize,
+) -> Option<&'a str> {
+    let mut best: Option<(usize, &str)> = None;
+    if word.len() > 128 {
+        return None;
+    }
+    for name in known {
+        if name == word {
+            return None;
+        }
+        if *patience == 0 {
+            break;
+        }
+        *patience -= 1;
+        if name.len().abs_diff(word.len()) > 8 {
+            continue;
+        }
+        let edits = strsim::levenshtein(word, name);
+        if edits < best.map_or(3, |(edits, _)| edits) {
+            best = Some((edits, name));
+        }
+    }
+    best.map(|(_, name)| name)
+}
+
 /// The hint for it, ready to be shown.
 pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(word, known).map(|name| format!("did you mean {name}?"))
@@ -28,6 +58,23 @@ pub fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exact_search_is_dockers() {
+        let mut patience = 100;
+        for (word, expected) in [
+            ("foo", Some("fo")),
+            ("FO", Some("fo")),
+            ("fo", None),
+            ("x", Some("fo")),
+            ("barr", Some("bar")),
+            ("nothing", None),
+        ] {
+            let known = ["fo", "bar", "PATH"];
+            assert_eq!(nearest_exact(word, known, &mut patience), expected, "{word}");
+        }
+        assert_eq!(nearest_exact("foo", ["fo"], &mut 0), None);
+    }
 
     #[test]
     fn nearest_is_within_two_edits() {

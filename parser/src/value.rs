@@ -146,7 +146,7 @@ pub enum PortError {
     #[error("invalid port {0:?}: ports are numbers from 0 to 65535")]
     Port(String),
     /// A range that ends before it starts.
-    #[error("invalid port range {0:?}: it ends before it starts")]
+    #[error("invalid port range {0:?}: it ends before it starts; ports are numbers from 0 to 65535")]
     Range(String),
 }
 

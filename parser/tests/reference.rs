@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use kiln_parser::instruction::{INSTRUCTIONS, InstructionInfo};
 use kiln_parser::mount::{MountKey, MountType};
+use kiln_parser::rules::{RULES, Rule};
 
 const TYPES: [MountType; 5] = [
     MountType::Bind,
@@ -24,7 +25,11 @@ fn path() -> PathBuf {
 fn tables_are_those_of_the_parser() {
     let text = std::fs::read_to_string(path()).unwrap();
     let mut made = text.clone();
-    for (name, table) in [("instructions", instructions()), ("mounts", mounts())] {
+    for (name, table) in [
+        ("instructions", instructions()),
+        ("mounts", mounts()),
+        ("checks", checks()),
+    ] {
         made = with_table(&made, name, &table);
     }
     if std::env::var_os("KILN_UPDATE_EXPECTED").is_some() {
@@ -72,7 +77,7 @@ fn instructions() -> String {
     for info in sorted {
         let usage = info.usage.replace('|', "\\|");
         let [heredoc, json, onbuild] = [info.heredoc, info.json, info.onbuild].map(mark);
-        writeln!(table, "| `{usage}` | {heredoc} | {json} | {onbuild} |").unwrap();
+        let _ = writeln!(table, "| `{usage}` | {heredoc} | {json} | {onbuild} |");
     }
     table
 }
@@ -81,10 +86,10 @@ fn mounts() -> String {
     let mut table = "| Option | Also |".to_owned();
     let mut line = "|---|---|".to_owned();
     for kind in TYPES {
-        write!(table, " `{}` |", kind.name()).unwrap();
+        let _ = write!(table, " `{}` |", kind.name());
         line.push_str("---|");
     }
-    writeln!(table, "\n{line}").unwrap();
+    let _ = write!(table, "\n{line}\n");
     let mut keys: Vec<MountKey> = Vec::new();
     for key in MountKey::names().filter_map(MountKey::parse) {
         if !keys.contains(&key) {
@@ -96,11 +101,27 @@ fn mounts() -> String {
             .filter(|name| *name != key.name() && MountKey::parse(name) == Some(key))
             .map(|name| format!("`{name}`"))
             .collect();
-        write!(table, "| `{}` | {} |", key.name(), aliases.join(", ")).unwrap();
+        let _ = write!(table, "| `{}` | {} |", key.name(), aliases.join(", "));
         for kind in TYPES {
-            write!(table, " {} |", mark(kind.keys().contains(&key))).unwrap();
+            let _ = write!(table, " {} |", mark(kind.keys().contains(&key)));
         }
         table.push('\n');
+    }
+    table
+}
+
+fn checks() -> String {
+    let mut table = "| Check | What it finds | Experimental |\n|---|---|---|\n".to_owned();
+    let mut sorted: Vec<&Rule> = RULES.iter().collect();
+    sorted.sort_by_key(|rule| rule.name);
+    for rule in sorted {
+        let name = match rule.url() {
+            Some(url) => format!("[{}]({url})", rule.name),
+            None => rule.name.to_owned(),
+        };
+        let description = rule.description.replace('|', "\\|");
+        let experimental = mark(rule.experimental);
+        let _ = writeln!(table, "| {name} | {description} | {experimental} |");
     }
     table
 }

@@ -22,7 +22,7 @@ use crate::transport::{Payload, Request, Response, Transport};
 use crate::url::{Url, escape};
 
 /// What a token without `expires_in` lives (distribution token specification).
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// A token is not used in its last seconds: the request must still arrive.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 /// Tokens are a few KiB, with many scopes some dozen.
@@ -431,7 +431,7 @@ impl<'a> TokenService<'a> {
         })?;
         let header: Arc<str> = format!("Bearer {token}").into();
         // No token is kept for more than a day, whatever the service says.
-        let life = life.min(Duration::from_secs(86_400));
+        let life = life.min(Duration::from_hours(24));
         Ok(Token {
             authorization: Authorization {
                 header: Some(header),

@@ -135,12 +135,12 @@ impl Default for RetryPolicy {
             connect_attempts: 2,
             backoff: Duration::from_millis(250),
             backoff_limit: Duration::from_secs(10),
-            retry_after_limit: Duration::from_secs(60),
+            retry_after_limit: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(15),
             // Longer than any garbage collection pause or Wi-Fi hand-over seen in practice.
             stall_timeout: Duration::from_secs(30),
             // Registries on object stores copy the whole blob before they answer.
-            commit_timeout: Duration::from_secs(300),
+            commit_timeout: Duration::from_mins(5),
         }
     }
 }

@@ -18,7 +18,7 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// Names that all mean Docker Hub.
 const HUB_HOSTS: &[&str] = &["docker.io", "index.docker.io", "registry-1.docker.io"];
 /// A helper may ask a person to unlock a key ring; longer than this nobody waits.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
 /// No helper's answer is longer; ECR's tokens are about 2 KiB.
 const HELPER_ANSWER_LIMIT: u64 = 256 * 1024;
 /// How often a running helper is looked at.

@@ -252,9 +252,12 @@ fn a_cut_transfer_goes_on_where_it_broke() {
     );
 }
 
+/// What a server answers to a request.
+type Answer = fn(&Seen) -> Reply;
+
 #[test]
 fn without_a_sign_of_the_version_a_cut_transfer_begins_anew() {
-    let cases: [(&str, fn(&Seen) -> Reply); 4] = [
+    let cases: [(&str, Answer); 4] = [
         ("no validator", |seen| {
             if seen.nth == 0 {
                 Reply::cut(b"first", 100)

@@ -93,7 +93,7 @@ impl Engine {
                 .filter(|name| found.names().contains(&name.to_string()));
             match chosen.iter_mut().find(|other| other.id == found.id()) {
                 Some(other) => other.names.extend(name),
-                None => chosen.push(self.choose(image, found, name, &request.platforms)?),
+                None => chosen.push(self.choose(image, &found, name, &request.platforms)?),
             }
         }
         let mut writer = Writer::tar(out)?;
@@ -107,14 +107,14 @@ impl Engine {
     fn choose(
         &self,
         text: &str,
-        found: Found,
+        found: &Found,
         name: Option<Reference>,
         platforms: &[Platform],
     ) -> Result<Chosen, SaveError> {
         let id = found.id();
         let available = found.platforms();
         let is_index = matches!(found, Found::Index(_)) && platforms.len() != 1;
-        let entries = match &found {
+        let entries = match found {
             Found::Image(record) => vec![(record.platform.clone(), record.id)],
             Found::Index(index) => index
                 .images

@@ -229,7 +229,7 @@ fn a_failing_step_kills_the_others(lab: &Lab) {
     let began = Instant::now();
     let sink = Arc::new(Record::default());
     let solved = lab.solve_with(&builder.graph, target, sink.clone(), &Cancel::new());
-    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_mins(1));
     assert_eq!(
         outcomes(&solved),
         [("busybox", Ran), ("slow", Canceled), ("bad", Failed)]

@@ -149,6 +149,11 @@ impl IgnoreFile {
         self.patterns.is_empty()
     }
 
+    /// The patterns as written, in order.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(|pattern| pattern.text.as_str())
+    }
+
     /// Whether any pattern takes paths back in.
     pub fn has_exceptions(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.negated)

@@ -3,7 +3,7 @@ use kiln_tree::{ContentHash, Listing};
 use super::*;
 use crate::{LayerId, Record, RecordKind, Store, sealed, testing};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn key(n: u8) -> Key {
     Key([n; 32])

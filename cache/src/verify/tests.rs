@@ -245,7 +245,7 @@ fn what_an_earlier_boot_left_is_no_damage_and_is_dropped() {
     let next = testing::open(dir.path(), "bbbb");
     let report = run(&next, Options::default(), &|_| {}).unwrap();
     assert_eq!((report.damage.len(), report.unsynced), (0, 1));
-    assert!(next.maintenance().wait(std::time::Duration::from_secs(60)));
+    assert!(next.maintenance().wait(std::time::Duration::from_mins(1)));
     assert!(!path.exists());
     assert_eq!(next.take_warnings(), []);
 }

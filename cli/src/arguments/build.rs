@@ -47,7 +47,7 @@ pub(crate) struct Build {
     /// What stands for the stage or image NAME: a folder, docker-image://IMAGE, oci-layout://PATH[:TAG|@DIGEST]
     /// (repeatable)
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
-    pub(crate) build_contexts: Vec<String>,
+    pub(crate) named_contexts: Vec<String>,
     /// Run every step, whatever the cache has
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -90,6 +90,13 @@ pub(crate) struct Build {
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// Check the Dockerfile, build nothing; the same as --call=check
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Tell about the Dockerfile instead of building it: check, outline, targets or subrequests.describe, as text or, with
+    /// `,format=json`, as JSON
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) call: Option<String>,
     /// As many steps may run at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) jobs: usize,

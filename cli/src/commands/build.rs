@@ -1,5 +1,9 @@
 //! `kiln build`.
 
+mod answers;
+mod call;
+#[cfg(test)]
+mod catalogue;
 mod context;
 mod dockerfile;
 mod fields;
@@ -42,21 +46,16 @@ struct Options {
 /// Runs `kiln build`.
 pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Failure> {
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
+    let call = call::Call::of(arguments)?;
     let origin = context::origin(arguments)?;
     let options = options(machine, arguments)?;
     let engine = machine.engine()?;
-    if let Some(path) = &arguments.iidfile {
+    if let Some(path) = arguments.iidfile.as_ref().filter(|_| call.is_none()) {
         remove_stale(path)?;
     }
     let cancel = Cancel::new();
-    let view = View::new(
-        if quiet {
-            Progress::Quiet
-        } else {
-            arguments.progress
-        },
-        "Building",
-    );
+    let title = if call.is_some() { "Checking" } else { "Building" };
+    let view = View::new(progress(arguments), title);
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let _upkeep = Upkeep::begin(engine.store());
     let reporter = Reporter::new(view.sink());
@@ -86,19 +85,17 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
             });
         }
     };
+    if let Some(call) = call {
+        let answer = call::answer(&engine, &request, call, &reporter, &cancel);
+        view.finish();
+        drop(interrupts);
+        return call::tell(answer, arguments, &request, call);
+    }
     let id = BuildId::new();
     let result = build(&engine, &request, &id, &reporter, &cancel);
     view.finish();
-    if arguments.explain {
-        super::why::explain(
-            engine.store(),
-            &id,
-            if quiet {
-                Progress::Quiet
-            } else {
-                arguments.progress
-            },
-        )?;
+    if arguments.explain && !quiet {
+        super::why::explain(engine.store(), &id, arguments.progress)?;
     }
     drop(interrupts);
     for note in engine.take_notes() {
@@ -110,7 +107,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
     })?;
     if !quiet {
-        report::build_warnings(&built.warnings, &request.dockerfile, &request.dockerfile_name);
+        report::build_warnings(&built.warnings, &request.dockerfile);
     }
     for argument in &built.unused_build_args {
         let suggestion = argument
@@ -130,6 +127,15 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         super::print(&format!("{}\n", built.id))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How progress is shown.
+fn progress(arguments: &Build) -> Progress {
+    if arguments.quiet {
+        Progress::Quiet
+    } else {
+        arguments.progress
+    }
 }
 
 /// An old id must not be taken for that of a build that fails.
@@ -159,7 +165,7 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
     options.entitlements = limits::entitlements(&surroundings.allow, &arguments.network)?;
     options.extra_hosts = limits::hosts(&surroundings.hosts)?;
     options.ulimits = limits::ulimits(&surroundings.ulimits)?;
-    options.contexts = context::named(&arguments.build_contexts)?;
+    options.contexts = context::named(&arguments.named_contexts)?;
     Ok(Options {
         names,
         lower: options,

@@ -41,8 +41,8 @@ pub(super) fn explain(store: &Store, id: &BuildId, progress: Progress) -> Result
     let Some(record) = store.builds().get::<BuildRecord>(id)? else {
         return Ok(());
     };
-    // The other views have nothing for people; the JSON one has told it.
-    if matches!(progress, Progress::Quiet | Progress::Rawjson) {
+    // The JSON view has told it.
+    if progress == Progress::Rawjson {
         return Ok(());
     }
     let shown: Vec<&StepReport> = record

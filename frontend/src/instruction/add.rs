@@ -33,7 +33,7 @@ pub(super) fn lower(
             unpack: add.unpack.as_ref().is_some_and(|unpack| unpack.value),
         }),
     };
-    transfer::lower(transfer, line, stage, context)
+    transfer::lower(&transfer, line, stage, context)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) fn lower(
         exclude: &copy.exclude,
         remote: None,
     };
-    transfer::lower(transfer, line, stage, context)
+    transfer::lower(&transfer, line, stage, context)
 }
 
 #[cfg(test)]

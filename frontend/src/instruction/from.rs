@@ -18,11 +18,19 @@ pub(crate) fn platform(from: &From, context: Context<'_>) -> Result<Option<Platf
     };
     let text = context.expander.word(word, &context.globals.values)?;
     if text.is_empty() {
-        return Err(blank("platform", word, context));
+        return Err(blank(PLATFORM, word, context));
     }
     text.parse().map(Some).map_err(|error| {
-        Diagnostic::error(word.span, format!("{text:?} is not a platform: {error}"))
-            .hint("a platform is os/architecture[/variant], for example linux/arm64")
+        Diagnostic::error(word.span, format!("{text:?} is not a platform: {error}")).hint(
+            if word.text.contains('$') {
+                format!(
+                    "a platform is os/architecture[/variant], for example linux/arm64; {}",
+                    automatic()
+                )
+            } else {
+                "a platform is os/architecture[/variant], for example linux/arm64".to_owned()
+            },
+        )
     })
 }
 
@@ -80,16 +88,34 @@ fn blank(what: &str, word: &Word, context: Context<'_>) -> Diagnostic {
     let globals = &context.globals.values;
     let undeclared = context.expander.undefined(word, globals);
     let Some(first) = undeclared.first() else {
-        return error;
+        return match what {
+            PLATFORM => error.hint(automatic()),
+            _ => error,
+        };
     };
-    match suggest::nearest(first, globals.names()) {
-        Some(known) => error.hint(format!("{first} is not set; did you mean {known}?")),
-        None => error.hint(format!(
-            "{} has no value here: FROM only sees the ARGs before the first FROM",
-            undeclared.join(", ")
-        )),
+    if let Some(known) = suggest::nearest(first, globals.names()) {
+        return error.hint(format!("{first} is not set; did you mean {known}?"));
     }
+    let hint = format!(
+        "{} has no value here: FROM only sees the ARGs before the first FROM",
+        undeclared.join(", ")
+    );
+    error.hint(match what {
+        PLATFORM => format!("{hint}; {}", automatic()),
+        _ => hint,
+    })
 }
+
+const PLATFORM: &str = "platform";
+
+/// The arguments that platforms are usually made of.
+fn automatic() -> String {
+    let names = AUTOMATIC.map(|suffix| format!("TARGET{suffix}, BUILD{suffix}"));
+    format!("always set: {}", names.join(", "))
+}
+
+/// What follows TARGET and BUILD in their names.
+const AUTOMATIC: [&str; 5] = ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"];
 
 #[cfg(test)]
 mod tests {

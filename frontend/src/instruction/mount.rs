@@ -323,7 +323,7 @@ mod tests {
             ),
             (
                 "target=/t,from=later",
-                "cannot mount from stage \"later\": it comes after stage 0",
+                "cannot mount from stage \"later\": it needs stage 0, so that neither can be built first",
             ),
             ("target=/t,from=7", "there is no stage 7"),
         ] {

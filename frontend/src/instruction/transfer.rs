@@ -68,39 +68,36 @@ struct Target {
 }
 
 pub(super) fn lower(
-    transfer: Transfer<'_>,
+    transfer: &Transfer<'_>,
     line: &Line<'_>,
     stage: &mut StageState,
     context: Context<'_>,
 ) -> Result<(), Diagnostic> {
-    let paths = source_paths(&transfer, stage, context)?;
+    let paths = source_paths(transfer, stage, context)?;
     let heredocs = heredocs(transfer.sources);
-    let target = target(&transfer, paths.len() + heredocs.len(), stage, context)?;
-    let created_by = created_by(&transfer, &paths, &heredocs, &target);
+    let target = target(transfer, paths.len() + heredocs.len(), stage, context)?;
+    let created_by = created_by(transfer, &paths, &heredocs, &target);
     let mut actions = Vec::new();
     let mut inputs = Vec::new();
     let mut local = None;
     // Neighbours from the same place are copied together.
     for group in paths.chunk_by(|one, other| one.remote.is_none() && other.remote.is_none()) {
-        let (slot, unpack) = match group
+        let remote = group
             .first()
-            .and_then(|source| Some((source, source.remote.as_ref()?)))
-        {
-            Some((source, request)) => {
-                inputs.push(Input::Remote(request.clone(), line.locate(source.word.span)));
-                let unpack = transfer.remote.as_ref().is_some_and(|remote| remote.unpack);
-                (inputs.len(), unpack)
-            }
-            None => {
-                let slot = *local.get_or_insert_with(|| {
-                    inputs.push(transfer.input.clone());
-                    inputs.len()
-                });
-                (slot, transfer.unpack)
-            }
+            .and_then(|source| Some((source, source.remote.as_ref()?)));
+        let (slot, unpack) = if let Some((source, request)) = remote {
+            inputs.push(Input::Remote(request.clone(), line.locate(source.word.span)));
+            let unpack = transfer.remote.as_ref().is_some_and(|remote| remote.unpack);
+            (inputs.len(), unpack)
+        } else {
+            let slot = *local.get_or_insert_with(|| {
+                inputs.push(transfer.input.clone());
+                inputs.len()
+            });
+            (slot, transfer.unpack)
         };
         actions.push(FileAction::Copy(copy(
-            &transfer,
+            transfer,
             group,
             (slot, unpack),
             &target,

@@ -16,7 +16,13 @@ fn lower_for(
 ) -> Result<LoweredAll, Vec<Diagnostic>> {
     let parsed = kiln_parser::parse(text.as_bytes());
     assert!(!parsed.has_errors());
-    lower_all(&parsed.dockerfile, options, &platforms(names), resolver)
+    lower_all(
+        &parsed.dockerfile,
+        options,
+        &platforms(names),
+        Checks::All(None),
+        resolver,
+    )
 }
 
 fn names(lowered: &LoweredAll) -> Vec<String> {

@@ -186,15 +186,31 @@ pub fn check_heredoc(body: &str) -> Result<(), ExpandError> {
 
 /// The variables that a word may look at, in order, each once.
 pub fn variables(word: &str, escape: char) -> Result<Vec<String>, ExpandError> {
+    Ok(mentions(word, escape)?
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect())
+}
+
+/// The same, each with the place of its first use in the word.
+pub fn mentions(word: &str, escape: char) -> Result<Vec<(String, Range<usize>)>, ExpandError> {
+    Ok(mentioned(&syntax::parse(word, escape, true)?))
+}
+
+/// The same for the body of a here-document.
+pub fn mentions_in_heredoc(body: &str) -> Result<Vec<(String, Range<usize>)>, ExpandError> {
+    Ok(mentioned(&syntax::parse(body, '\\', false)?))
+}
+
+fn mentioned(parts: &[Part]) -> Vec<(String, Range<usize>)> {
     let mut seen = BTreeSet::new();
-    let mut names = Vec::new();
-    let parts = syntax::parse(word, escape, true)?;
-    collect(&parts, &mut |name| {
-        if seen.insert(name.to_owned()) {
-            names.push(name.to_owned());
+    let mut found = Vec::new();
+    collect(parts, &mut |variable| {
+        if seen.insert(variable.name.clone()) {
+            found.push((variable.name.clone(), variable.range.clone()));
         }
     });
-    Ok(names)
+    found
 }
 
 /// Whether a word refers to any variable.
@@ -202,12 +218,12 @@ pub fn has_variables(word: &str, escape: char) -> bool {
     word.contains('$') && variables(word, escape).is_ok_and(|names| !names.is_empty())
 }
 
-fn collect(parts: &[Part], found: &mut impl FnMut(&str)) {
+fn collect(parts: &[Part], found: &mut impl FnMut(&Variable)) {
     // Depth is bounded by the parser, so that recursion is too. A trait object keeps the type finite.
-    fn walk(parts: &[Part], found: &mut dyn FnMut(&str)) {
+    fn walk(parts: &[Part], found: &mut dyn FnMut(&Variable)) {
         for part in parts {
             if let Part::Variable(variable) = part {
-                found(&variable.name);
+                found(variable);
                 match &variable.operator {
                     Operator::Plain => {}
                     Operator::Condition { word, .. } => walk(word, found),

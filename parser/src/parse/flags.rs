@@ -4,7 +4,7 @@ use super::{Context, shorten};
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
 use crate::grammar::RawFlag;
-use crate::instruction::{FlagKind, InstructionInfo};
+use crate::instruction::{FlagKind, INSTRUCTIONS, InstructionInfo};
 use crate::span::{Span, Spanned};
 use crate::suggest;
 
@@ -124,6 +124,12 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 fn unknown_hint(info: &InstructionInfo, name: &str) -> String {
+    let elsewhere = INSTRUCTIONS
+        .iter()
+        .find(|other| other.flags.iter().any(|flag| flag.name == name));
+    if let Some(other) = elsewhere {
+        return format!("--{name} is a flag of {}", other.name);
+    }
     if let Some(near) = suggest::nearest(name, info.flags.iter().map(|flag| flag.name)) {
         return format!("did you mean --{near}?");
     }

@@ -25,7 +25,8 @@ use flags::Flags;
 /// How many unterminated here-documents are recovered from; each costs one look at the rest of the file.
 const RECOVERIES: usize = 8;
 
-/// Parses a Dockerfile. Always yields a tree, and every error and warning.
+/// Parses a Dockerfile. Always yields a tree, and every error and warning: [`lint::select`] leaves those that the
+/// file wants to hear.
 pub fn parse(text: impl AsRef<[u8]>) -> Parsed {
     let bytes = text.as_ref();
     let source = Source::new(bytes);
@@ -138,7 +139,9 @@ fn too_many_words(keyword: Keyword, arguments: &str) -> Option<String> {
                 | ArgumentShape::List
                 | ArgumentShape::Words
         );
-        is_words && arguments.split_ascii_whitespace().nth(MOST_WORDS).is_some()
+        // A command is taken apart only to find its here-documents.
+        let has_heredocs = keyword.info().heredoc && arguments.contains("<<");
+        (is_words || has_heredocs) && arguments.split_ascii_whitespace().nth(MOST_WORDS).is_some()
     };
     too_many.then(|| format!("{keyword} has more than {MOST_WORDS} words"))
 }
@@ -217,9 +220,8 @@ impl Context<'_> {
     /// Parses a logical line; takes the bodies of its here-documents from the reader.
     fn statement(&mut self, logical: LogicalLine) -> Option<(Spanned<Keyword>, Option<Statement>)> {
         if let Some(blank) = logical.blank {
-            let message = "empty continuation line: it will become an error in a future release";
-            self.diagnostics
-                .push(Diagnostic::warning("NoEmptyContinuation", blank, message));
+            let warning = lint::empty_continuation(blank, logical.line.span);
+            self.diagnostics.push(warning);
         }
         let errors = self.diagnostics.len();
         if let Some(at) = self.source.invalid_in(logical.line.span) {

@@ -123,7 +123,7 @@ fn from_archive(path: Option<&Path>, files: &Root) -> Result<Dockerfile, Failure
             let names = entries
                 .into_iter()
                 .map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
-            with_near_names(failure, names)
+            with_near_names(failure, path, names)
         })?;
     Ok(Dockerfile::new(bytes, path))
 }
@@ -164,11 +164,11 @@ fn not_found(path: &Path, error: std::io::Error) -> Failure {
             .ok()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
     });
-    with_near_names(failure, names)
+    with_near_names(failure, path, names)
 }
 
 /// Which of `names` may be meant.
-fn with_near_names(failure: Failure, names: impl Iterator<Item = String>) -> Failure {
+fn with_near_names(failure: Failure, path: &Path, names: impl Iterator<Item = String>) -> Failure {
     let mut near: Vec<String> = names
         .filter(|name| {
             name.to_lowercase().contains("dockerfile") || name.to_lowercase().contains("containerfile")
@@ -177,7 +177,9 @@ fn with_near_names(failure: Failure, names: impl Iterator<Item = String>) -> Fai
         .collect();
     near.sort();
     if near.is_empty() {
-        failure
+        let is_usual = path.file_name().is_some_and(|name| name == "Dockerfile");
+        let hint = "no file is called dockerfile in small letters either; name another one with -f";
+        if is_usual { failure.hint(hint) } else { failure }
     } else {
         failure.hint(format!("there is {}; name it with -f", near.join(", ")))
     }
