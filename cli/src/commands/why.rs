@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use kiln_cache::{BuildId, Store};
-use kiln_frontend::BuildRecord;
+use kiln_frontend::{BuildOutcome, BuildRecord};
 use kiln_solver::why::{Difference, Why as Reason, cutoff};
 use kiln_solver::{StepOutcome, StepReport};
 use serde_json::{Value, json};
@@ -95,10 +95,9 @@ fn text(record: &BuildRecord, steps: &[&StepReport]) -> String {
         let _ = writeln!(text, "early cutoff: {saved}");
     }
     if text.is_empty() {
-        text.push_str(if record.steps.is_empty() {
-            "the build never came to its steps\n"
-        } else {
-            "nothing ran: every step was cached\n"
+        text.push_str(match record.outcome {
+            BuildOutcome::Succeeded { .. } => "nothing ran: every step was cached\n",
+            _ => "nothing ran: the build did not come to its steps\n",
         });
     }
     text
