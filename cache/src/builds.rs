@@ -48,7 +48,7 @@ impl Default for Retention {
     fn default() -> Self {
         Self {
             builds: 200,
-            age: Duration::from_secs(30 * 24 * 60 * 60),
+            age: Duration::from_hours(30 * 24),
             log_bytes: 1 << 30,
         }
     }

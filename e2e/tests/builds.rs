@@ -3,6 +3,7 @@
 use kiln_e2e::project::Project;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -123,7 +124,10 @@ fn logs() -> TestResult {
     let project = project("builds-logs", script)?;
     project.try_build(&[])?.success()?;
     let log = kiln(&project, &["builds", "logs", "--step", "seq"])?;
-    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    let mut expected = String::new();
+    for number in 1..=200_000 {
+        writeln!(expected, "{number}")?;
+    }
     ensure!(
         log == format!("{expected}no newline"),
         "{} bytes, expected {}",

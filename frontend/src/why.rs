@@ -133,7 +133,7 @@ impl Source<'_> {
             let found = statements.iter().enumerate();
             found
                 .filter_map(|(at, statement)| Some((at, declares(statement)?)))
-                .last()
+                .next_back()
         };
         let own = last(statements.get(from..).unwrap_or_default()).map(|(at, found)| (from + at, found));
         let (at, instruction) = own.or_else(|| last(statements))?;

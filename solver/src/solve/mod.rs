@@ -294,7 +294,7 @@ impl Solve<'_> {
                 line: None,
                 why: None,
                 span: vertex.span,
-                made_of: made.made_of.filter(|_| outcome.worked()),
+                made_of: made.parts.filter(|_| outcome.worked()),
             },
         );
     }

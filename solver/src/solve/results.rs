@@ -35,7 +35,7 @@ struct Known {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Made {
     pub(super) content_key: Option<Key>,
-    pub(super) made_of: Option<MadeOf>,
+    pub(super) parts: Option<MadeOf>,
     /// What the step of the record that was found took.
     pub(super) saved_ms: Option<u64>,
     /// Why a record did not help.

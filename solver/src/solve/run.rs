@@ -245,7 +245,7 @@ impl Solve<'_> {
         let content = (content.0, with_lists(content.1, &lists));
         self.results.note(id, |made| {
             made.content_key = Some(content.0);
-            made.made_of = Some(MadeOf {
+            made.parts = Some(MadeOf {
                 definition: definition.1.clone(),
                 content: content.1.clone(),
             });

@@ -19,7 +19,7 @@ pub(super) fn with_lists(mut parts: Vec<KeyPart>, lists: &Lists) -> Vec<KeyPart>
     let is_files =
         |name: &str| name == "copy files" || name.starts_with("mount ") && name.ends_with(" files");
     for part in parts.iter_mut().filter(|part| is_files(&part.name)) {
-        part.listing = lists.get(&part.value).cloned();
+        part.listing = lists.get(&part.value).copied();
     }
     parts
 }
@@ -61,12 +61,11 @@ impl Solve<'_> {
     }
 
     fn keep_list(&self, chosen: &Chosen, inputs: &[VertexId]) -> Option<Digest> {
-        let list = match &chosen.view {
-            Some(view) => FileList::of(&chosen.selection, &view.listing),
-            None => {
-                let snapshot = self.input_snapshot(inputs, chosen.slot).ok()?;
-                FileList::of(&chosen.selection, &*self.roots.listing(&snapshot).ok()?)
-            }
+        let list = if let Some(view) = &chosen.view {
+            FileList::of(&chosen.selection, &view.listing)
+        } else {
+            let snapshot = self.input_snapshot(inputs, chosen.slot).ok()?;
+            FileList::of(&chosen.selection, &*self.roots.listing(&snapshot).ok()?)
         };
         self.engine.store.blobs().put_bytes(&list.encode()).ok()
     }

@@ -23,9 +23,12 @@ fn keyword(text: &str) -> &str {
     text.split(' ').next().unwrap_or(text)
 }
 
-/// The steps of each stage, by their positions in the build.
-fn stages(steps: &[StepReport]) -> Vec<(&str, Vec<(usize, &str)>)> {
-    let mut stages: Vec<(&str, Vec<(usize, &str)>)> = Vec::new();
+/// A stage's name, and its steps by their positions in the build.
+type Stage<'a> = (&'a str, Vec<(usize, &'a str)>);
+
+/// The stages in order.
+fn stages(steps: &[StepReport]) -> Vec<Stage<'_>> {
+    let mut stages: Vec<Stage<'_>> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate() {
         let Some((stage, text)) = pieces(&step.name) else {
@@ -45,7 +48,7 @@ fn stages(steps: &[StepReport]) -> Vec<(&str, Vec<(usize, &str)>)> {
 /// For each step of `now`, where it is in `earlier`.
 pub(super) fn align(now: &[StepReport], earlier: &[StepReport]) -> Vec<Option<usize>> {
     let mut found = vec![None; now.len()];
-    let mut old: Vec<Option<(&str, Vec<(usize, &str)>)>> = stages(earlier).into_iter().map(Some).collect();
+    let mut old: Vec<Option<Stage<'_>>> = stages(earlier).into_iter().map(Some).collect();
     let mut unnamed = Vec::new();
     for (stage, steps) in stages(now) {
         let same = old
@@ -156,9 +159,16 @@ mod tests {
         }
     }
 
+    /// The steps of this build, those of the earlier one, and where each is.
+    type Row = (
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [Option<usize>],
+    );
+
     #[test]
     fn steps_find_themselves() {
-        let table: &[(&[&str], &[&str], &[Option<usize>])] = &[
+        let table: &[Row] = &[
             (
                 &["[1/2] FROM a", "[2/2] RUN x"],
                 &["[1/2] FROM a", "[2/2] RUN x"],

@@ -1,4 +1,7 @@
+use kiln_cache::KeyPart;
+
 use super::*;
+use crate::report::StepKind;
 
 pub(super) fn step(name: &str) -> StepReport {
     StepReport {
@@ -37,11 +40,12 @@ fn parts(list: &[(&str, &str)]) -> Vec<KeyPart> {
         .collect()
 }
 
+type Parts = &'static [(&'static str, &'static str)];
+
 #[test]
 fn parts_are_compared_and_worded() {
     let folder = crate::testing::TempDir::new();
     let store = folder.store();
-    type Parts = &'static [(&'static str, &'static str)];
     let table: &[(Parts, Parts, &str)] = &[
         (
             &[("argument 0", "sh"), ("argument 1", "a")],
@@ -112,9 +116,9 @@ fn the_summary_names_the_first_cause_and_the_savings() {
         step("[4/4] RUN y"),
     ];
     steps[0].kind = StepKind::Source;
-    for at in 1..4 {
-        steps[at].inputs = vec![at - 1];
-        steps[at].in_base = 1;
+    for (at, step) in steps.iter_mut().enumerate().skip(1) {
+        step.inputs = vec![at - 1];
+        step.in_base = 1;
     }
     steps[1].why = Some(changed(vec![Difference::Files {
         of: None,

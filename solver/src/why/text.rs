@@ -116,10 +116,6 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command { .. } => f.write_str("the command changed"),
-            Self::Instruction { name, before, after } => {
-                write!(f, "{name}")?;
-                change(f, before.as_deref(), after.as_deref())
-            }
             Self::Files { of, mount, changes } => {
                 if let Some(mount) = mount {
                     write!(f, "mount {}: ", clean(mount))?;
@@ -166,7 +162,7 @@ impl fmt::Display for Difference {
                 write!(f, "mount {}: {property}", clean(target))?;
                 change(f, before.as_deref(), after.as_deref())
             }
-            Self::Setting { name, before, after } => {
+            Self::Instruction { name, before, after } | Self::Setting { name, before, after } => {
                 write!(f, "{name}")?;
                 change(f, before.as_deref(), after.as_deref())
             }
@@ -220,11 +216,13 @@ impl fmt::Display for Cutoff {
         } else {
             ("steps were", "their")
         };
+        let tenths = self.saved_ms / 100;
         write!(
             f,
-            "{} {steps} kept, {were} inputs came out the same (saved {:.1}s)",
+            "{} {steps} kept, {were} inputs came out the same (saved {}.{}s)",
             self.steps,
-            self.saved_ms as f64 / 1000.0
+            tenths / 10,
+            tenths % 10
         )
     }
 }

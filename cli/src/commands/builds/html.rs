@@ -59,7 +59,7 @@ fn escape(text: &str) -> String {
             '\n' | '\t' => escaped.push(c),
             // Not allowed in a page, or turning the direction of what follows.
             c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                escaped.push('\u{fffd}')
+                escaped.push('\u{fffd}');
             }
             c => escaped.push(c),
         }
