@@ -62,7 +62,22 @@ pub(super) fn align(now: &[StepReport], earlier: &[StepReport]) -> Vec<Option<us
     for (steps, (_, old)) in unnamed.iter().zip(old.into_iter().flatten()) {
         align_stage(steps, &old, &mut found);
     }
+    align_others(now, earlier, &mut found);
     found
+}
+
+/// What is no step of a stage (a context, a download) is the same under the same name.
+fn align_others(now: &[StepReport], earlier: &[StepReport], found: &mut [Option<usize>]) {
+    let others = |steps: &[StepReport]| -> Vec<usize> {
+        let outside = |at: &usize| pieces(&steps[*at].name).is_none();
+        (0..steps.len()).filter(outside).collect()
+    };
+    let mut old = others(earlier);
+    for at in others(now) {
+        if let Some(index) = old.iter().position(|old| earlier[*old].name == now[at].name) {
+            found[at] = Some(old.remove(index));
+        }
+    }
 }
 
 fn align_stage(now: &[(usize, &str)], old: &[(usize, &str)], found: &mut [Option<usize>]) {
@@ -193,9 +208,9 @@ mod tests {
                 &[Some(1), Some(0)],
             ),
             (
+                &["[internal] load build context", "https://x/y"],
                 &["[internal] load build context"],
-                &["[internal] load build context"],
-                &[None],
+                &[Some(0), None],
             ),
         ];
         for (now, old, expected) in table {

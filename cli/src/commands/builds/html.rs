@@ -220,17 +220,15 @@ fn row(page: &mut String, at: usize, step: &StepReport, total: u64, critical: bo
     if !tag.is_empty() {
         // Beside the bar, on the side where there is room.
         let end = step.began_ms + step.milliseconds;
-        let place = if end > total / 2 && step.began_ms > total / 2 {
-            format!(
-                "right:{}",
-                share(total.saturating_sub(step.began_ms) + total / 100)
-            )
+        let (side, place) = if end > total / 2 && step.began_ms > total / 2 {
+            let room = share(total.saturating_sub(step.began_ms) + total / 100);
+            ("tag before", format!("left:0;right:{room}"))
         } else {
-            format!("left:{}", share(end))
+            ("tag", format!("left:{};right:0", share(end)))
         };
         let _ = write!(
             page,
-            "<span class=\"tag\" style=\"{place}\">{}</span>",
+            "<span class=\"{side}\" style=\"{place}\">{}</span>",
             escape(&tag)
         );
     }
