@@ -1,19 +1,27 @@
 //! The history of builds: one file a build, and the logs of its steps.
 //!
-//! `builds/<id>.json` (kind `build`, version 1) holds what the caller wants to know of a build; the store does not
-//! look inside. `builds/<id>.log/<step>` are plain text. Ids are 12 hex digits of milliseconds since 1970 and 16
+//! ```text
+//! builds/<id>.json          what the caller knows of the build (kind `build`, version 1)
+//! builds/<id>.running       locked as long as the build is under way
+//! builds/<id>.log/<step>    the output of a step, zstd (see [`log`])
+//! ```
+//!
+//! The store does not look into what the caller keeps. Ids are 12 hex digits of milliseconds since 1970 and 16
 //! random ones, so that sorting them by text sorts them by time. Damaged files are set aside and reported.
+//!
+//! A build that has work to do announces itself first ([`Builds::begin`]): after `kill -9` its record says what it
+//! was about, and that nobody holds the lock says that it is over. A fully cached build writes one file.
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-};
+mod log;
+#[cfg(test)]
+mod tests;
 
+use std::{fmt, fs::File, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use rustix::fs::FlockOperation;
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use log::{BuildLog, LogReader, StepLog};
 
 use crate::{
     Error, Result, error, files, remove,
@@ -24,8 +32,27 @@ use crate::{
 pub(crate) const KIND: &str = "build";
 pub(crate) const VERSION: u32 = 1;
 
-/// How many builds are kept.
-pub const KEPT: usize = 200;
+/// What of the history is kept. Whatever goes beyond one of these goes, the oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// As many builds.
+    pub builds: usize,
+    /// Builds as old as this.
+    pub age: Duration,
+    /// As many bytes of (compressed) logs; of older builds the record stays, the logs go.
+    pub log_bytes: u64,
+}
+
+impl Default for Retention {
+    /// 200 builds, 30 days, 1 GiB of logs.
+    fn default() -> Self {
+        Self {
+            builds: 200,
+            age: Duration::from_hours(30 * 24),
+            log_bytes: 1 << 30,
+        }
+    }
+}
 
 /// The id of a build: sorts by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,9 +152,7 @@ impl<'a> Builds<'a> {
 
     /// The log of a build, to write to.
     pub fn log(&self, id: &BuildId) -> BuildLog {
-        BuildLog {
-            folder: self.log_path(id),
-        }
+        BuildLog::new(self.log_path(id))
     }
 
     /// Where the logs of a build's steps are.
@@ -135,26 +160,78 @@ impl<'a> Builds<'a> {
         self.folder().join(format!("{id}.log"))
     }
 
-    /// Deletes all but the newest `keep` builds; returns how many went. Logs of a build that has no file (yet) go
-    /// when it is older than the oldest build that is kept.
-    pub fn prune(&self, keep: usize) -> Result<usize> {
-        let mut ids: Vec<BuildId> = files::names(&self.folder())?
-            .iter()
-            .filter_map(|name| {
-                name.strip_suffix(".json")
-                    .or_else(|| name.strip_suffix(".log"))?
-                    .parse()
-                    .ok()
-            })
-            .collect();
+    /// Announces a build that has work to do, with what is known of it now. It counts as under way until the value
+    /// is dropped or the process ends, however it ends.
+    pub fn begin<T: Serialize>(&self, id: &BuildId, build: &T) -> Result<RunningBuild> {
+        let path = self.running_path(id);
+        let lock = files::open_lock(&path)?;
+        files::flock(&lock, FlockOperation::LockExclusive, &path)?;
+        let running = RunningBuild { path, _lock: lock };
+        self.put(id, build)?;
+        Ok(running)
+    }
+
+    /// Whether a process is at work on this build.
+    pub fn is_running(&self, id: &BuildId) -> Result<bool> {
+        let path = self.running_path(id);
+        match File::open(&path) {
+            Ok(lock) => Ok(!files::try_flock(
+                &lock,
+                FlockOperation::NonBlockingLockShared,
+                &path,
+            )?),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(error::io("open", path)(source)),
+        }
+    }
+
+    /// The builds that `text` may mean: `latest`, a whole id, or its beginning.
+    pub fn find(&self, text: &str) -> Result<Vec<BuildId>> {
+        let mut ids = self.list()?;
+        if text == "latest" {
+            ids.truncate(1);
+        } else {
+            ids.retain(|id| !text.is_empty() && id.0.starts_with(text));
+        }
+        Ok(ids)
+    }
+
+    /// Deletes a build and its logs. One under way is left alone, and the answer is false.
+    pub fn remove(&self, id: &BuildId) -> Result<bool> {
+        if self.is_running(id)? {
+            return Ok(false);
+        }
+        for path in [self.path(id), self.log_path(id), self.running_path(id)] {
+            remove::tree(&path).map_err(error::io("delete", path))?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes what goes beyond `retention`; returns how many builds went. Logs of a build that has no file go with
+    /// their build.
+    pub fn prune(&self, retention: Retention) -> Result<usize> {
+        let names = files::names(&self.folder())?;
+        let mut ids: Vec<BuildId> = names.iter().filter_map(|name| id_of(name)).collect();
         ids.dedup();
-        let gone = ids.len().saturating_sub(keep);
-        for id in &ids[..gone] {
-            for path in [self.path(id), self.log_path(id)] {
+        let oldest_ms = files::now_ms().saturating_sub(retention.age.as_millis() as u64);
+        let (mut gone, mut log_bytes) = (0, 0_u64);
+        for (age, id) in ids.iter().rev().enumerate() {
+            if age >= retention.builds || id.began_ms() < oldest_ms {
+                gone += usize::from(self.remove(id)?);
+                continue;
+            }
+            let log = self.log(id);
+            log_bytes = log_bytes.saturating_add(log.bytes()?);
+            if log_bytes > retention.log_bytes && !self.is_running(id)? {
+                let path = log.path().to_owned();
                 remove::tree(&path).map_err(error::io("delete", path))?;
             }
         }
         Ok(gone)
+    }
+
+    fn running_path(self, id: &BuildId) -> PathBuf {
+        self.folder().join(format!("{id}.running"))
     }
 
     pub(crate) fn path(self, id: &BuildId) -> PathBuf {
@@ -166,121 +243,24 @@ impl<'a> Builds<'a> {
     }
 }
 
-/// The log folder of one build. It is made with the first step's log.
-#[derive(Debug, Clone)]
-pub struct BuildLog {
-    folder: PathBuf,
+/// The id that a file or folder of the history belongs to.
+fn id_of(name: &str) -> Option<BuildId> {
+    let (id, kind) = name.split_once('.')?;
+    matches!(kind, "json" | "log" | "running")
+        .then(|| id.parse().ok())
+        .flatten()
 }
 
-impl BuildLog {
-    /// Where the logs are.
-    pub fn path(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Begins the log of a step. The name may be any text; what is no file name is replaced.
-    pub fn step(&self, name: &str) -> Result<StepLog> {
-        let safe = |c: char| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') {
-                c
-            } else {
-                '_'
-            }
-        };
-        let mut file_name: String = name.chars().take(100).map(safe).collect();
-        if file_name.is_empty() || file_name.starts_with('.') {
-            file_name.insert(0, '_');
-        }
-        let path = self.folder.join(file_name);
-        std::fs::create_dir_all(&self.folder).map_err(error::io("create", &self.folder))?;
-        let file = File::options()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(error::io("create", &path))?;
-        Ok(StepLog {
-            path,
-            file: BufWriter::with_capacity(32 * 1024, file),
-        })
-    }
-}
-
-/// The log of one step. What was written is in the file after [`Write::flush`] or when dropped.
+/// A build under way, until dropped.
 #[derive(Debug)]
-pub struct StepLog {
+pub struct RunningBuild {
     path: PathBuf,
-    file: BufWriter<File>,
+    _lock: File,
 }
 
-impl StepLog {
-    /// Where the log is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Write for StepLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing;
-
-    #[test]
-    fn keeps_lists_and_prunes() {
-        let (_dir, store) = testing::store();
-        let builds = store.builds();
-        let ids: Vec<BuildId> = (1..=5)
-            .map(|n| BuildId(format!("{n:012x}{:016x}", 9 - n)))
-            .collect();
-        for id in &ids {
-            builds.put(id, &id.began_ms()).unwrap();
-            let mut step = builds.log(id).step("../#1 RUN echo").unwrap();
-            writeln!(step, "hello").unwrap();
-            assert!(step.path().starts_with(builds.log_path(id)));
-            drop(step);
-        }
-        let newest_first: Vec<_> = ids.iter().rev().cloned().collect();
-        assert_eq!(builds.list().unwrap(), newest_first);
-        assert_eq!(builds.get::<u64>(&ids[2]).unwrap(), Some(3));
-        assert_eq!(
-            builds.get::<String>(&ids[2]).unwrap(),
-            None,
-            "another version of the caller"
-        );
-        assert_eq!(builds.prune(2).unwrap(), 3);
-        assert_eq!(builds.list().unwrap(), newest_first[..2]);
-        assert!(!builds.log_path(&ids[0]).exists());
-        let log = builds.log_path(&ids[4]).join("_.._1_RUN_echo");
-        assert!(log.exists() || builds.log_path(&ids[4]).read_dir().unwrap().count() == 1);
-    }
-
-    #[test]
-    fn ids_sort_by_time() {
-        let first = BuildId::new();
-        std::thread::sleep(std::time::Duration::from_millis(2));
-        let second = BuildId::new();
-        assert!(first < second);
-        assert_eq!(first.as_str().parse::<BuildId>().unwrap(), first);
-        assert!("../../../../etc/passwd".parse::<BuildId>().is_err());
-    }
-
-    #[test]
-    fn damage_is_set_aside() {
-        let (_dir, store) = testing::store();
-        let id = BuildId::new();
-        store.builds().put(&id, &"x").unwrap();
-        std::fs::write(store.builds().path(&id), "").unwrap();
-        assert_eq!(store.builds().get::<String>(&id).unwrap(), None);
-        assert_eq!(store.take_warnings().len(), 1);
-        assert!(store.builds().list().unwrap().is_empty());
+impl Drop for RunningBuild {
+    fn drop(&mut self) {
+        // If it stays, the free lock says the same, and the next prune or removal takes it.
+        let _ = std::fs::remove_file(&self.path);
     }
 }

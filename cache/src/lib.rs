@@ -14,7 +14,7 @@
 //! <root>/images/ids, names    images and their names                         (images)
 //! <root>/remotes/<url's hash> what a URL had when it was last asked          (remotes)
 //! <root>/git/<remote's hash>/ bare git repositories, filled by the solver
-//! <root>/builds/<id>.json     history; <id>.log/ the steps' logs             (builds)
+//! <root>/builds/<id>.json     history; <id>.log/ the steps' logs, zstd       (builds)
 //! <root>/index/               sled, rebuildable at any time; journal/        (index)
 //! <root>/synced/              what of all this survives a power loss         (durability)
 //! <root>/locks/               store (the lease), images, layers, create      (lease)
@@ -81,7 +81,7 @@ pub mod verify;
 
 pub use blobs::{BlobDraft, BlobWriter, Blobs};
 pub use boot::BootId;
-pub use builds::{BuildId, BuildLog, Builds, KEPT as BUILDS_KEPT, StepLog};
+pub use builds::{BuildId, BuildLog, Builds, LogReader, Retention, RunningBuild, StepLog};
 pub use durability::Stamp;
 pub use error::{Error, Result, Warning};
 pub use hashes::{FileHashes, Hashes};

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::FlockOperation;
 
 use crate::{
-    BUILDS_KEPT, LayerId, Result, Store, error, files,
+    LayerId, Result, Retention, Store, error, files,
     layers::{self, MetaRead},
     lease, records, remove,
 };
@@ -76,7 +76,9 @@ fn run(store: &Store, stop: &AtomicBool) {
             store.temp().sweep(&|| stop.load(Ordering::Relaxed)).map(drop)
         }),
         ("synced", drop_unsynced),
-        ("builds", |store, _| store.builds().prune(BUILDS_KEPT).map(drop)),
+        ("builds", |store, _| {
+            store.builds().prune(Retention::default()).map(drop)
+        }),
         ("damaged", |store, _| {
             drop_old_damage(&store.root().join("damaged"))
         }),

@@ -1,6 +1,7 @@
 //! What can be typed: the command line as clap sees it. Doc comments are the help texts.
 
 mod build;
+mod builds;
 mod containers;
 mod images;
 mod machine;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use build::{Build, Progress};
+pub(crate) use builds::{Builds, BuildsDiff, BuildsList, BuildsLogs, BuildsRemove, BuildsShow, Why};
 pub(crate) use containers::{Ps, Rm};
 pub(crate) use images::{History, Images, Inspect, Kind, Rmi, Tag};
 pub(crate) use machine::{
@@ -176,6 +178,11 @@ pub(crate) enum Command {
     Import(Import),
     /// Write images to an archive
     Save(Save),
+    /// Tell why the steps of a build ran
+    Why(Why),
+    /// Look at earlier builds
+    #[command(subcommand)]
+    Builds(Builds),
     /// Look after the build cache
     #[command(subcommand)]
     Cache(Cache),

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use kiln_frontend::BuildError;
@@ -277,7 +278,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             if *out_of_memory {
                 hints.push("it ran out of memory: give it more with --memory".to_owned());
             }
-            hints.extend(log.iter().map(|log| format!("the full log is {}", log.display())));
+            hints.extend(log.as_deref().and_then(full_log));
         }
         StepFailure::MissingSecret { id, .. } => {
             hints.push(format!(
@@ -300,6 +301,13 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
         hints.push(DISK_FULL.to_owned());
     }
     (chain(cause), hints)
+}
+
+/// How to read a step's whole log: logs are compressed.
+fn full_log(log: &Path) -> Option<String> {
+    let build = log.parent()?.file_stem()?.to_str()?;
+    let id: String = build.chars().take(12).collect();
+    Some(format!("the full log: kiln builds logs {id}"))
 }
 
 /// An error with its causes, in one line, without saying anything twice.

@@ -127,16 +127,14 @@ fn failed_step_log() -> TestResult {
         stderr.contains("exit code: 9") || stderr.contains("exit code 9"),
         "no exit code:\n{stderr}"
     );
-    let root = project.kiln.root.display().to_string();
-    let words = stderr.split(|character: char| character.is_whitespace() || "`'\"()".contains(character));
-    let log = words
-        .map(|word| word.trim_end_matches(['.', ',']))
-        .find(|word| word.starts_with(&root));
-    let log = log.ok_or_else(|| format!("the full log's path is not told:\n{stderr}"))?;
-    let text = std::fs::read_to_string(log).map_err(|error| format!("{log}: {error}"))?;
+    let hint = stderr
+        .lines()
+        .find_map(|line| line.split_once("kiln builds logs "));
+    let (_, id) = hint.ok_or_else(|| format!("how to see the full log is not told:\n{stderr}"))?;
+    let text = project.kiln.run(["builds", "logs", id.trim()])?.success()?.stdout;
     ensure!(
         text.contains("line 0\n") && text.contains("line 499"),
-        "the log {log} is not full"
+        "the log of build {id} is not full"
     );
     Ok(Outcome::Passed)
 }

@@ -31,7 +31,7 @@ use crate::lower::{Checks, UnusedBuildArg};
 use crate::options::LowerOptions;
 use crate::outline::{Outline, outline};
 use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all, variants};
-use crate::record;
+use crate::record::{self, Announced};
 use crate::resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
 };
@@ -175,7 +175,8 @@ pub fn build(
     cancel: &Cancel,
 ) -> Result<Built, BuildError> {
     let mut steps = Vec::new();
-    let result = build_image(engine, request, id, reporter, cancel, &mut steps);
+    let announced = Announced::default();
+    let result = build_image(engine, request, id, reporter, cancel, &announced, &mut steps);
     record::keep(engine, request, id, reporter, steps, &result);
     result
 }
@@ -187,6 +188,7 @@ fn build_image(
     id: &BuildId,
     reporter: &Reporter,
     cancel: &Cancel,
+    announced: &Announced,
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
@@ -218,6 +220,7 @@ fn build_image(
         cache_imports: request.cache.imports.clone(),
         cache_exports: request.cache.exports_any(),
         needs_files: true,
+        on_work: announced.hook(engine, request, id),
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
     let solved = engine.solve_all(&lowered.graph, &targets, &solve, reporter, cancel);

@@ -56,6 +56,7 @@ mod step;
 mod survey;
 mod unpack;
 mod unsupported;
+mod why;
 
 pub use build::{
     BuildError, BuildRequest, Built, BuiltImage, MainContext, build, check_build, outline_build,

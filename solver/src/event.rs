@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::SourceSpan;
+use crate::why::Summary;
 
 /// Receives events; called from several threads.
 pub trait EventSink: Send + Sync {
@@ -121,6 +122,11 @@ pub enum EventKind {
         message: String,
         /// The place in the Dockerfile.
         span: Option<SourceSpan>,
+    },
+    /// Why steps ran, and what was saved; at the end of a build that was not fully cached.
+    Summary {
+        /// What there is to say.
+        summary: Summary,
     },
 }
 

@@ -41,6 +41,7 @@ mod push;
 mod redact;
 pub mod remote;
 pub mod remote_cache;
+pub mod report;
 mod roots;
 mod save;
 mod schedule;
@@ -52,6 +53,7 @@ mod take;
 pub mod task;
 #[cfg(test)]
 mod testing;
+pub mod why;
 
 pub use cancel::{Cancel, CancelGuard};
 pub use compressed::{CompressError, LayerCompression};
@@ -66,6 +68,7 @@ pub use import::{ImportError, ImportRequest};
 pub use join::Joiner;
 pub use platform::{CannotRun, emulator};
 pub use push::{PushError, PushRequest, Pushed};
+pub use report::{StepOutcome, StepReport};
 pub use save::{SaveError, SaveRequest};
 pub use secret::{MAX_SECRET_BYTES, SecretError, SecretSource, Secrets};
-pub use solve::{Solution, SolveRequest, Solved, SolvedAll, StepOutcome, StepReport};
+pub use solve::{Hook, Solution, SolveRequest, Solved, SolvedAll};

@@ -175,19 +175,15 @@ mod tests {
     fn the_log_holds_every_byte() {
         let folder = crate::testing::TempDir::new();
         let store = folder.store();
-        let log = store
-            .builds()
-            .log(&kiln_cache::BuildId::new())
-            .step("0001")
-            .expect("a log");
+        let id = kiln_cache::BuildId::new();
+        let log = store.builds().log(&id).step("0001").expect("a log");
         let mut tail = OutputTail::new(Some(log));
         tail.add(Stream::Stdout, b"a\xff\n");
         tail.add(Stream::Stdout, b"b");
-        let path = tail.finish().log.expect("a path");
+        assert!(tail.finish().log.expect("a path").exists());
         let mut bytes = Vec::new();
-        std::fs::File::open(path)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .expect("the log");
+        let reader = store.builds().log(&id).read("0001").expect("the log");
+        reader.expect("a log").read_to_end(&mut bytes).expect("the log");
         assert_eq!(bytes, b"a\xff\nb");
     }
 }

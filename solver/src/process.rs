@@ -16,7 +16,7 @@ use crate::limits;
 use crate::mounts::Prepared;
 use crate::output::OutputTail;
 use crate::pump::pump;
-use crate::solve::Solve;
+use crate::solve::{Solve, log_name};
 use crate::task::Task;
 
 /// The host name that a step sees: the same on every machine, so that it cannot get into a layer.
@@ -117,7 +117,7 @@ impl Solve<'_> {
             .store
             .builds()
             .log(&self.request.build)
-            .step(&format!("{:04}", task.id().0))
+            .step(&log_name(task))
         {
             Ok(log) => Some(log),
             Err(error) => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventKind, EventSink, Stream, TaskId};
 use crate::graph::SourceSpan;
+use crate::why::Summary;
 
 /// Announces tasks and reports what happens to them. Cheap to clone; one per build.
 #[derive(Clone)]
@@ -69,6 +70,11 @@ impl Reporter {
             message: message.into(),
             span,
         });
+    }
+
+    /// Reports why the build's steps ran, and what was saved.
+    pub fn summary(&self, summary: Summary) {
+        self.send(EventKind::Summary { summary });
     }
 
     fn send(&self, kind: EventKind) {

@@ -176,7 +176,14 @@ fn a_failing_process_is_explained(lab: &Lab) {
     assert_eq!(last_output, ["one", "three", "two"]);
     let log = log.expect("a log");
     assert!(log.starts_with(lab.store().builds().log_path(&request.build)));
-    let text = std::fs::read_to_string(log).expect("the log");
+    let step = log.file_name().expect("a name").to_str().expect("a name");
+    let reader = lab
+        .store()
+        .builds()
+        .log(&request.build)
+        .read(step)
+        .expect("the log");
+    let text = std::io::read_to_string(reader.expect("a log")).expect("the log");
     assert!(
         text.contains("one\n") && text.contains("two\n") && text.contains("three"),
         "{text:?}"

@@ -88,6 +88,9 @@ pub(crate) struct Build {
         hide_possible_values = true
     )]
     pub(crate) progress: Progress,
+    /// Tell at the end why each step ran that was not cached
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Print the image's id and nothing else
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -117,6 +117,9 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         export.run(&outputs)
     });
     view.finish();
+    if arguments.explain && !quiet {
+        super::why::explain(engine.store(), &id, arguments.progress)?;
+    }
     drop(interrupts);
     for note in engine.take_notes() {
         report::warning(&note);

@@ -1,6 +1,7 @@
 //! One file a command. Each has `run`, which takes what was typed and gives the exit code.
 
 mod build;
+mod builds;
 mod cache;
 mod compression;
 mod history;
@@ -20,6 +21,7 @@ mod save;
 mod system;
 mod tag;
 mod version;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -53,6 +55,8 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Logout(arguments) => login::logout(&machine, &arguments),
         Command::Import(arguments) => import::run(&machine, &arguments),
         Command::Save(arguments) => save::run(&machine, &arguments),
+        Command::Why(arguments) => why::run(&machine, &arguments),
+        Command::Builds(arguments) => builds::run(&machine, &arguments),
         Command::Cache(arguments) => cache::run(&machine, &arguments),
         Command::System(arguments) => system::run(&machine, &arguments),
         Command::Version(arguments) => version::run(&arguments),

@@ -136,6 +136,12 @@ impl Plain {
             EventKind::Warning {
                 task: None, message, ..
             } => self.write(&format!("WARN: {message}\n")),
+            EventKind::Summary { summary } => {
+                self.write("\n");
+                for line in summary.lines() {
+                    self.write(&format!("{}\n", visible(line.as_bytes())));
+                }
+            }
         }
     }
 

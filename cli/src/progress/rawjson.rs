@@ -116,6 +116,7 @@ impl RawJson {
                 let vertex = task.map_or(Value::Null, |task| self.digest(task));
                 json!({ "warnings": [{ "vertex": vertex, "short": base64(message.as_bytes()) }] })
             }
+            EventKind::Summary { summary } => json!({ "summary": summary }),
         }
     }
 

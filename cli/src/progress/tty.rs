@@ -138,6 +138,7 @@ impl Screen {
                 }
             }
             EventKind::Warning { message, .. } => self.notice(&format!("WARN: {message}")),
+            EventKind::Summary { summary } => self.summarize(&summary.lines()),
         }
     }
 
@@ -149,6 +150,15 @@ impl Screen {
             time: None,
             label: Label::Warning,
         });
+    }
+
+    /// The last words on a build.
+    fn summarize(&mut self, lines: &[String]) {
+        self.scrolled.extend(lines.iter().map(|line| Scrolled {
+            text: format!(" {}", visible(line.as_bytes())),
+            time: None,
+            label: Label::Hint,
+        }));
     }
 
     /// Moves a task from the live part to the scrolled one.

@@ -16,12 +16,12 @@ impl Solve<'_> {
     /// What is known under a key, here or elsewhere: the result and how long it took to make.
     pub(super) fn lookup(
         &self,
+        id: VertexId,
         kind: RecordKind,
         key: Key,
         parts: &[KeyPart],
-        vertex: &Vertex,
     ) -> Result<Option<(Snapshot, u64)>, StepFailure> {
-        if let Some(record) = self.engine.store.records().get(&key)? {
+        if let Some(record) = self.find(id, &key)? {
             let layers = record.output;
             return Ok(Some((Snapshot { layers }, record.duration_ms)));
         }
@@ -30,7 +30,10 @@ impl Solve<'_> {
         };
         let layers = record.output.clone();
         let duration_ms = record.duration_ms;
-        self.imports.note(key, parts.to_vec(), &vertex.name, record);
+        self.results.note(id, |made| made.saved_ms = Some(duration_ms));
+        if let Some(vertex) = self.graph.get(id) {
+            self.imports.note(key, parts.to_vec(), &vertex.name, record);
+        }
         Ok(Some((Snapshot { layers }, duration_ms)))
     }
 
@@ -141,7 +144,7 @@ impl Solve<'_> {
             {
                 let kind = RecordKind::Definition;
                 let found = self
-                    .lookup(kind, definition.key, &definition.parts, vertex)
+                    .lookup(id, kind, definition.key, &definition.parts)
                     .map_err(fail)?;
                 if let Some((snapshot, _)) = found {
                     self.results.complete(id, snapshot);

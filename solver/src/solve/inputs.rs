@@ -21,6 +21,8 @@ pub(crate) struct Chosen {
     /// The local directory as it was when the selection was made; `None` for another vertex's root, which
     /// never changes.
     pub(crate) view: Option<Arc<ContextView>>,
+    /// The input slot.
+    pub(crate) slot: usize,
 }
 
 impl Solve<'_> {
@@ -53,6 +55,7 @@ impl Solve<'_> {
             chosen.push(Some(Chosen {
                 selection,
                 view: Some(view),
+                slot: take.slot(),
             }));
         }
         Ok(chosen)
@@ -85,6 +88,7 @@ impl Solve<'_> {
         Ok(Chosen {
             selection,
             view: None,
+            slot: take.slot(),
         })
     }
 

@@ -13,12 +13,14 @@ mod merge;
 mod plan;
 mod results;
 mod run;
+mod taken;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln_cache::{BuildId, Key, LayerId, Snapshot};
+use kiln_cache::{BuildId, LayerId, Snapshot};
 use kiln_image::Descriptor;
 use kiln_remote::Credentials;
 
@@ -32,6 +34,7 @@ use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
 use crate::limits::Limits;
 use crate::remote_cache::import::Imports;
 use crate::remote_cache::{CacheLocation, SolvedCache};
+use crate::report::{SourceFacts, StepKind, StepOutcome, StepReport};
 use crate::roots::Roots;
 use crate::secret::Secrets;
 use crate::ssh::SshAgents;
@@ -69,39 +72,31 @@ pub struct SolveRequest {
     pub cache_exports: bool,
     /// Whether the targets' files are needed: layers that only a cache elsewhere has are then fetched.
     pub needs_files: bool,
+    /// Called once, before the first step runs; never when everything is cached.
+    pub on_work: Hook,
 }
 
-/// How a step came to its result, or why it has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepOutcome {
-    /// Found by its definition key.
-    Cached,
-    /// Found by the content of its inputs, which had to be made anew.
-    CachedByContent,
-    /// It ran.
-    Ran,
-    /// Nothing needed it.
-    Skipped,
-    /// It failed.
-    Failed,
-    /// It was stopped because the build ended.
-    Canceled,
+/// Something to be called; nothing by default.
+#[derive(Clone, Default)]
+pub struct Hook(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Hook {
+    /// Calls `call`.
+    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(call)))
+    }
+
+    fn call(&self) {
+        if let Some(call) = &self.0 {
+            call();
+        }
+    }
 }
 
-/// One step of a build, for the build's record and for a later explanation.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StepReport {
-    /// The step as a person sees it.
-    pub name: String,
-    /// How it came to its result.
-    pub outcome: StepOutcome,
-    /// Its definition key, as far as the build came to make it.
-    pub key: Option<Key>,
-    /// When the solver turned to it, in milliseconds since the build began.
-    pub began_ms: u64,
-    /// Milliseconds that it took in this build.
-    pub milliseconds: u64,
+impl fmt::Debug for Hook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Hook").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What came of a solve, good or bad.
@@ -224,7 +219,7 @@ impl Engine {
         } else {
             SolvedCache::default()
         };
-        let steps = solve.results.reports(&order);
+        let steps = solve.reports(&order);
         let diff_ids = Arc::new(solve.diff_ids);
         let blobs = Arc::new(blobs(graph, &order));
         let solution = |snapshot| Solution {
@@ -245,10 +240,14 @@ impl Solve<'_> {
         cancel: &Cancel,
     ) -> Result<Vec<Snapshot>, SolveError> {
         self.plan(order)?;
+        let mut announced = false;
         loop {
             let needed = self.needed(targets, order);
             self.report_skipped(order, &needed);
             self.check_platforms(&needed)?;
+            if !needed.is_empty() && !std::mem::replace(&mut announced, true) {
+                self.request.on_work.call();
+            }
             let result = self
                 .run(&needed, cancel)
                 .and_then(|()| self.fetch_targets(targets));
@@ -312,16 +311,92 @@ impl Solve<'_> {
         }
         let milliseconds = began.elapsed().as_millis() as u64;
         let now_ms = self.reporter.elapsed().as_millis() as u64;
+        let (kind, source) = facts(&vertex.op);
+        let log = match (&vertex.op, outcome) {
+            (Op::Exec(_), StepOutcome::Ran | StepOutcome::Failed | StepOutcome::Canceled) => {
+                self.task(id).map(|task| log_name(&task))
+            }
+            _ => None,
+        };
+        let made = self.results.made(id);
         self.results.report(
             id,
             StepReport {
                 name: vertex.name.clone(),
+                kind,
                 outcome,
                 key: self.results.definition(id).map(|definition| definition.key),
+                content_key: made.content_key,
                 began_ms: now_ms.saturating_sub(milliseconds),
                 milliseconds,
+                // Known when all steps are.
+                inputs: Vec::new(),
+                in_base: 0,
+                source,
+                saved_ms: made.saved_ms.filter(|_| outcome.is_cached()),
+                bytes: self.bytes(id, kind),
+                log,
+                ignored_cache: vertex.ignore_cache,
+                missed: made.missed.filter(|_| outcome.worked()),
+                line: None,
+                why: None,
+                span: vertex.span,
+                made_of: made.parts.filter(|_| outcome.worked()),
             },
         );
+    }
+
+    /// The bytes in the layer that a step made, or in all of those that a source brought.
+    fn bytes(&self, id: VertexId, kind: StepKind) -> Option<u64> {
+        let layers = self.results.snapshot(id)?.layers;
+        let from = match kind {
+            StepKind::Source => 0,
+            StepKind::Run | StepKind::Files => layers.len().checked_sub(1)?,
+        };
+        let size = |layer| {
+            // What was looked up a moment ago is there; if not, its size is not known.
+            let layer = self.engine.store.layers().get(layer).ok()??;
+            Some(layer.size())
+        };
+        layers.get(from..)?.iter().map(size).sum()
+    }
+
+    /// The reports in order, each with its inputs among them.
+    fn reports(&self, order: &[VertexId]) -> Vec<StepReport> {
+        let (ids, mut reports): (Vec<VertexId>, Vec<StepReport>) =
+            self.results.reports(order).into_iter().unzip();
+        let position: HashMap<VertexId, usize> = ids
+            .iter()
+            .enumerate()
+            .map(|(position, id)| (*id, position))
+            .collect();
+        // A silent vertex stands for what it is made of.
+        let mut expanded: HashMap<VertexId, Vec<usize>> = HashMap::new();
+        for &id in order {
+            let inputs = self.graph.inputs(id);
+            let of = |input: &VertexId| expanded.get(input).cloned().unwrap_or_default();
+            let by_slot: Vec<Vec<usize>> = inputs.iter().map(of).collect();
+            let in_base = by_slot.first().map_or(0, Vec::len);
+            let mut all: Vec<usize> = Vec::new();
+            for input in by_slot.into_iter().flatten() {
+                if !all.contains(&input) {
+                    all.push(input);
+                }
+            }
+            match position.get(&id) {
+                Some(&at) => {
+                    if let Some(report) = reports.get_mut(at) {
+                        report.in_base = in_base.min(all.len());
+                        report.inputs = all;
+                    }
+                    expanded.insert(id, vec![at]);
+                }
+                None => {
+                    expanded.insert(id, all);
+                }
+            }
+        }
+        reports
     }
 
     /// Reports the failure of a vertex and makes it the solve's.
@@ -336,6 +411,32 @@ impl Solve<'_> {
             cause,
         }))
     }
+}
+
+/// The kind of an operation, and what a source turned out to be.
+fn facts(op: &Op) -> (StepKind, Option<SourceFacts>) {
+    let facts = |what: &str, digest: String| {
+        Some(SourceFacts {
+            what: what.to_owned(),
+            digest,
+        })
+    };
+    match op {
+        Op::Exec(_) => (StepKind::Run, None),
+        Op::File(_) => (StepKind::Files, None),
+        Op::Merge | Op::Source(Source::Scratch | Source::Local(_)) => (StepKind::Source, None),
+        Op::Source(Source::Image(image)) => (
+            StepKind::Source,
+            facts(&image.reference, image.digest.to_string()),
+        ),
+        Op::Source(Source::Http(file)) => (StepKind::Source, facts(&file.url, file.digest.to_string())),
+        Op::Source(Source::Git(git)) => (StepKind::Source, facts(&git.remote, git.commit.clone())),
+    }
+}
+
+/// What the log of a task's process is called.
+pub(crate) fn log_name(task: &Task) -> String {
+    format!("{:04}", task.id().0)
 }
 
 /// Whether nobody is told of the operation: there is nothing to wait for.

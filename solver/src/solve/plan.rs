@@ -147,7 +147,7 @@ impl Solve<'_> {
         outcome: StepOutcome,
     ) -> Result<(), StepFailure> {
         let began = Instant::now();
-        let found = self.lookup(RecordKind::Definition, key, &parts, vertex)?;
+        let found = self.lookup(id, RecordKind::Definition, key, &parts)?;
         self.results.define(id, Arc::new(Definition { key, parts }));
         if let Some((snapshot, _)) = found {
             self.results.complete(id, snapshot);
@@ -184,7 +184,7 @@ impl Solve<'_> {
         } else if fresh {
             None
         } else {
-            self.lookup(RecordKind::Definition, key, &definition.parts, vertex)?
+            self.lookup(id, RecordKind::Definition, key, &definition.parts)?
                 .map(|(snapshot, _)| snapshot)
         };
         if let Some(snapshot) = found {

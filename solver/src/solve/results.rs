@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use kiln_cache::{Key, KeyPart, Snapshot};
 
-use super::StepReport;
 use crate::graph::VertexId;
+use crate::report::{MadeOf, Missed, StepReport};
 
 /// A definition key and what it is made of.
 #[derive(Debug)]
@@ -28,6 +28,18 @@ struct Known {
     snapshot: Option<Snapshot>,
     report: Option<StepReport>,
     began: Option<Instant>,
+    made: Made,
+}
+
+/// What became known of a vertex's keys on the way.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Made {
+    pub(super) content_key: Option<Key>,
+    pub(super) parts: Option<MadeOf>,
+    /// What the step of the record that was found took.
+    pub(super) saved_ms: Option<u64>,
+    /// Why a record did not help.
+    pub(super) missed: Option<Missed>,
 }
 
 impl Results {
@@ -77,16 +89,28 @@ impl Results {
         self.lock().get(&id).is_some_and(|known| known.snapshot.is_some())
     }
 
+    /// Notes something about a vertex's keys.
+    pub(super) fn note(&self, id: VertexId, note: impl FnOnce(&mut Made)) {
+        note(&mut self.lock().entry(id).or_default().made);
+    }
+
+    pub(super) fn made(&self, id: VertexId) -> Made {
+        self.lock()
+            .get(&id)
+            .map(|known| known.made.clone())
+            .unwrap_or_default()
+    }
+
     pub(super) fn report(&self, id: VertexId, report: StepReport) {
         self.lock().entry(id).or_default().report = Some(report);
     }
 
     /// The reports, in the order of `order`.
-    pub(super) fn reports(&self, order: &[VertexId]) -> Vec<StepReport> {
+    pub(super) fn reports(&self, order: &[VertexId]) -> Vec<(VertexId, StepReport)> {
         let mut known = self.lock();
         order
             .iter()
-            .filter_map(|id| known.get_mut(id)?.report.take())
+            .filter_map(|id| Some((*id, known.get_mut(id)?.report.take()?)))
             .collect()
     }
 }

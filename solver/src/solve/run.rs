@@ -6,12 +6,13 @@ use std::time::Instant;
 use kiln_cache::{Key, KeyPart, Record, RecordKind, Snapshot};
 use kiln_remote::Caller;
 
-use super::results::Definition;
+use super::taken::with_lists;
 use super::{Chosen, Solve, StepOutcome};
 use crate::cancel::Cancel;
 use crate::error::{SolveError, StepFailure};
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::remote::RemoteError;
+use crate::report::MadeOf;
 use crate::schedule::Schedule;
 use crate::task::Task;
 
@@ -237,16 +238,30 @@ impl Solve<'_> {
         let content = self.content_key(vertex, inputs, &chosen)?;
         if !vertex.ignore_cache
             && let Some((output, duration_ms)) =
-                self.lookup(RecordKind::Content, content.0, &content.1, vertex)?
+                self.lookup(id, RecordKind::Content, content.0, &content.1)?
         {
-            self.remember(vertex, &definition, None, &output, duration_ms)?;
+            // Of another step's files the definition has none.
+            let lists = self.keep_lists(local, inputs);
+            let definition = (definition.key, with_lists(definition.parts.clone(), &lists));
+            self.results.note(id, |made| made.content_key = Some(content.0));
+            self.remember(vertex, definition, None, &output, duration_ms)?;
             return Ok((output, StepOutcome::CachedByContent));
         }
+        let lists = self.keep_lists(&chosen, inputs);
+        let definition = (definition.key, with_lists(definition.parts.clone(), &lists));
+        let content = (content.0, with_lists(content.1, &lists));
+        self.results.note(id, |made| {
+            made.content_key = Some(content.0);
+            made.parts = Some(MadeOf {
+                definition: definition.1.clone(),
+                content: content.1.clone(),
+            });
+        });
         task.start();
         let output = self.execute(vertex, inputs, &chosen, task)?;
         self.remember(
             vertex,
-            &definition,
+            definition,
             Some(content),
             &output,
             began.elapsed().as_millis() as u64,
@@ -258,14 +273,14 @@ impl Solve<'_> {
     fn remember(
         &self,
         vertex: &Vertex,
-        definition: &Definition,
+        (key, parts): (Key, Vec<KeyPart>),
         content: Option<(Key, Vec<KeyPart>)>,
         output: &Snapshot,
         duration_ms: u64,
     ) -> Result<(), StepFailure> {
         let created_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
         let content = content.map(|(key, parts)| (RecordKind::Content, key, parts));
-        let definition = (RecordKind::Definition, definition.key, definition.parts.clone());
+        let definition = (RecordKind::Definition, key, parts);
         for (kind, key, parts) in content.into_iter().chain([definition]) {
             self.engine.store.records().put(&Record {
                 key,

@@ -97,6 +97,7 @@ impl Lab {
             cache_imports: Vec::new(),
             cache_exports: false,
             needs_files: true,
+            on_work: kiln_solver::Hook::default(),
         }
     }
 
