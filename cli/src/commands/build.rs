@@ -229,7 +229,7 @@ fn request(
         context: context.main(),
         options: options.lower,
         names: options.outputs.names(&options.tags),
-        compress: options.outputs.early_compression(),
+        compress: (options.outputs.early_compression()).or_else(|| options.cache.early_compression()),
         platforms: options.platforms,
         pull: if arguments.pull {
             PullPolicy::Always

@@ -84,6 +84,12 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
+    /// How layers are to be compressed while the build still runs: as for a cache of all of them.
+    pub fn early_compression(&self) -> Option<LayerCompression> {
+        let all = |export: &&CacheExport| export.mode == CacheMode::Max;
+        self.exports.iter().find(all).map(|export| export.compression)
+    }
+
     /// Whether any cache is written.
     pub fn exports_any(&self) -> bool {
         self.inline || !self.exports.is_empty()
