@@ -42,7 +42,7 @@ fn build(case: &Case, peers: &str) -> TestResult {
         return Ok(Outcome::Skipped(obstacle));
     }
     let ours = facts(case, "kiln")?;
-    ensure!(ours.tree.len() > 20, "the image has hardly anything");
+    ensure!(ours.tree.len() > 4, "the image adds hardly anything to its base");
     let mut compared = false;
     for peer in peers.split_whitespace().filter(|peer| *peer != "none") {
         if machine::program(peer).is_none() {
