@@ -10,6 +10,7 @@ mod import;
 mod info;
 mod inspect;
 mod list;
+mod load;
 mod login;
 mod ps;
 mod pull;
@@ -55,6 +56,7 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Logout(arguments) => login::logout(&machine, &arguments),
         Command::Import(arguments) => import::run(&machine, &arguments),
         Command::Save(arguments) => save::run(&machine, &arguments),
+        Command::Load(arguments) => load::run(&machine, &arguments),
         Command::Why(arguments) => why::run(&machine, &arguments),
         Command::Builds(arguments) => builds::run(&machine, &arguments),
         Command::Cache(arguments) => cache::run(&machine, &arguments),
