@@ -9,6 +9,7 @@ use kiln_image::load::LoadError as ArchiveError;
 use kiln_solver::task::Reporter;
 use kiln_solver::{Cancel, LoadError, LoadRequest, LoadSource, Loaded};
 
+use super::stdin::Stdin;
 use crate::arguments::{Load, Progress};
 use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
@@ -17,13 +18,13 @@ use crate::signal::Interrupts;
 
 /// Runs `kiln load`: prints Docker's lines.
 pub(crate) fn run(machine: &Machine, arguments: &Load) -> Result<ExitCode, Failure> {
+    let cancel = Cancel::new();
     let request = LoadRequest {
         platforms: super::platforms(&arguments.platforms)?,
-        source: source(arguments.input.as_deref())?,
+        source: source(arguments.input.as_deref(), &cancel)?,
     };
     let engine = machine.engine()?;
     let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
-    let cancel = Cancel::new();
     let progress = if arguments.quiet {
         Progress::Quiet
     } else {
@@ -41,13 +42,13 @@ pub(crate) fn run(machine: &Machine, arguments: &Load) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-fn source(input: Option<&Path>) -> Result<LoadSource, Failure> {
+fn source(input: Option<&Path>, cancel: &Cancel) -> Result<LoadSource, Failure> {
     let Some(path) = input else {
         if std::io::stdin().is_terminal() {
             return Err(Failure::usage("an archive is not read from a terminal")
                 .hint("use -i FILE, or redirect: kiln load < app.tar"));
         }
-        return Ok(LoadSource::Archive(Box::new(std::io::stdin())));
+        return Ok(LoadSource::Archive(Box::new(Stdin::new(cancel))));
     };
     if path.is_dir() {
         return Ok(LoadSource::Folder(path.to_owned()));

@@ -19,6 +19,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod stdin;
 mod system;
 mod tag;
 mod version;

@@ -5,11 +5,11 @@ use kiln_e2e::builder::run;
 use kiln_e2e::machine;
 use kiln_e2e::oci::sha256;
 use kiln_e2e::trial::{Outcome, TestResult};
-use kiln_e2e::{Result, ensure};
+use kiln_e2e::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
 /// What stands in a tar.
@@ -283,10 +283,8 @@ pub(crate) fn all_or_nothing() -> TestResult {
     Ok(Outcome::Passed)
 }
 
-pub(crate) fn killed() -> TestResult {
-    let layer = tar(&[("f", Member::File(&vec![7; 1 << 20]))])?;
-    let whole = image(&layer, &layer)?;
-    let fresh = Fresh::new()?;
+/// A load that has got half of an archive, and has put something of it beside the store.
+fn half_loaded(fresh: &Fresh, whole: &[u8]) -> Result<(Child, ChildStdin)> {
     let mut child = fresh
         .kiln
         .command(["load"])
@@ -294,13 +292,45 @@ pub(crate) fn killed() -> TestResult {
         .stderr(Stdio::null())
         .spawn()?;
     let mut input = child.stdin.take().ok_or("no standard input")?;
-    input.write_all(&whole[..1 << 19])?;
+    input.write_all(&whole[..whole.len() / 2])?;
     let deadline = Instant::now() + Duration::from_mins(1);
-    // Something of it has been put beside the store.
     while !fresh.kiln.root.join("tmp").exists() || leftovers(&fresh.kiln.root)?.is_empty() {
         ensure!(Instant::now() < deadline, "nothing appears in tmp/");
         std::thread::sleep(Duration::from_millis(20));
     }
+    Ok((child, input))
+}
+
+pub(crate) fn ended() -> TestResult {
+    let layer = tar(&[("f", Member::File(&vec![7; 1 << 20]))])?;
+    let fresh = Fresh::new()?;
+    let (mut child, input) = half_loaded(&fresh, &image(&layer, &layer)?)?;
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The archive's other half never comes, and its end neither.
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("it still waits after a signal");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    drop(input);
+    ensure!(status.code() == Some(143), "it ended with {status}");
+    untouched(&fresh)?;
+    Ok(Outcome::Passed)
+}
+
+pub(crate) fn killed() -> TestResult {
+    let layer = tar(&[("f", Member::File(&vec![7; 1 << 20]))])?;
+    let whole = image(&layer, &layer)?;
+    let fresh = Fresh::new()?;
+    let (mut child, input) = half_loaded(&fresh, &whole)?;
     child.kill()?;
     child.wait()?;
     drop(input);

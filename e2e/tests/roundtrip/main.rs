@@ -35,6 +35,7 @@ fn main() -> ExitCode {
             hostile::all_or_nothing,
         ),
         ("a killed load leaves nothing", hostile::killed),
+        ("a load that waits can be ended", hostile::ended),
     ];
     let mut trials: Vec<_> = with_registry
         .iter()
