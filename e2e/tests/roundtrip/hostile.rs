@@ -4,6 +4,7 @@ use crate::fixture::Fresh;
 use kiln_e2e::builder::run;
 use kiln_e2e::machine;
 use kiln_e2e::oci::sha256;
+use kiln_e2e::project::Project;
 use kiln_e2e::trial::{Outcome, TestResult};
 use kiln_e2e::{Result, bail, ensure};
 use serde_json::{Value, json};
@@ -280,6 +281,47 @@ pub(crate) fn all_or_nothing() -> TestResult {
         told.contains("renaming the old one") && told.ends_with("Loaded image: app:1\nLoaded image: app:2\n"),
         "load told {told:?}"
     );
+    Ok(Outcome::Passed)
+}
+
+/// A layer that the store has already is no excuse for other bytes, which could go out in its place.
+pub(crate) fn pretending() -> TestResult {
+    let project = Project::with_bases(
+        "pretending",
+        &[],
+        &[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "text")],
+    )?;
+    project.build(&[])?;
+    let built = project.image()?;
+    let saved = project.scratch("saved.tar");
+    run(project
+        .kiln
+        .command(["save", "-o"])
+        .arg(&saved)
+        .arg(&project.request.tag))?
+    .success()?;
+    let fresh = Fresh::new()?;
+    fresh.load(&saved, &[])?.success()?;
+    let config = json!({"author": "me", "architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": built.diff_ids}})
+    .to_string();
+    let list = json!([{"Config": "c.json", "RepoTags": ["other:1"], "Layers": ["l"]}]).to_string();
+    let file = fresh.folder.join("hostile.tar");
+    std::fs::write(
+        &file,
+        tar(&[
+            ("c.json", Member::File(config.as_bytes())),
+            ("l", Member::File(&tar(&[("g", Member::File(b"other"))])?)),
+            ("manifest.json", Member::File(list.as_bytes())),
+        ])?,
+    )?;
+    let told = fresh.load(&file, &[])?.failure(1)?;
+    ensure!(
+        told.contains("where the configuration says"),
+        "load told {told:?}"
+    );
+    let image = fresh.image(&project.request.tag)?;
+    ensure!(image.id == built.id, "the image became {}", image.id);
     Ok(Outcome::Passed)
 }
 

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             "a fault in the last image changes no name",
             hostile::all_or_nothing,
         ),
+        ("a layer that pretends to be known", hostile::pretending),
         ("a killed load leaves nothing", hostile::killed),
         ("a load that waits can be ended", hostile::ended),
     ];

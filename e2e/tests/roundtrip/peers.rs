@@ -89,6 +89,8 @@ pub(crate) fn skopeo() -> TestResult {
         let back = fixture.comes_back_in(&layout)?;
         ensure!(back.name == "app:9", "the folder's image is called {}", back.name);
         // Nothing was written anew: what came from a registry goes to one under the same digest.
+        // A blob that came in an archive can be had nowhere else: no pruning takes it from its image.
+        back.kiln.run(["cache", "prune", "--all", "--force"])?.success()?;
         let again = format!("{}/s{at}/again:1", registry.host);
         back.kiln.run(["tag", &back.name, &again])?.success()?;
         back.kiln.run(["push", &again])?.success()?;
@@ -113,6 +115,7 @@ pub(crate) fn skopeo() -> TestResult {
             );
         }
     }
+    long_ago(&fixture, &project.scratch("docker-archive0.tar"))?;
     // And from Kiln's own archives into a registry.
     for (format, transport) in [("docker", "docker-archive"), ("oci", "oci-archive")] {
         let archive = fixture.save(format)?;
@@ -126,6 +129,38 @@ pub(crate) fn skopeo() -> TestResult {
         fixture.comes_back_from(&name)?;
     }
     Ok(Outcome::Passed)
+}
+
+/// The files that Docker wrote before 2016 are in skopeo's archives, too, and are enough for the same layers.
+fn long_ago(fixture: &Fixture, archive: &Path) -> Result<()> {
+    let folder = fixture.project.scratch("long-ago");
+    std::fs::create_dir(&folder)?;
+    let tar = |arguments: &[&str]| {
+        let mut command = fixture.tool("tar");
+        command.arg("-C").arg(&folder).args(arguments).arg(archive);
+        run(&mut command)
+    };
+    tar(&["--no-same-owner", "-xf"])?.success()?;
+    std::fs::remove_file(folder.join("manifest.json"))?;
+    let old = fixture.project.scratch("long-ago.tar");
+    tar_of(&folder, &old)?;
+    let fresh = crate::fixture::Fresh::new()?;
+    let told = fresh.load(&old, &[])?.success()?.stdout;
+    ensure!(
+        told == "Loaded image: app:9\n",
+        "load of an old archive told {told:?}"
+    );
+    let image = fresh.image("app:9")?;
+    ensure!(
+        image.diff_ids == fixture.built.diff_ids,
+        "the DiffIDs differ: {:?}",
+        image.diff_ids
+    );
+    let changes = image.tree.changes_since(&fixture.built.tree, true);
+    ensure!(changes.is_empty(), "the trees differ: {changes:#?}");
+    let [left, right] = [&image, &fixture.built].map(|image| image.config["config"]["Entrypoint"].clone());
+    ensure!(left == right, "the entrypoint is {left} instead of {right}");
+    Ok(())
 }
 
 /// podman with a storage of its own.
@@ -297,6 +332,19 @@ struct Docker<'a> {
     fixture: &'a Fixture,
     program: PathBuf,
     host: String,
+    /// The container and the images that it gets.
+    container: String,
+    names: Vec<String>,
+}
+
+impl Drop for Docker<'_> {
+    fn drop(&mut self) {
+        // After a failure in the middle; else they are gone.
+        let _ = run(&mut self.command(&["rm", "-f", &self.container]));
+        for name in &self.names {
+            let _ = run(&mut self.command(&["rmi", "-f", name]));
+        }
+    }
 }
 
 impl Docker<'_> {
@@ -349,10 +397,15 @@ pub(crate) fn dockerd() -> TestResult {
     }
     let registry = Registry::start()?;
     let fixture = fixture(&format!("docker{}", std::process::id()))?;
+    let of_registry = |at: usize| ["app", "pushed"].map(|name| format!("{}/d{at}/{name}:1", registry.host));
+    let mut names: Vec<String> = (0..COMPRESSIONS.len()).flat_map(of_registry).collect();
+    names.push(fixture.project.request.tag.clone());
     let docker = Docker {
         fixture: &fixture,
         program,
         host,
+        container: fixture.project.request.tag.replace(':', "-"),
+        names,
     };
     for (at, (compression, _)) in COMPRESSIONS.iter().enumerate() {
         let (name, digest) = fixture.push(&registry, &format!("d{at}/app:1"), compression)?;
@@ -390,11 +443,9 @@ pub(crate) fn dockerd() -> TestResult {
         "docker load told {told:?}"
     );
     docker.has(name)?;
-    let container = docker.ok(&["create", name])?;
+    docker.ok(&["create", "--name", &docker.container, name])?;
     let tar = fixture.project.scratch("docker-export.tar");
-    docker.ok(&["export", "-o", &tar.display().to_string(), container.trim()])?;
-    docker.ok(&["rm", container.trim()])?;
-    docker.ok(&["rmi", "-f", name])?;
+    docker.ok(&["export", "-o", &tar.display().to_string(), &docker.container])?;
     exported_fits(&tar, &fixture)?;
     Ok(Outcome::Passed)
 }
