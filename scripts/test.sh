@@ -112,7 +112,8 @@ if [ "$install" = yes ]; then
   need_packages build-essential ca-certificates
   if wanted e2e-root || wanted e2e-user || wanted unit; then
     need_packages git openssh-client busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
-    want_packages docker-registry skopeo umoci crun buildah qemu-user-static
+    want_packages docker-registry skopeo umoci crun buildah podman qemu-user-static
+    want_packages python3-jsonschema golang-github-opencontainers-image-spec-dev
   fi
   if wanted fmt || wanted clippy; then
     cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||

@@ -25,7 +25,7 @@ pub(crate) use machine::{
 };
 pub(crate) use run::{PullWhen, Run};
 pub(crate) use surroundings::Surroundings;
-pub(crate) use transfer::{ArchiveFormat, Import, Login, Logout, Pull, Push, Save};
+pub(crate) use transfer::{ArchiveFormat, Import, Load, Login, Logout, Pull, Push, Save};
 
 /// Builds Dockerfiles and runs containers, without a daemon.
 #[derive(Debug, Parser)]
@@ -178,6 +178,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Write images to an archive
     Save(Save),
+    /// Take images out of an archive
+    Load(Load),
     /// Tell why the steps of a build ran
     Why(Why),
     /// Look at earlier builds

@@ -6,8 +6,8 @@
 //! [`Index::select`] picks one platform; [`ImageConfig`] is the configuration that a manifest points at.
 //! Layers: a compressed blob goes through [`layer::decompress`] and [`layer::unpack`] into a directory in overlayfs form
 //! and a [`kiln_tree::Listing`]; [`layer::pack`] makes the (always same) tar of a layer again, and [`compress`] its blob.
-//! Archives: [`layout`] writes and reads image layouts and `docker save` archives, [`import`] makes an image of a root
-//! file system tar, [`archive`] is the ordinary extraction that `ADD` does.
+//! Archives: [`layout`] writes and reads image layouts and `docker save` archives, [`load`] finds the images in any such
+//! stream, [`import`] makes an image of a root file system tar, [`archive`] is the ordinary extraction that `ADD` does.
 
 pub mod archive;
 pub mod compress;
@@ -17,6 +17,7 @@ pub mod import;
 pub mod layer;
 pub mod layout;
 pub mod limits;
+pub mod load;
 mod manifest;
 pub mod media_type;
 mod platform;

@@ -37,3 +37,7 @@ pub const SYMLINKS: usize = 40;
 /// Components of one path, those of its symbolic links included. The kernel has no such limit, but each entry of a tar
 /// could lead through 40 links of 2000 components.
 pub const PATH_STEPS: usize = 4096;
+/// Entries of an archive of images. Docker's old form has three files a layer and one more an image.
+pub const ARCHIVE_ENTRIES: usize = 100_000;
+/// Bytes of all manifests and configurations that are read of one archive of images: thousands of ordinary ones.
+pub const ARCHIVE_DOCUMENTS: usize = 32 << 20;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_image::Digest;
@@ -33,12 +33,11 @@ impl Blobs<'_> {
             _folder: folder,
         })
     }
-}
 
-impl BlobDraft {
-    /// Gives the blob its name. The caller has hashed and counted the bytes as they passed.
-    pub fn commit_hashed(self, digest: &Digest, size: u64) -> Result<()> {
-        let found = self.file.metadata().map_err(error::io("read", &self.path))?.len();
+    /// Makes a blob of a complete file below the store's [temporary folder](crate::Store::temp), which is moved. The
+    /// caller has hashed and counted its bytes.
+    pub fn adopt(&self, path: &Path, digest: &Digest, size: u64) -> Result<()> {
+        let found = std::fs::metadata(path).map_err(error::io("read", path))?.len();
         if found != size {
             return Err(crate::Error::SizeMismatch {
                 digest: *digest,
@@ -46,11 +45,17 @@ impl BlobDraft {
                 found,
             });
         }
-        let blobs = Blobs::new(&self.shared);
-        if blobs.contains(digest)? {
+        if self.contains(digest)? {
             return Ok(());
         }
-        blobs.publish(&self.path, digest, size)
+        self.publish(path, digest, size)
+    }
+}
+
+impl BlobDraft {
+    /// Gives the blob its name. The caller has hashed and counted the bytes as they passed.
+    pub fn commit_hashed(self, digest: &Digest, size: u64) -> Result<()> {
+        Blobs::new(&self.shared).adopt(&self.path, digest, size)
     }
 }
 

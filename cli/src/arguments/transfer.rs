@@ -85,6 +85,24 @@ pub(crate) struct Save {
     pub(crate) images: Vec<String>,
 }
 
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kiln load -i app.tar\n  docker save app:1 | kiln load\n  \
+                  kiln load --platform linux/arm64 < app.oci.tar.zst"
+)]
+pub(crate) struct Load {
+    /// The archive, compressed or not, or a folder with an OCI layout [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print the names and nothing else
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Of multi-platform images, only those for this platform (repeatable, comma-separated)
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
+}
+
 /// Arguments of `push`.
 #[derive(Debug, Args)]
 #[command(

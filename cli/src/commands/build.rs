@@ -12,7 +12,6 @@ mod fields;
 mod limits;
 mod outputs;
 mod secrets;
-mod stdin;
 mod values;
 
 use std::path::Path;

@@ -10,6 +10,7 @@ mod import;
 mod info;
 mod inspect;
 mod list;
+mod load;
 mod login;
 mod ps;
 mod pull;
@@ -18,6 +19,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod stdin;
 mod system;
 mod tag;
 mod version;
@@ -55,6 +57,7 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Logout(arguments) => login::logout(&machine, &arguments),
         Command::Import(arguments) => import::run(&machine, &arguments),
         Command::Save(arguments) => save::run(&machine, &arguments),
+        Command::Load(arguments) => load::run(&machine, &arguments),
         Command::Why(arguments) => why::run(&machine, &arguments),
         Command::Builds(arguments) => builds::run(&machine, &arguments),
         Command::Cache(arguments) => cache::run(&machine, &arguments),

@@ -38,21 +38,34 @@ impl Encoding {
             _ => Self::Plain,
         }
     }
+
+    /// How `reader` is compressed; its first bytes are read for that.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let mut start = [0; MAGIC];
+        let filled = fill(&mut reader, &mut start)?;
+        Ok(Self::of(&start[..filled]))
+    }
 }
 
-/// The plain bytes of `reader`, which may be compressed with gzip, zstd, bzip2 or xz, known by their first bytes. How
-/// much comes out is for the caller to limit ([`super::unpack`] does); the memory that it takes is limited here.
-pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut start = [0; MAGIC];
+/// Reads until the buffer is full or the stream at its end.
+pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < MAGIC {
-        match reader.read(&mut start[filled..]) {
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(n) => filled += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(filled)
+}
+
+/// The plain bytes of `reader`, which may be compressed with gzip, zstd, bzip2 or xz, known by their first bytes. How
+/// much comes out is for the caller to limit ([`super::unpack`] does); the memory that it takes is limited here.
+pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut start = [0; MAGIC];
+    let filled = fill(&mut reader, &mut start)?;
     let encoding = Encoding::of(&start[..filled]);
     let whole = Cursor::new(start).take(filled as u64).chain(reader);
     let whole = BufReader::with_capacity(BUFFER, whole);

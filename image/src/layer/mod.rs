@@ -12,6 +12,7 @@ use std::io;
 
 use kiln_tree::{Entry, Listing, TreePath};
 
+pub(crate) use decompress::fill;
 pub use decompress::{Encoding, decompress};
 pub use error::LayerError;
 pub use pack::{Exported, diff_id, export, export_tar, pack};

@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::variants::ORIGINAL;
 use kiln_cache::{BlobWriter, LayerId, Variant};
-use kiln_image::Reference;
 use kiln_image::layer::{self, UnpackOptions};
+use kiln_image::{Digest, Reference};
 use kiln_registry::BlobSink;
 use kiln_tree::Root;
 
@@ -164,13 +164,22 @@ impl Images {
             .blobs()
             .get(&blob.digest)?
             .ok_or_else(|| PullError::LayerLost(layer.diff_id))?;
-        let failed = |source| PullError::Unpack {
-            blob: blob.digest,
-            source,
-        };
+        self.unpack_file(layer, (&blob.digest, file), created_ms, task, stop)
+    }
+
+    /// [`Images::unpack`] of a blob that lies elsewhere.
+    pub(crate) fn unpack_file(
+        &self,
+        layer: &SourceLayer,
+        (blob, file): (&Digest, std::fs::File),
+        created_ms: Option<u64>,
+        task: &Task,
+        stop: &Cancel,
+    ) -> Result<(), PullError> {
+        let failed = |source| PullError::Unpack { blob: *blob, source };
         let draft = self.store.layers().draft()?;
         let root = Root::open(&draft.diff_path())?;
-        let part = format!("unpacking {}", blob.digest);
+        let part = format!("unpacking {blob}");
         let progress = |bytes| task.progress(&part, bytes, None, false);
         let options = UnpackOptions {
             userxattr: self.store.userxattr(),
@@ -182,7 +191,7 @@ impl Images {
         let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
         if unpacked.diff_id != layer.diff_id {
             return Err(PullError::DiffId {
-                blob: blob.digest,
+                blob: *blob,
                 wanted: layer.diff_id,
                 found: unpacked.diff_id,
             });
@@ -201,7 +210,7 @@ impl Images {
             let found = LayerId::from_content(&unpacked.listing.content_hash());
             if found != layer.layer {
                 return Err(PullError::Content {
-                    blob: blob.digest,
+                    blob: *blob,
                     wanted: layer.layer.clone(),
                     found,
                 });
@@ -221,12 +230,12 @@ impl Images {
 }
 
 /// A file that can no longer be read once the build is cancelled.
-struct Stoppable<'a> {
-    file: std::fs::File,
-    stop: &'a Cancel,
+pub(crate) struct Stoppable<'a, R> {
+    pub(crate) file: R,
+    pub(crate) stop: &'a Cancel,
 }
 
-impl std::io::Read for Stoppable<'_> {
+impl<R: std::io::Read> std::io::Read for Stoppable<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.stop.is_raised() {
             return Err(canceled());

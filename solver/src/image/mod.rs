@@ -19,6 +19,7 @@ use kiln_image::{
 use kiln_registry::Client;
 
 pub use error::PullError;
+pub(crate) use fetch::Stoppable;
 pub use layout::LayoutSelector;
 
 use crate::graph::{ImageSource, SourceLayer};

@@ -1,9 +1,9 @@
 //! What is put together of an image for a registry: manifests, and an index where there are several platforms.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kiln_cache::{ImageRecord, LayerId};
-use kiln_image::{Descriptor, Index, Manifest, ManifestOrIndex, media_type, parse_manifest};
+use kiln_image::{Descriptor, Digest, Index, Manifest, ManifestOrIndex, media_type, parse_manifest};
 
 use super::{Push, PushError};
 use crate::save::oci_media_type;
@@ -49,7 +49,11 @@ impl Documents {
             });
             manifests.push(manifest);
         }
-        let only = if push.is_index { None } else { manifests.pop() };
+        let only = if push.is_index {
+            known_index(push, &manifests)?
+        } else {
+            manifests.pop()
+        };
         let Document {
             descriptor: root,
             bytes: root_bytes,
@@ -68,6 +72,33 @@ impl Documents {
             root,
         })
     }
+}
+
+/// The index that all of the images came with, where it lists just them: its digest stays.
+fn known_index(push: &Push<'_>, manifests: &[Document]) -> Result<Option<Document>, PushError> {
+    let digests = |list: &mut dyn Iterator<Item = &Descriptor>| -> BTreeSet<Digest> {
+        list.map(|descriptor| descriptor.digest).collect()
+    };
+    let ours = digests(&mut manifests.iter().map(|manifest| &manifest.descriptor));
+    let Some(((_, first), others)) = push.records.split_first() else {
+        return Ok(None);
+    };
+    for known in &first.manifests {
+        let is_shared = others.iter().all(|(_, record)| {
+            let mut theirs = record.manifests.iter();
+            theirs.any(|other| other.digest == known.digest)
+        });
+        if media_type::is_index(&known.media_type)
+            && is_shared
+            && let Some(bytes) = push.engine.store.blobs().read(&known.digest)?
+            && let Ok(ManifestOrIndex::Index(index)) = parse_manifest(&bytes, Some(&known.media_type))
+            && digests(&mut index.manifests.iter()) == ours
+        {
+            let descriptor = Descriptor::of(&known.media_type, &bytes);
+            return Ok(Some(Document { descriptor, bytes }));
+        }
+    }
+    Ok(None)
 }
 
 /// The manifest of an image: the one that it was pulled by where that says the same, so that its digest stays.

@@ -10,8 +10,8 @@ use kiln_frontend::{
 use kiln_solver::task::Reporter;
 use kiln_solver::{Cancel, Engine, LocalKind};
 
-use super::stdin::Stdin;
 use crate::arguments::Build;
+use crate::commands::stdin::Stdin;
 use crate::report::Failure;
 
 /// Where the build context comes from.

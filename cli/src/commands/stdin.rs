@@ -1,4 +1,4 @@
-//! Standard input that a cancelled build no longer waits for.
+//! Standard input that a cancelled command no longer waits for.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,18 +13,20 @@ const PATIENCE: Timespec = Timespec {
 };
 
 /// Standard input, read without the buffer of the standard library: polling must see every byte.
-pub(super) struct Stdin<'a> {
-    cancel: &'a Cancel,
+pub(super) struct Stdin {
+    cancel: Cancel,
 }
 
-impl<'a> Stdin<'a> {
+impl Stdin {
     /// Reads until `cancel` is raised.
-    pub(super) fn new(cancel: &'a Cancel) -> Self {
-        Self { cancel }
+    pub(super) fn new(cancel: &Cancel) -> Self {
+        Self {
+            cancel: cancel.clone(),
+        }
     }
 }
 
-impl Read for Stdin<'_> {
+impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = rustix::stdio::stdin();
         loop {
