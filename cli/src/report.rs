@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use kiln_frontend::BuildError;
 use kiln_parser::{Diagnostic, LineIndex, Span};
+use kiln_registry::ErrorKind;
 use kiln_solver::image::PullError;
 use kiln_solver::{SolveError, StepError, StepFailure};
 
@@ -151,6 +152,7 @@ impl From<PullError> for Failure {
     fn from(error: PullError) -> Self {
         match error {
             PullError::Canceled => Self::canceled(),
+            PullError::Registry(error) if error.kind() == ErrorKind::Interrupted => Self::canceled(),
             PullError::Registry(error) => match error.hint() {
                 Some(hint) => Self::error(&error).hint(hint),
                 None => Self::error(&error),
@@ -165,7 +167,12 @@ pub(crate) fn failure(failure: &Failure) -> ExitCode {
     let text = failure.render(Style::of_stderr());
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    ExitCode::from(failure.code)
+    // Whatever failed first on the way out: a signal was the reason.
+    ExitCode::from(if signal::came() {
+        signal::exit_code()
+    } else {
+        failure.code
+    })
 }
 
 /// A warning, on standard error.

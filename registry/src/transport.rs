@@ -14,6 +14,7 @@ use ureq::{Agent, AsSendBody, Proxy, SendBody};
 use crate::config::{ClientConfig, Proxies};
 use crate::error::{ConfigError, ErrorKind, Unreachable};
 use crate::limit::{HostLimit, Permit};
+use crate::pace::{Pace, Paced};
 use crate::tls::{self, NamedResolver, StageError, TlsConnector};
 use crate::url::Url;
 use crate::{roots, url};
@@ -48,6 +49,7 @@ pub(crate) struct Response {
     /// The URL that answered, after redirects.
     pub(crate) url: Url,
     body: ureq::Body,
+    pace: Pace,
     _permit: Permit,
 }
 
@@ -71,7 +73,10 @@ impl Response {
     }
 
     pub(crate) fn reader(&mut self) -> impl Read + '_ {
-        self.body.as_reader()
+        Paced {
+            inner: self.body.as_reader(),
+            pace: &mut self.pace,
+        }
     }
 
     /// The body, if it is no longer than `limit`; `Ok(None)` if it is.
@@ -188,6 +193,7 @@ impl Transport {
                     headers: parts.headers,
                     url,
                     body,
+                    pace: Pace::new(self.config.retry.stall_timeout),
                     _permit: permit,
                 })
             }
@@ -282,6 +288,8 @@ fn run(
     let http = agent
         .configure_request(builder.body(body)?)
         .timeout_per_read(Some(request.patience))
+        // A byte now and then is no answer either.
+        .timeout_recv_response(Some(request.patience))
         .build();
     agent.run(http)
 }
@@ -340,6 +348,11 @@ fn transport_error(error: ureq::Error, url: Url) -> TransportError {
         url: Box::new(url),
         source: Some(Box::new(error)),
     }
+}
+
+/// Whether the cause has all that is known of an error, so that the one below would only repeat it.
+pub(crate) fn says_all(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unreachable(Unreachable::Broken))
 }
 
 /// Kind and wording of an error while a body is read.
