@@ -73,8 +73,10 @@ impl Failure {
     /// The text that is shown.
     pub(crate) fn render(&self, style: Style) -> String {
         let mut text = style.excerpt(&self.details);
-        let _ = writeln!(text, "{} {}", style.paint(Label::Error, "ERROR:"), self.message);
+        let message = visible_lines(&self.message);
+        let _ = writeln!(text, "{} {message}", style.paint(Label::Error, "ERROR:"));
         for hint in &self.hints {
+            let hint = visible_lines(hint);
             let _ = writeln!(text, "{} {hint}", style.paint(Label::Hint, "hint:"));
         }
         text
@@ -160,6 +162,12 @@ impl From<PullError> for Failure {
             error => Self::error(&error),
         }
     }
+}
+
+/// Text of several lines that leaves the terminal as it is: parts of it may come from anywhere.
+fn visible_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| visible(line.as_bytes())).collect();
+    lines.join("\n")
 }
 
 /// Prints a failure and gives its exit code.

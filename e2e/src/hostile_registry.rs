@@ -3,8 +3,10 @@
 //! A [`Site`] is what an honest registry would have, and [`Site::answer`] what it would say. A test gives a function
 //! that is asked first and may say something else: half a body, no end, another digest. Every request is kept.
 
-use crate::{Result, oci};
-use serde_json::json;
+mod answer;
+mod site;
+
+use crate::Result;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,278 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A request as the server saw it.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// `GET`, …
-    pub method: String,
-    /// Without the query.
-    pub path: String,
-    /// Behind the question mark.
-    pub query: String,
-    /// Names in lower case.
-    pub headers: BTreeMap<String, String>,
-    /// What came along.
-    pub body: Vec<u8>,
-    /// How many requests with this method and path came before.
-    pub nth: usize,
-}
-
-impl Request {
-    /// `GET /v2/…`.
-    pub fn line(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
-
-    /// The name or digest, if a manifest is asked for.
-    pub fn manifest(&self) -> Option<&str> {
-        self.path.split_once("/manifests/").map(|(_, name)| name)
-    }
-
-    /// The digest, if a blob is asked for.
-    pub fn blob(&self) -> Option<&str> {
-        let (_, name) = self.path.split_once("/blobs/")?;
-        (!name.starts_with("uploads/")).then_some(name)
-    }
-
-    /// Whether it is part of an upload.
-    pub fn is_upload(&self) -> bool {
-        self.path.contains("/blobs/uploads/")
-    }
-
-    /// The first byte of a range that is asked for.
-    pub fn range(&self) -> Option<usize> {
-        let range = self.headers.get("range")?.strip_prefix("bytes=")?;
-        range.strip_suffix('-')?.parse().ok()
-    }
-}
-
-/// How a body goes out.
-#[derive(Debug, Clone)]
-pub enum Body {
-    /// With its length.
-    Whole(Vec<u8>),
-    /// Announces `length`, sends the bytes, and closes the connection.
-    Cut(Vec<u8>, usize),
-    /// Announces `length`, sends the bytes, and falls silent.
-    Stalled(Vec<u8>, usize),
-    /// Chunked; the bytes, and then without end these.
-    Endless(Vec<u8>, Vec<u8>),
-    /// Chunked; all bytes, but no last chunk: the connection is closed.
-    Unended(Vec<u8>),
-    /// Announces `length` and sends a byte now and then.
-    Dripping(Vec<u8>, Duration),
-    /// Instead of an HTTP answer: these bytes, and then without end those.
-    Raw(Vec<u8>, Vec<u8>),
-    /// Nothing at all; the connection stays open.
-    Silence,
-    /// Nothing at all; the connection is closed.
-    Closed,
-}
-
-/// An answer.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// Headers other than those of the length.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Body,
-}
-
-impl Answer {
-    /// An empty answer.
-    pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Body::Whole(Vec::new()),
-        }
-    }
-
-    /// An answer of bytes.
-    pub fn of(bytes: impl Into<Vec<u8>>) -> Self {
-        Self::status(200).body(Body::Whole(bytes.into()))
-    }
-
-    /// A registry's complaint.
-    pub fn complaint(status: u16, code: &str, message: &str) -> Self {
-        let errors = json!({"errors": [{"code": code, "message": message}]});
-        Self::of(errors.to_string())
-            .but(status)
-            .with("Content-Type", "application/json")
-    }
-
-    /// To another place.
-    pub fn redirect(location: impl Into<String>) -> Self {
-        Self::status(307).with("Location", location)
-    }
-
-    /// With one header more.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers
-            .retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// With another status.
-    #[must_use]
-    pub fn but(mut self, status: u16) -> Self {
-        self.status = status;
-        self
-    }
-
-    /// With another body.
-    #[must_use]
-    pub fn body(mut self, body: Body) -> Self {
-        self.body = body;
-        self
-    }
-
-    /// Only with so many of its bytes; the connection is then closed.
-    #[must_use]
-    pub fn cut_at(self, count: usize) -> Self {
-        let bytes = self.bytes();
-        let length = bytes.len();
-        self.body(Body::Cut(bytes[..count.min(length)].to_vec(), length))
-    }
-
-    /// Its bytes, as far as it has any.
-    pub fn bytes(&self) -> Vec<u8> {
-        match &self.body {
-            Body::Whole(bytes)
-            | Body::Cut(bytes, _)
-            | Body::Stalled(bytes, _)
-            | Body::Endless(bytes, _)
-            | Body::Unended(bytes)
-            | Body::Dripping(bytes, _)
-            | Body::Raw(bytes, _) => bytes.clone(),
-            Body::Silence | Body::Closed => Vec::new(),
-        }
-    }
-}
-
-/// What an honest registry has.
-#[derive(Debug, Default)]
-pub struct Site {
-    /// Media type and bytes of manifests, by tag and by digest.
-    pub manifests: BTreeMap<String, (String, Vec<u8>)>,
-    /// Blobs by digest.
-    pub blobs: BTreeMap<String, Vec<u8>>,
-    /// Uploads that are under way, by number.
-    uploads: BTreeMap<usize, Vec<u8>>,
-    opened: usize,
-}
-
-/// `sha256:…` of bytes.
-pub fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", oci::sha256(bytes))
-}
-
-impl Site {
-    /// Keeps a blob; its digest is returned.
-    pub fn put_blob(&mut self, bytes: impl Into<Vec<u8>>) -> String {
-        let bytes = bytes.into();
-        let digest = digest(&bytes);
-        self.blobs.insert(digest.clone(), bytes);
-        digest
-    }
-
-    /// Keeps a manifest under its digest, and under a tag if there is one; the digest is returned.
-    pub fn put_manifest(&mut self, tag: Option<&str>, media_type: &str, bytes: impl Into<Vec<u8>>) -> String {
-        let bytes = bytes.into();
-        let digest = digest(&bytes);
-        for name in tag.into_iter().chain([digest.as_str()]) {
-            self.manifests
-                .insert(name.to_owned(), (media_type.to_owned(), bytes.clone()));
-        }
-        digest
-    }
-
-    /// What an honest registry says.
-    pub fn answer(&mut self, request: &Request) -> Answer {
-        let read = matches!(request.method.as_str(), "GET" | "HEAD");
-        if let Some(name) = request.manifest() {
-            return if read {
-                self.give_manifest(name)
-            } else {
-                self.take_manifest(name, request)
-            };
-        }
-        if request.is_upload() {
-            return self.upload(request);
-        }
-        match request.blob() {
-            Some(name) if read => self.give_blob(name, request.range()),
-            _ if request.path.ends_with("/tags/list") => Answer::of(r#"{"tags":["1"]}"#),
-            _ if request.path == "/v2/" => Answer::of("{}"),
-            _ => Answer::complaint(404, "UNSUPPORTED", "no such thing"),
-        }
-    }
-
-    fn give_manifest(&self, name: &str) -> Answer {
-        match self.manifests.get(name) {
-            Some((media_type, bytes)) => Answer::of(bytes.clone())
-                .with("Content-Type", media_type)
-                .with("Docker-Content-Digest", digest(bytes)),
-            None => Answer::complaint(404, "MANIFEST_UNKNOWN", "manifest unknown"),
-        }
-    }
-
-    fn take_manifest(&mut self, name: &str, request: &Request) -> Answer {
-        let media_type = request.headers.get("content-type").cloned().unwrap_or_default();
-        let tag = (!name.starts_with("sha256:")).then_some(name);
-        let digest = self.put_manifest(tag, &media_type, request.body.clone());
-        Answer::status(201).with("Docker-Content-Digest", digest)
-    }
-
-    fn give_blob(&self, name: &str, range: Option<usize>) -> Answer {
-        let Some(bytes) = self.blobs.get(name) else {
-            return Answer::complaint(404, "BLOB_UNKNOWN", "blob unknown to registry");
-        };
-        let all = bytes.len();
-        match range.filter(|start| *start < all) {
-            Some(start) => Answer::of(&bytes[start..])
-                .but(206)
-                .with("Content-Range", format!("bytes {start}-{}/{all}", all - 1)),
-            None => Answer::of(bytes.clone()),
-        }
-    }
-
-    fn upload(&mut self, request: &Request) -> Answer {
-        let (start, number) = request.path.rsplit_once('/').unwrap_or_default();
-        if request.method == "POST" {
-            self.opened += 1;
-            self.uploads.insert(self.opened, Vec::new());
-            return Answer::status(202).with("Location", format!("{start}/{}", self.opened));
-        }
-        let number: usize = number.parse().unwrap_or(0);
-        let Some(upload) = self.uploads.get_mut(&number) else {
-            return Answer::complaint(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry");
-        };
-        upload.extend_from_slice(&request.body);
-        match request.method.as_str() {
-            "PATCH" => Answer::status(202).with("Location", request.path.clone()),
-            "DELETE" => Answer::status(204),
-            _ => {
-                let bytes = self.uploads.remove(&number).unwrap_or_default();
-                let digest = self.put_blob(bytes);
-                if request.query.contains(&digest.replace(':', "%3A")) || request.query.contains(&digest) {
-                    Answer::status(201).with("Docker-Content-Digest", digest)
-                } else {
-                    Answer::complaint(
-                        400,
-                        "DIGEST_INVALID",
-                        "provided digest did not match uploaded content",
-                    )
-                }
-            }
-        }
-    }
-}
+pub use answer::{Answer, Body, Request};
+pub use site::{Site, digest};
 
 /// What a test says: an answer, or nothing where the honest one will do.
 pub type Misbehaviour = dyn Fn(&Request, &mut Site) -> Option<Answer> + Send + Sync;
@@ -451,7 +183,7 @@ impl Shared {
             && path.contains("/blobs/uploads/")
             && self
                 .uploads_to_cut
-                .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                 .is_ok();
         let mut body = vec![0; if cut { length / 2 } else { length }];
         reader.read_exact(&mut body)?;
@@ -477,10 +209,13 @@ impl Shared {
 
     /// Gives whether the connection can be used for the next request.
     fn write(&self, stream: &mut TcpStream, answer: &Answer, head_only: bool) -> Result<bool> {
-        let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
-        for (name, value) in &answer.headers {
-            head += &format!("{name}: {value}\r\n");
-        }
+        let mut head = vec![format!("HTTP/1.1 {} Whatever\r\n", answer.status)];
+        head.extend(
+            answer
+                .headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}\r\n")),
+        );
         let length = match &answer.body {
             Body::Whole(bytes) | Body::Dripping(bytes, _) => Some(bytes.len()),
             Body::Cut(_, length) | Body::Stalled(_, length) => Some(*length),
@@ -498,11 +233,11 @@ impl Shared {
             }
             Body::Closed => return Ok(false),
         };
-        head += &match length {
+        head.push(match length {
             Some(length) => format!("Content-Length: {length}\r\n\r\n"),
             None => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
-        };
-        stream.write_all(head.as_bytes())?;
+        });
+        stream.write_all(head.concat().as_bytes())?;
         if head_only {
             return Ok(true);
         }

@@ -352,7 +352,10 @@ fn transport_error(error: ureq::Error, url: Url) -> TransportError {
 
 /// Whether the cause has all that is known of an error, so that the one below would only repeat it.
 pub(crate) fn says_all(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unreachable(Unreachable::Broken))
+    matches!(
+        kind,
+        ErrorKind::Unreachable(Unreachable::Broken) | ErrorKind::Protocol
+    )
 }
 
 /// Kind and wording of an error while a body is read.
@@ -379,6 +382,11 @@ fn classify(error: &ureq::Error) -> (ErrorKind, String) {
         ureq::Error::ConnectProxyFailed(reason) => {
             (Un(Unreachable::Proxy), format!("proxy refused: {reason}"))
         }
+        // How much had come by then says nothing.
+        ureq::Error::LargeResponseHeader(_, limit) => (
+            Protocol,
+            format!("the answer's headers have more than {limit} bytes"),
+        ),
         ureq::Error::BodyStalled => (Un(Unreachable::Broken), "connection broke off".to_owned()),
         ureq::Error::Other(other) => match other.downcast_ref::<StageError>() {
             Some(StageError::Dns(inner)) => {

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Command, World};
 use kiln_e2e::ensure;
-use kiln_e2e::hostile_registry::{Answer, Body, Request, Site};
+use kiln_e2e::hostile_registry::{Answer, Body, Request};
 
 fn challenge(text: impl Into<String>) -> Answer {
     Answer::complaint(401, "UNAUTHORIZED", "authentication required").with("WWW-Authenticate", text)
@@ -67,7 +67,7 @@ fn challenges() -> Vec<Case> {
             Some(challenge(format!("Bearer realm=\"{}\"", request.path)))
         }),
         Case::new("a challenge of sixty thousand bytes", |world, _, _| {
-            let many: String = (0..6000).map(|number| format!("a{number}=\"x\",")).collect();
+            let many = "a=\"x\",".repeat(8000);
             Some(challenge(format!(
                 "Bearer {many}realm=\"http://{}/token\"",
                 world.host
@@ -159,11 +159,6 @@ fn tokens() -> Vec<Case> {
     ]
 }
 
-/// A registry that takes no password.
-fn refuses(_: &World, _: &Request, _: &mut Site) -> Option<Answer> {
-    Some(challenge("Basic realm=\"r\""))
-}
-
 fn logins() -> Vec<Case> {
     let login = |name, answer| {
         Case::new(name, answer).runs(Command::Login).check(|ran| {
@@ -177,7 +172,9 @@ fn logins() -> Vec<Case> {
         })
     };
     vec![
-        login("login with a wrong password", refuses),
+        login("login with a wrong password", |_, _, _| {
+            Some(challenge("Basic realm=\"r\""))
+        }),
         login("login and 401 without an end", |world, request, _| {
             if request.path == "/token" {
                 return Some(any_token());

@@ -41,7 +41,7 @@ fn config_bytes(bytes: Vec<u8>) -> Site {
 }
 
 /// Indexes in indexes, the last of which has the plain image.
-fn nested(depth: usize) -> Site {
+pub(crate) fn nested(depth: usize) -> Site {
     let mut site = Site::default();
     let mut bytes = Crafted::plain().put(&mut site, "image");
     let mut media_type = MANIFEST;
@@ -57,14 +57,14 @@ fn nested(depth: usize) -> Site {
 }
 
 /// A document of about so many bytes, most of which are many small objects under an unknown name.
-fn swollen(document: &Value, bytes: usize) -> Vec<u8> {
+pub(crate) fn swollen(document: &Value, bytes: usize) -> Vec<u8> {
     let text = document.to_string();
     let objects = "{\"\":0},".repeat(bytes / 7);
     format!("{},\"x\":[{objects}0]}}", &text[..text.len() - 1]).into_bytes()
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [manifests(), indexes(), configs(), media_types(), caches()].concat()
+    [manifests(), indexes(), configs(), media_types()].concat()
 }
 
 fn manifests() -> Vec<Case> {
@@ -147,7 +147,7 @@ fn manifests() -> Vec<Case> {
         }),
         Case::of("a manifest of another kind of digest", |_| {
             manifest(|manifest| {
-                manifest["layers"][0]["digest"] = "md5:d41d8cd98f00b204e9800998ecf8427e".into()
+                manifest["layers"][0]["digest"] = "md5:d41d8cd98f00b204e9800998ecf8427e".into();
             })
         }),
         Case::new(
@@ -386,53 +386,5 @@ fn media_types() -> Vec<Case> {
             );
             Ok(())
         }),
-    ]
-}
-
-/// A cache that cannot be used never fails a build.
-fn caches() -> Vec<Case> {
-    let from = |name, answer| Case::new(name, answer).runs(Command::CacheFrom).works();
-    vec![
-        from("a cache whose manifest has no end", |_, request, _| {
-            request
-                .manifest()
-                .map(|_| Answer::of("").body(Body::Endless(b"{".to_vec(), b" ".to_vec())))
-        }),
-        from("a cache of a thousand indexes", |_, request, _| {
-            let name = request.manifest()?;
-            let mut site = nested(1000);
-            let name = if name == "cache" { "1" } else { name };
-            let (media_type, bytes) = site.manifests.remove(name)?;
-            Some(Answer::of(bytes).with("Content-Type", media_type))
-        }),
-        from(
-            "a cache whose records are of another digest",
-            |_, request, site| {
-                request.blob()?;
-                let answer = site.answer(request);
-                let length = answer.bytes().len();
-                Some(answer.body(Body::Whole(vec![b'x'; length])))
-            },
-        ),
-        from("a cache whose blobs are gone", |_, request, _| {
-            request
-                .blob()
-                .map(|_| Answer::complaint(404, "BLOB_UNKNOWN", "blob unknown"))
-        }),
-        from("a cache that is silent", |_, _, _| {
-            Some(Answer::of("").body(Body::Silence))
-        }),
-        from("a cache that fails", |_, _, _| Some(Answer::status(500))),
-        from("a cache that asks for credentials without an end", |_, _, _| {
-            Some(Answer::status(401).with("WWW-Authenticate", "Basic realm=\"r\""))
-        }),
-        from(
-            "a cache that is an image of half a million objects",
-            |_, request, _| {
-                request.manifest()?;
-                let bytes = swollen(&Crafted::plain().manifest, 4_100_000);
-                Some(Answer::of(bytes).with("Content-Type", MANIFEST))
-            },
-        ),
     ]
 }

@@ -87,7 +87,8 @@ fn numbered(text: &str) -> String {
             known.push(hex);
             known.len() - 1
         });
-        out += &format!("<{}>", number + 1);
+        let number = (number + 1).to_string();
+        out.extend(["<", &number, ">"]);
     }
     out + rest
 }

@@ -7,12 +7,15 @@
 //! credentials went to another host.
 
 mod auth;
+mod caches;
 mod case;
 mod documents;
 mod expected;
+mod headers;
 mod interrupted;
 mod layers;
 mod push;
+mod redirects;
 mod runner;
 mod streams;
 mod transfer;
@@ -23,10 +26,13 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let tables = [
         transfer::cases(),
+        redirects::cases(),
         auth::cases(),
         documents::cases(),
+        caches::cases(),
         streams::cases(),
         layers::cases(),
+        headers::cases(),
         push::cases(),
     ];
     let tests = tables.into_iter().flatten().map(|case| {

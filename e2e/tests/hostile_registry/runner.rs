@@ -103,7 +103,7 @@ fn sentinels(folder: &TempFolder) -> Result<BTreeMap<String, String>> {
     list(&out, &out, &mut all)?;
     for entry in std::fs::read_dir(folder.path())? {
         all.insert(
-            format!("beside the store: {:?}", entry?.file_name()),
+            format!("beside the store: {}", entry?.file_name().display()),
             String::new(),
         );
     }
