@@ -20,8 +20,8 @@ impl Table {
 
     /// Adds a row. Whatever cells have from elsewhere stays on its line and leaves the terminal as it is.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows
-            .push(cells.iter().map(|cell| visible(cell.as_bytes())).collect());
+        let shown = cells.into_iter().map(|cell| visible(cell.as_bytes()));
+        self.rows.push(shown.collect());
     }
 
     /// The text of the table.

@@ -138,7 +138,7 @@ impl Screen {
                 }
             }
             EventKind::Warning { message, .. } => {
-                self.notice(&format!("WARN: {}", visible(message.as_bytes())))
+                self.notice(&format!("WARN: {}", visible(message.as_bytes())));
             }
             EventKind::Summary { summary } => self.summarize(&summary.lines()),
         }
