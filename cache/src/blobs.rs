@@ -100,6 +100,16 @@ impl<'a> Blobs<'a> {
         Ok(Some(bytes))
     }
 
+    /// How large the blob of this name is, in order or not; `None` when it is not there.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.path(digest);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(error::io("read", path)(source)),
+        }
+    }
+
     /// Whether the blob is there and in order.
     pub fn contains(&self, digest: &Digest) -> Result<bool> {
         Ok(self.get(digest)?.is_some())

@@ -1,10 +1,12 @@
 //! The configuration file, and the few things of the environment that Kiln looks at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_cache::disk::{Amount, DiskLimits};
+use kiln_registry::RetryPolicy;
 use kiln_remote::git::{GitSettings, USER_ENVIRONMENT};
 use serde::Deserialize;
 
@@ -19,9 +21,55 @@ pub(crate) struct Config {
     /// How large the store may become.
     #[serde(default)]
     pub(crate) cache: CacheConfig,
+    /// How patient Kiln is with servers.
+    #[serde(default)]
+    pub(crate) network: NetworkConfig,
     /// Registries by host.
     #[serde(default)]
     pub(crate) registry: BTreeMap<String, RegistryConfig>,
+}
+
+/// How patient Kiln is with registries and with the servers of `ADD`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct NetworkConfig {
+    /// A connection is given up after this; `15s`.
+    pub(crate) connect_timeout: Option<TimeText>,
+    /// A transfer is cut and resumed when (almost) nothing came for this long; `30s`.
+    pub(crate) stall_timeout: Option<TimeText>,
+    /// How often something is tried.
+    pub(crate) attempts: Option<NonZeroU32>,
+}
+
+impl NetworkConfig {
+    /// The policy of registry clients.
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        let usual = RetryPolicy::default();
+        let time = |time: Option<TimeText>, usual| time.map_or(usual, |time| time.0);
+        let attempts = self.attempts.map_or(usual.attempts, NonZeroU32::get);
+        RetryPolicy {
+            connect_timeout: time(self.connect_timeout, usual.connect_timeout),
+            stall_timeout: time(self.stall_timeout, usual.stall_timeout),
+            attempts,
+            connect_attempts: usual.connect_attempts.min(attempts),
+            ..usual
+        }
+    }
+}
+
+/// A length of time as text. Zero would mean that nothing may take any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct TimeText(pub(crate) Duration);
+
+impl TryFrom<String> for TimeText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let time = crate::amount::duration(&text).filter(|time| !time.is_zero());
+        time.map(Self)
+            .ok_or_else(|| format!("{text:?} is no length of time: write 30s, 500ms or 2m"))
+    }
 }
 
 /// How large the store may become.
@@ -277,6 +325,13 @@ mod tests {
         assert_eq!(config.mirrors()["docker.io"][0].url, "http://127.0.0.1:5000");
         assert!(config.insecure().contains("registry.example:5000"));
         assert!(!config.insecure().contains("docker.io"));
+        let policy = config.network.retry_policy();
+        assert_eq!(policy.connect_timeout, Duration::from_secs(5));
+        assert_eq!(policy.stall_timeout, Duration::from_secs(20));
+        assert_eq!((policy.attempts, policy.connect_attempts), (3, 2));
+        let usual = Config::default().network.retry_policy();
+        assert_eq!(usual.stall_timeout, Duration::from_secs(30));
+        assert_eq!(usual.attempts, 5);
     }
 
     #[test]
@@ -299,6 +354,16 @@ mod tests {
         let text = "[cache]\nmax-size = \"plenty\"\n";
         let error = toml::from_str::<Config>(text).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("plenty"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_time_is_an_error_with_its_place() {
+        for wrong in ["\"soon\"", "\"0s\"", "\"\"", "30"] {
+            let text = format!("[network]\nstall-timeout = {wrong}\n");
+            let error = toml::from_str::<Config>(&text).unwrap_err().to_string();
+            assert!(error.contains("line 2"), "{error}");
+        }
+        assert!(toml::from_str::<Config>("[network]\nattempts = 0\n").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use kiln_solver::{Engine, EngineSettings};
 use crate::arguments::Global;
 use crate::config::{Config, Environment};
 use crate::report::Failure;
+use crate::signal::InterruptedWaits;
 
 /// Where distributions keep the bundle of certificate authorities.
 const HOST_BUNDLES: [&str; 4] = [
@@ -112,6 +113,8 @@ impl Machine {
                     .map(|list| list.split(',').map(|host| host.trim().to_owned()).collect())
                     .unwrap_or_default(),
             },
+            retry: self.config.network.retry_policy(),
+            clock: Arc::new(InterruptedWaits),
             ..ClientConfig::default()
         }
     }

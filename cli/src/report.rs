@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use kiln_frontend::BuildError;
 use kiln_parser::{Diagnostic, LineIndex, Span};
+use kiln_registry::ErrorKind;
 use kiln_solver::image::PullError;
 use kiln_solver::{SolveError, StepError, StepFailure};
 
@@ -72,8 +73,10 @@ impl Failure {
     /// The text that is shown.
     pub(crate) fn render(&self, style: Style) -> String {
         let mut text = style.excerpt(&self.details);
-        let _ = writeln!(text, "{} {}", style.paint(Label::Error, "ERROR:"), self.message);
+        let message = visible_lines(&self.message);
+        let _ = writeln!(text, "{} {message}", style.paint(Label::Error, "ERROR:"));
         for hint in &self.hints {
+            let hint = visible_lines(hint);
             let _ = writeln!(text, "{} {hint}", style.paint(Label::Hint, "hint:"));
         }
         text
@@ -151,6 +154,7 @@ impl From<PullError> for Failure {
     fn from(error: PullError) -> Self {
         match error {
             PullError::Canceled => Self::canceled(),
+            PullError::Registry(error) if error.kind() == ErrorKind::Interrupted => Self::canceled(),
             PullError::Registry(error) => match error.hint() {
                 Some(hint) => Self::error(&error).hint(hint),
                 None => Self::error(&error),
@@ -160,12 +164,23 @@ impl From<PullError> for Failure {
     }
 }
 
+/// Text of several lines that leaves the terminal as it is: parts of it may come from anywhere.
+fn visible_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| visible(line.as_bytes())).collect();
+    lines.join("\n")
+}
+
 /// Prints a failure and gives its exit code.
 pub(crate) fn failure(failure: &Failure) -> ExitCode {
     let text = failure.render(Style::of_stderr());
     // Nothing can be done about a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    ExitCode::from(failure.code)
+    // Whatever failed first on the way out: a signal was the reason.
+    ExitCode::from(if signal::came() {
+        signal::exit_code()
+    } else {
+        failure.code
+    })
 }
 
 /// A warning, on standard error.

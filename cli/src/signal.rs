@@ -1,7 +1,9 @@
 //! Ctrl-C and friends during a build or a download.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
+use kiln_registry::{Clock, Interrupted};
 use kiln_solver::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,6 +18,35 @@ static EXIT_CODE: AtomicU8 = AtomicU8::new(0);
 /// Whether a signal asked this command to end.
 pub(crate) fn came() -> bool {
     EXIT_CODE.load(Ordering::Relaxed) != 0
+}
+
+/// How often a wait for a server looks whether a signal came.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The time of registry clients: their waits, which may take minutes, end with the first signal.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct InterruptedWaits;
+
+impl Clock for InterruptedWaits {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Result<(), Interrupted> {
+        let began = Instant::now();
+        loop {
+            self.check()?;
+            let left = duration.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
+    }
+
+    fn check(&self) -> Result<(), Interrupted> {
+        if came() { Err(Interrupted) } else { Ok(()) }
+    }
 }
 
 /// The exit code of a canceled command.

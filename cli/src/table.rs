@@ -2,6 +2,8 @@
 
 use console::measure_text_width;
 
+use crate::progress::visible;
+
 /// Rows of cells, the first one the heading.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -16,9 +18,10 @@ impl Table {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row. Whatever cells have from elsewhere stays on its line and leaves the terminal as it is.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        let shown = cells.into_iter().map(|cell| visible(cell.as_bytes()));
+        self.rows.push(shown.collect());
     }
 
     /// The text of the table.
@@ -53,6 +56,13 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::Table;
+
+    #[test]
+    fn cells_leave_the_terminal_as_it_is() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row(["x\u{1b}[2Jy\r\nz", "\u{9b}31m\u{7}"].map(str::to_owned).to_vec());
+        assert_eq!(table.render(), "A      B\nxy z   \n");
+    }
 
     #[test]
     fn columns_line_up() {

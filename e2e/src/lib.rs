@@ -3,11 +3,13 @@
 //! The tests build real Dockerfiles with the real binary, export what was built, and read the export with [`oci`],
 //! a slow and simple reader that shares no code with Kiln: a second opinion on every layer, digest and config.
 //!
+//! - [`measure`] runs a command and tells its time and memory.
 //! - [`oci`] reads an OCI layout (or a `docker save` archive) into an [`oci::Image`]: config and merged [`tree::Tree`].
 //! - [`tree`] is a file tree as data: it renders, compares and subtracts.
 //! - [`case`] is one folder of `testdata/build`: a context, how to build it, and what must come out.
 //! - [`builder`] builds with Kiln, or with a peer (Buildah, Docker), behind one enum.
 //! - [`differences`] compares two builds, less what a list explains.
+//! - [`crafted`] makes images and layers that no tool would make, and [`hostile_registry`] serves them.
 //! - [`machine`] is what the tests know about the machine: binaries, base images, temporary folders.
 //! - [`progress`] reads the plain progress output.
 //! - [`project`] is a context that a test changes between builds.
@@ -18,8 +20,11 @@
 pub mod base;
 pub mod builder;
 pub mod case;
+pub mod crafted;
 pub mod differences;
+pub mod hostile_registry;
 pub mod machine;
+pub mod measure;
 pub mod oci;
 pub mod progress;
 pub mod project;

@@ -114,6 +114,36 @@ impl Drop for TempFolder {
     }
 }
 
+/// A small file system, which only root can make; it is taken away with the value.
+#[derive(Debug)]
+pub struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of a size such as `24m` at a folder.
+    pub fn at(path: &Path, size: &str) -> Result<Self> {
+        let options = format!("size={size},mode=755");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(path)
+            .output()?;
+        if !mounted.status.success() {
+            return Err(String::from_utf8_lossy(&mounted.stderr).into());
+        }
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A mount that stays is seen by whoever removes the folder.
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
 /// The mounts of this mount namespace that name a path.
 pub fn mounts_naming(path: &Path) -> Result<Vec<String>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;

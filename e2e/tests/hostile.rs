@@ -6,19 +6,19 @@
 #![expect(
     clippy::format_collect,
     clippy::unnecessary_wraps,
-    clippy::cast_precision_loss,
-    reason = "files are written for a reader; functions in a table have one type; times are shown, not added up"
+    reason = "files are written for a reader; functions in a table have one type"
 )]
 
 use kiln_e2e::builder::{Kiln, Request};
 use kiln_e2e::machine::{self, TempFolder};
+use kiln_e2e::measure::measure;
 use kiln_e2e::trial::{self, Outcome, TestResult};
-use kiln_e2e::{Result, bail, ensure};
+use kiln_e2e::{Result, ensure};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Duration;
 
 /// Processor seconds that an answer may take.
 const SECONDS: f64 = 5.0;
@@ -660,7 +660,7 @@ fn check(hostile: &Hostile) -> TestResult {
     command
         .stdout(File::create(folder.join("out"))?)
         .stderr(File::create(&log)?);
-    let measured = measure(&mut command)?;
+    let measured = measure(&mut command, PATIENCE)?;
     let output = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
     let start = &output[..output.floor_char_boundary(2000)];
     let expected = i32::from(hostile.error.is_some());
@@ -689,51 +689,4 @@ fn check(hostile: &Hostile) -> TestResult {
         MEMORY >> 10
     );
     Ok(Outcome::Passed)
-}
-
-/// What a process took.
-struct Measured {
-    code: Option<i32>,
-    /// Processor time, user and system, ended children included.
-    seconds: f64,
-    /// Highest resident set, in KiB, as often as it was looked at.
-    peak: u64,
-}
-
-/// Runs a command and looks at it until it ends.
-fn measure(command: &mut Command) -> Result<Measured> {
-    let mut child = command.spawn()?;
-    let proc = format!("/proc/{}", child.id());
-    let began = Instant::now();
-    let mut peak = 0;
-    loop {
-        let stat = std::fs::read_to_string(format!("{proc}/stat"))?;
-        let fields: Vec<&str> = stat
-            .rsplit_once(") ")
-            .map_or(Vec::new(), |(_, rest)| rest.split(' ').collect());
-        if fields.first() == Some(&"Z") {
-            // User and system time of the process, then of its children, in ticks.
-            let ticks: u64 = fields
-                .get(11..15)
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|field| field.parse::<u64>().ok())
-                .sum();
-            let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
-            let code = child.wait()?.code();
-            return Ok(Measured { code, seconds, peak });
-        }
-        let status = std::fs::read_to_string(format!("{proc}/status")).unwrap_or_default();
-        let now = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
-        peak = peak.max(now.unwrap_or(0));
-        if began.elapsed() > PATIENCE {
-            child.kill()?;
-            child.wait()?;
-            bail!("no answer after {} s", PATIENCE.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -1,7 +1,7 @@
 //! Builds at the same time, builds that are cut off, disks that are full.
 
-use kiln_e2e::builder::{Ended, Request, run};
-use kiln_e2e::machine::{self, TempFolder};
+use kiln_e2e::builder::{Ended, Request};
+use kiln_e2e::machine::{self, SmallDisk, TempFolder};
 use kiln_e2e::project::Project;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, bail, ensure};
@@ -295,37 +295,17 @@ fn eight_builds() -> TestResult {
     Ok(Outcome::Passed)
 }
 
-/// A small file system that goes away with the value.
-struct SmallDisk(TempFolder);
-
-impl SmallDisk {
-    fn new(size: &str) -> Result<Self> {
-        let folder = TempFolder::new("small-disk")?;
-        let mut command = Command::new("mount");
-        run(command
-            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"])
-            .arg(folder.path()))?
-        .success()?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 fn full_disk() -> TestResult {
     if !machine::is_root() {
         return Ok(Outcome::Skipped(
             "needs root, to mount a small file system".into(),
         ));
     }
-    let disk = SmallDisk::new("24m")?;
+    let folder = TempFolder::new("small-disk")?;
+    let _disk = SmallDisk::at(folder.path(), "24m")?;
     let dockerfile = "FROM busybox:latest\nRUN dd if=/dev/zero of=/big bs=1M count=40\n";
     let mut project = Project::with_bases("full", &[], &[("Dockerfile", dockerfile)])?;
-    project.kiln.root = disk.0.join("root");
+    project.kiln.root = folder.join("root");
     project.kiln.import(&kiln_e2e::base::base("busybox:latest")?)?;
     let stderr = project.try_build(&[])?.failure(1)?;
     ensure!(

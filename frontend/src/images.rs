@@ -10,6 +10,9 @@ use crate::contexts::{ContextImage, ImageLocation};
 use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
 use crate::step::source_span;
 
+/// Platforms that a hint lists.
+const LISTED: usize = 20;
+
 /// How many images are resolved at once. Each costs a thread that waits for the network.
 const PARALLEL: usize = 16;
 
@@ -198,7 +201,7 @@ fn diagnostic(request: &ImageRequest, error: &ResolveError, stages: &[&str]) -> 
         }
         ResolveErrorKind::NoPlatform { available } => {
             let message = format!("image {reference} does not exist for {platform}: {cause}");
-            let available: Vec<String> = available.iter().map(ToString::to_string).collect();
+            let available: Vec<String> = available.iter().take(LISTED).map(ToString::to_string).collect();
             let diagnostic = Diagnostic::error(request.span, message);
             if available.is_empty() {
                 return diagnostic;

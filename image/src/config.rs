@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{Digest, Platform, limits};
+use crate::{Digest, Platform, json, limits};
 
 /// The configuration of an image. Its digest is the image's ID.
 ///
@@ -285,7 +285,7 @@ impl ImageConfig {
                 limit,
             });
         }
-        let mut config: Self = serde_json::from_slice(bytes).map_err(ConfigError::Json)?;
+        let mut config: Self = json::from_slice(bytes).map_err(ConfigError::Json)?;
         let counts = [
             ("layers", config.rootfs.diff_ids.len(), limits::LAYERS),
             ("history entries", config.history.len(), limits::HISTORY),

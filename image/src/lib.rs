@@ -14,6 +14,7 @@ pub mod compress;
 mod config;
 mod digest;
 pub mod import;
+pub mod json;
 pub mod layer;
 pub mod layout;
 pub mod limits;

@@ -10,6 +10,9 @@ pub const LAYERS: usize = 1000;
 pub const INDEX_ENTRIES: usize = 2000;
 /// History entries of a configuration: layers and metadata steps.
 pub const HISTORY: usize = 10_000;
+/// Values in a manifest, index or configuration: lists, objects and what is in them. The largest documents that the limits
+/// above allow have some fifty thousand. Each may take 800 bytes of memory.
+pub const JSON_VALUES: usize = 100_000;
 /// How deep indexes may lie within each other. One level is all that is seen in practice.
 pub const INDEX_DEPTH: usize = 4;
 

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, Platform, limits, media_type};
+use crate::{Digest, Platform, json, limits, media_type};
 
 /// Names some bytes: their digest, size and what they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,12 +161,19 @@ pub struct SelectError {
     pub available: Vec<Platform>,
 }
 
+/// Platforms that a message lists.
+const LISTED: usize = 20;
+
 fn list(platforms: &[Platform]) -> String {
     if platforms.is_empty() {
         return "none at all".to_owned();
     }
-    let names: Vec<String> = platforms.iter().map(Platform::to_string).collect();
-    names.join(", ")
+    let names: Vec<String> = platforms.iter().take(LISTED).map(Platform::to_string).collect();
+    let more = match platforms.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    names.join(", ") + &more
 }
 
 /// The fields by which the kind of a document is told.
@@ -206,7 +213,7 @@ pub fn parse_manifest(bytes: &[u8], media_type: Option<&str>) -> Result<Manifest
     ) {
         return Err(ManifestError::Schema1);
     }
-    let probe: Probe = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let probe: Probe = json::from_slice(bytes).map_err(ManifestError::Json)?;
     if probe.schema_version == Some(1) || probe.fs_layers.is_some() {
         return Err(ManifestError::Schema1);
     }
@@ -250,7 +257,7 @@ fn check_media_type(
 }
 
 fn manifest(bytes: &[u8]) -> Result<ManifestOrIndex, ManifestError> {
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let manifest: Manifest = json::from_slice(bytes).map_err(ManifestError::Json)?;
     let (count, limit) = (manifest.layers.len(), limits::LAYERS);
     if count > limit {
         return Err(ManifestError::TooMany {
@@ -263,7 +270,7 @@ fn manifest(bytes: &[u8]) -> Result<ManifestOrIndex, ManifestError> {
 }
 
 fn index(bytes: &[u8]) -> Result<ManifestOrIndex, ManifestError> {
-    let index: Index = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let index: Index = json::from_slice(bytes).map_err(ManifestError::Json)?;
     let (count, limit) = (index.manifests.len(), limits::INDEX_ENTRIES);
     if count > limit {
         return Err(ManifestError::TooMany {

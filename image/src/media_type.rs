@@ -48,10 +48,20 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_INDEX)
 }
 
-/// Whether this is the media type of a file system layer.
+/// Whether this is the media type of a file system layer that can be read.
 pub fn is_layer(media_type: &str) -> bool {
-    media_type.starts_with("application/vnd.oci.image.layer.")
-        || media_type.starts_with("application/vnd.docker.image.rootfs.")
+    (media_type.starts_with("application/vnd.oci.image.layer.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs."))
+        && !media_type.ends_with("+encrypted")
+}
+
+/// Whether this may be the media type of an image's configuration: some old tools and registries gave none, or one
+/// that says nothing.
+pub fn is_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        OCI_CONFIG | DOCKER_CONFIG | "" | "application/octet-stream" | "application/json" | "text/html"
+    )
 }
 
 /// The media type of an OCI layer with this compression.

@@ -252,19 +252,27 @@ impl FromStr for Platform {
     }
 }
 
+/// Characters of a name that are shown.
+const SHOWN: usize = 64;
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Foreign names may be anything; no real one has other characters, or is as long.
+        let shown = |name: &str| -> String {
+            let ascii = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+            name.chars().take(SHOWN).map(ascii).collect()
+        };
         let or_unknown = |name: &str| {
             if name.is_empty() {
                 "unknown".to_owned()
             } else {
-                name.to_owned()
+                shown(name)
             }
         };
         write!(f, "{}/{}", or_unknown(&self.os), or_unknown(&self.architecture))?;
         match self.variant.as_deref() {
             None | Some("") => Ok(()),
-            Some(variant) => write!(f, "/{variant}"),
+            Some(variant) => write!(f, "/{}", shown(variant)),
         }
     }
 }

@@ -27,6 +27,8 @@ const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 /// Tokens are a few KiB, with many scopes some dozen.
 const TOKEN_LIMIT: u64 = 1024 * 1024;
+/// Bytes of a token itself. Servers take headers of 8 to 64 KiB.
+const TOKEN_LENGTH: usize = 48 * 1024;
 /// Name under which we ask for OAuth2 tokens.
 const CLIENT_ID: &str = "kiln";
 
@@ -305,6 +307,12 @@ impl<'a> TokenService<'a> {
         challenge: &Challenge,
     ) -> Result<Self, Failed> {
         let realm = challenge.parameter("realm").unwrap_or_default();
+        if realm.is_empty() {
+            return Err(Failed::protocol(
+                &endpoint.base,
+                "the challenge names no token service".to_owned(),
+            ));
+        }
         let realm = endpoint.base.join(realm).map_err(|error| {
             Failed::protocol(
                 &endpoint.base,
@@ -432,7 +440,7 @@ impl<'a> TokenService<'a> {
         let token = token.ok_or_else(|| {
             Failed::protocol(
                 &self.realm,
-                "the token service's answer holds no token".to_owned(),
+                "the token service's answer holds no usable token".to_owned(),
             )
         })?;
         let header: Arc<str> = format!("Bearer {token}").into();
@@ -449,7 +457,7 @@ impl<'a> TokenService<'a> {
 }
 
 fn is_header_safe(token: &str) -> bool {
-    !token.is_empty() && token.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+    (1..=TOKEN_LENGTH).contains(&token.len()) && token.bytes().all(|byte| (0x21..0x7f).contains(&byte))
 }
 
 fn basic(credentials: &Credentials) -> Option<String> {

@@ -281,7 +281,7 @@ impl<'a> Retries<'a> {
         }
         let wait = match failed.retry {
             Retry::After(wait) if wait > policy.retry_after_limit => {
-                failed.failure.cause = format!("{}, come back in {} s", failed.failure.cause, wait.as_secs());
+                failed.failure.cause = format!("{}, come back in {}", failed.failure.cause, in_words(wait));
                 return Err(failed);
             }
             // Not sooner than we would come by ourselves: "0" is a common value.
@@ -293,6 +293,16 @@ impl<'a> Retries<'a> {
             return Err(failed);
         }
         Ok(())
+    }
+}
+
+/// A wait that is too long, as somebody would say it.
+fn in_words(wait: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match wait.as_secs() {
+        seconds if seconds < 2 * DAY => format!("{seconds} s"),
+        seconds if seconds < 365 * DAY => format!("{} days", seconds / DAY),
+        _ => "more than a year".to_owned(),
     }
 }
 

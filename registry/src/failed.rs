@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{AuthState, ErrorKind, Failure, Unreachable};
 use crate::response::{Complaint, is_transient, retry_after, status_kind};
-use crate::transport::{Response, TransportError, classify_io};
+use crate::transport::{Response, TransportError, classify_io, says_all};
 use crate::url::Url;
 
 /// Whether another attempt may help.
@@ -88,7 +88,7 @@ impl Failed {
     /// No response.
     pub(crate) fn transport(error: TransportError, auth: &AuthState) -> Self {
         let mut failed = Self::new(error.kind, &error.url, auth, error.cause, retry_for(error.kind));
-        failed.failure.source = error.source;
+        failed.failure.source = error.source.filter(|_| !says_all(error.kind));
         failed
     }
 
@@ -96,7 +96,7 @@ impl Failed {
     pub(crate) fn body(url: &Url, error: io::Error, auth: &AuthState) -> Self {
         let (kind, cause) = classify_io(&error);
         let mut failed = Self::new(kind, url, auth, cause, retry_for(kind));
-        failed.failure.source = Some(Box::new(error));
+        failed.failure.source = (!says_all(kind)).then(|| error.into());
         failed
     }
 

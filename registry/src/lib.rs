@@ -27,6 +27,7 @@ pub mod http;
 mod limit;
 mod login;
 mod manifest;
+mod pace;
 mod push;
 mod pushed;
 mod response;

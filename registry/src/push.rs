@@ -23,6 +23,8 @@ const UPLOAD_CHUNK: u64 = 8 * 1024 * 1024;
 const TAG_PAGE_LIMIT: u64 = 8 * 1024 * 1024;
 /// Pages of a tag list. A server that points back at itself does not hold us for ever.
 const TAG_PAGES: usize = 1000;
+/// Bytes of all tags: half a million of a usual length.
+const TAGS_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Statuses by which registries and the proxies before them refuse a whole upload but may take chunks.
 const NOT_WHOLE: &[u16] = &[400, 404, 405, 411, 413, 416, 501];
@@ -140,12 +142,17 @@ impl Client {
     /// All tags of the repository, in the registry's order.
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
         self.on_endpoints("list tags of", reference, Purpose::Name, |endpoint| {
-            let mut tags = Vec::new();
+            let (mut tags, mut size) = (Vec::new(), 0);
             let mut next = Some(endpoint.url("tags/list"));
             for _ in 0..TAG_PAGES {
                 let Some(url) = next else { return Ok(tags) };
                 let request = self.request(Method::GET, url.clone());
                 let (page, link) = self.retrying(&url, || self.tag_page(endpoint, &request))?;
+                size += page.iter().map(String::len).sum::<usize>();
+                if size > TAGS_LIMIT {
+                    let cause = format!("the tag list has more than {} MiB", TAGS_LIMIT >> 20);
+                    return Err(Failed::protocol(&endpoint.base, cause));
+                }
                 tags.extend(page);
                 next = link;
             }

@@ -71,7 +71,7 @@ impl Complaint {
 /// Foreign text on one line, without control characters, cut at `limit` characters; `None` if empty.
 pub(crate) fn one_line(text: &str, limit: usize) -> Option<String> {
     let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
+        .split(|c: char| c.is_whitespace() || c.is_control() || turns_text(c))
         .filter(|w| !w.is_empty())
         .collect();
     let line = words.join(" ");
@@ -80,6 +80,11 @@ pub(crate) fn one_line(text: &str, limit: usize) -> Option<String> {
         Some((end, _)) => Some(format!("{}…", &line[..end])),
         None => Some(line),
     }
+}
+
+/// Characters that change the direction of the text around them: what is shown would not be what was said.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The kind of error that a status means, and words for it.
@@ -199,6 +204,7 @@ mod tests {
     fn foreign_text_is_cut() {
         assert_eq!(one_line(&"ä".repeat(400), 300).unwrap().chars().count(), 301);
         assert_eq!(one_line(" \n ", 5), None);
+        assert_eq!(one_line("a\u{202e}b\u{2066}", 5).as_deref(), Some("a b"));
     }
 
     #[test]

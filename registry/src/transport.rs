@@ -14,6 +14,7 @@ use ureq::{Agent, AsSendBody, Proxy, SendBody};
 use crate::config::{ClientConfig, Proxies};
 use crate::error::{ConfigError, ErrorKind, Unreachable};
 use crate::limit::{HostLimit, Permit};
+use crate::pace::{Pace, Paced};
 use crate::tls::{self, NamedResolver, StageError, TlsConnector};
 use crate::url::Url;
 use crate::{roots, url};
@@ -48,6 +49,7 @@ pub(crate) struct Response {
     /// The URL that answered, after redirects.
     pub(crate) url: Url,
     body: ureq::Body,
+    pace: Pace,
     _permit: Permit,
 }
 
@@ -71,7 +73,10 @@ impl Response {
     }
 
     pub(crate) fn reader(&mut self) -> impl Read + '_ {
-        self.body.as_reader()
+        Paced {
+            inner: self.body.as_reader(),
+            pace: &mut self.pace,
+        }
     }
 
     /// The body, if it is no longer than `limit`; `Ok(None)` if it is.
@@ -188,6 +193,7 @@ impl Transport {
                     headers: parts.headers,
                     url,
                     body,
+                    pace: Pace::new(self.config.retry.stall_timeout),
                     _permit: permit,
                 })
             }
@@ -282,6 +288,8 @@ fn run(
     let http = agent
         .configure_request(builder.body(body)?)
         .timeout_per_read(Some(request.patience))
+        // A byte now and then is no answer either.
+        .timeout_recv_response(Some(request.patience))
         .build();
     agent.run(http)
 }
@@ -342,6 +350,14 @@ fn transport_error(error: ureq::Error, url: Url) -> TransportError {
     }
 }
 
+/// Whether the cause has all that is known of an error, so that the one below would only repeat it.
+pub(crate) fn says_all(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unreachable(Unreachable::Broken) | ErrorKind::Protocol
+    )
+}
+
 /// Kind and wording of an error while a body is read.
 pub(crate) fn classify_io(error: &io::Error) -> (ErrorKind, String) {
     match error
@@ -366,6 +382,11 @@ fn classify(error: &ureq::Error) -> (ErrorKind, String) {
         ureq::Error::ConnectProxyFailed(reason) => {
             (Un(Unreachable::Proxy), format!("proxy refused: {reason}"))
         }
+        // How much had come by then says nothing.
+        ureq::Error::LargeResponseHeader(_, limit) => (
+            Protocol,
+            format!("the answer's headers have more than {limit} bytes"),
+        ),
         ureq::Error::BodyStalled => (Un(Unreachable::Broken), "connection broke off".to_owned()),
         ureq::Error::Other(other) => match other.downcast_ref::<StageError>() {
             Some(StageError::Dns(inner)) => {

@@ -14,6 +14,9 @@ pub(crate) struct Url {
     pub(crate) query: Option<String>,
 }
 
+/// Bytes of a path that are shown.
+const SHOWN: usize = 400;
+
 /// Why a text is no URL for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
@@ -98,9 +101,14 @@ impl Url {
         self
     }
 
-    /// Without the query, which may hold signatures, tokens and upload state.
+    /// Without the query, which may hold signatures, tokens and upload state, and not longer than can be read.
     pub(crate) fn public(&self) -> String {
-        format!("{}://{}{}", self.scheme(), self.authority, self.path)
+        // A URL is ASCII.
+        let (path, more) = match self.path.get(..SHOWN) {
+            Some(start) if self.path.len() > SHOWN => (start, "…"),
+            _ => (self.path.as_str(), ""),
+        };
+        format!("{}://{}{path}{more}", self.scheme(), self.authority)
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
@@ -297,5 +305,7 @@ mod tests {
             .with_query("s", "x:y/z");
         assert_eq!(url.to_string(), "https://auth/token?service=a%20b&s=x%3Ay%2Fz");
         assert_eq!(url.public(), "https://auth/token");
+        let long = Url::parse(&format!("https://h/{}", "x".repeat(5000))).unwrap();
+        assert!(long.public().len() < 500, "{}", long.public());
     }
 }

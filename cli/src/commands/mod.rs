@@ -25,6 +25,7 @@ mod tag;
 mod version;
 mod why;
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -155,5 +156,33 @@ fn no_platform(image: &str, wanted: &Platform, available: &[Platform]) -> Failur
 /// One JSON value, indented, as a result.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::error(&error))?;
-    print(&format!("{text}\n"))
+    print(&format!("{}\n", without_controls(&text)))
+}
+
+/// JSON in which no string has a control character as it is. The usual way escapes those below the space only, and
+/// terminals obey the others as well.
+fn without_controls(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        match u32::from(character) {
+            code @ 0x7f..=0x9f => {
+                // Writing to a string cannot fail.
+                let _ = write!(shown, "\\u{code:04x}");
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn json_leaves_the_terminal_as_it_is() {
+        let json = serde_json::to_string("a\u{1b}\u{7f}\u{9b}ä").unwrap();
+        let shown = super::without_controls(&json);
+        assert_eq!(shown, "\"a\\u001b\\u007f\\u009bä\"");
+        let read: String = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, "a\u{1b}\u{7f}\u{9b}ä");
+    }
 }

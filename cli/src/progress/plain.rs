@@ -131,11 +131,15 @@ impl Plain {
                 message,
                 ..
             } => {
-                self.say(task, elapsed, vec![format!("WARN: {message}")]);
+                self.say(
+                    task,
+                    elapsed,
+                    vec![format!("WARN: {}", visible(message.as_bytes()))],
+                );
             }
             EventKind::Warning {
                 task: None, message, ..
-            } => self.write(&format!("WARN: {message}\n")),
+            } => self.write(&format!("WARN: {}\n", visible(message.as_bytes()))),
             EventKind::Summary { summary } => {
                 self.write("\n");
                 for line in summary.lines() {

@@ -137,7 +137,9 @@ impl Screen {
                     );
                 }
             }
-            EventKind::Warning { message, .. } => self.notice(&format!("WARN: {message}")),
+            EventKind::Warning { message, .. } => {
+                self.notice(&format!("WARN: {}", visible(message.as_bytes())));
+            }
             EventKind::Summary { summary } => self.summarize(&summary.lines()),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{LayoutError, blob_name, malformed};
-use crate::{Descriptor, Digest, Index, limits};
+use crate::{Descriptor, Digest, Index, json, limits};
 
 /// An OCI layout in a directory.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl LayoutReader {
             return Err(LayoutError::Version { version });
         }
         let name = "index.json";
-        let index = serde_json::from_slice(&read(path, name)?).map_err(malformed(name))?;
+        let index = json::from_slice(&read(path, name)?).map_err(malformed(name))?;
         Ok(Self {
             path: path.to_owned(),
             index,

@@ -5,6 +5,8 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(crate) use header::is_tar_header;

@@ -73,6 +73,11 @@ pub(crate) struct TarReader<R> {
 
 /// A file's data is passed on in pieces of this size: few system calls, and it stays in the processor's cache.
 const BUFFER: usize = 128 << 10;
+/// The id that means "unchanged" to the kernel and belongs to nobody.
+const NOBODY: u32 = u32::MAX;
+/// The largest device numbers that the kernel has. Of larger ones it would take some bits only.
+const MAJOR: u32 = 0xfff;
+const MINOR: u32 = 0xf_ffff;
 
 impl<R: Read> TarReader<R> {
     pub(crate) fn new(inner: R) -> Self {
@@ -137,13 +142,19 @@ impl<R: Read> TarReader<R> {
             .or(long_link)
             .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
         let kind = entry_type(header, &path)?;
-        let stored = match kind {
-            EntryType::File => records.size.map_or_else(|| size_field(header), Ok)?,
+        let stored = match (kind, header.as_bytes()[156]) {
+            // A directory by its slash alone has what a file of its header has, or other readers would see other entries.
+            (EntryType::File, _) | (EntryType::Directory, b'0' | 0) => {
+                records.size.map_or_else(|| size_field(header), Ok)?
+            }
             // All others have no data, whatever they state.
             _ => 0,
         };
         self.set_data(header, stored)?;
-        let (size, regions) = self.sparse_map(header, &path, &records, stored)?;
+        let (size, regions) = match kind {
+            EntryType::Directory => (0, None),
+            _ => self.sparse_map(header, &path, &records, stored)?,
+        };
         let field = |range: std::ops::Range<usize>, field: &'static str| {
             let value = number(&header.as_bytes()[range]).and_then(|value| u32::try_from(value).ok());
             value.ok_or_else(|| TarError::Field {
@@ -162,17 +173,36 @@ impl<R: Read> TarReader<R> {
             },
         };
         let device = match kind {
-            EntryType::CharDevice | EntryType::BlockDevice => (
-                field(329..337, "device number")?,
-                field(337..345, "device number")?,
-            ),
+            EntryType::CharDevice | EntryType::BlockDevice => {
+                let device = (
+                    field(329..337, "device number")?,
+                    field(337..345, "device number")?,
+                );
+                if device.0 > MAJOR || device.1 > MINOR {
+                    return Err(TarError::Field {
+                        path: shown(&path),
+                        field: "device number",
+                    });
+                }
+                device
+            }
             _ => (0, 0),
         };
+        let owner =
+            |recorded: Option<u32>, range, name| match recorded.map_or_else(|| field(range, name), Ok)? {
+                NOBODY => Err(TarError::Field {
+                    path: shown(&path),
+                    field: name,
+                }),
+                id => Ok(id),
+            };
+        let uid = owner(records.uid, 108..116, "uid")?;
+        let gid = owner(records.gid, 116..124, "gid")?;
         Ok(TarEntry {
             kind,
             mode: field(100..108, "mode")? & 0o7777,
-            uid: records.uid.map_or_else(|| field(108..116, "uid"), Ok)?,
-            gid: records.gid.map_or_else(|| field(116..124, "gid"), Ok)?,
+            uid,
+            gid,
             mtime,
             size,
             device,

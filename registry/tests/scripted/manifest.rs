@@ -176,3 +176,13 @@ fn a_tag_list_that_never_ends_is_given_up() {
     let error = client().tags(&server.reference("app")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
 }
+
+#[test]
+fn a_tag_list_that_would_not_fit_in_memory_is_given_up() {
+    let server = Server::start(|seen| {
+        let page = format!(r#"{{"tags":["{}"]}}"#, "x".repeat(6 << 20));
+        Reply::json(200, &page).with("Link", &format!("<{}>; rel=next", seen.path))
+    });
+    let error = client().tags(&server.reference("app")).unwrap_err().to_string();
+    assert!(error.contains("more than 16 MiB"), "{error}");
+}

@@ -32,7 +32,7 @@ pub enum PullError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The index has no image for the platform.
-    #[error("{reference}: no image for platform {}", source.wanted)]
+    #[error("{reference}")]
     NoPlatform {
         /// The image.
         reference: String,
@@ -62,6 +62,19 @@ pub enum PullError {
         layers: usize,
         /// Layers of the configuration.
         diff_ids: usize,
+    },
+    /// A layer is said to be larger than any can be.
+    #[error(
+        "{reference}: layer {blob} is said to have {size} bytes, more than the {} allowed",
+        kiln_image::limits::LAYER_SIZE
+    )]
+    LayerSize {
+        /// The image.
+        reference: String,
+        /// The compressed blob.
+        blob: Digest,
+        /// What the manifest says.
+        size: u64,
     },
     /// An OCI layout cannot be read, or is not what it should be.
     #[error("OCI layout {}", path.display())]
@@ -119,6 +132,42 @@ pub enum PullError {
         #[source]
         source: layer::LayerError,
     },
+    /// A layer of this image is not what it should be.
+    #[error("{reference}")]
+    OfImage {
+        /// The image.
+        reference: String,
+        /// What is wrong with the layer.
+        #[source]
+        source: Box<PullError>,
+    },
+    /// A layer or configuration is something that no image has.
+    #[error(
+        "{reference}: {what} {digest} has the media type {media_type:?}, which is none of an image{}",
+        encrypted(media_type)
+    )]
+    MediaType {
+        /// The image.
+        reference: String,
+        /// `layer` or `configuration`.
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// What it is said to be.
+        media_type: String,
+    },
+    /// A manifest of an index is longer or shorter than the index says.
+    #[error("{reference}: manifest {digest} has {found} bytes where the index says {wanted}")]
+    ManifestSize {
+        /// The image.
+        reference: String,
+        /// The manifest.
+        digest: Digest,
+        /// What the index says.
+        wanted: u64,
+        /// What came.
+        found: usize,
+    },
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] kiln_cache::Error),
@@ -128,6 +177,29 @@ pub enum PullError {
     /// The build was cancelled.
     #[error("canceled")]
     Canceled,
+}
+
+impl PullError {
+    /// With the image's name, where the message has only a layer's digest.
+    pub(crate) fn of_image(self, reference: &str) -> Self {
+        match self {
+            Self::DiffId { .. } | Self::Content { .. } | Self::Unpack { .. } | Self::LayerLost(_) => {
+                Self::OfImage {
+                    reference: reference.to_owned(),
+                    source: Box::new(self),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+fn encrypted(media_type: &str) -> &'static str {
+    if media_type.ends_with("+encrypted") {
+        "; encrypted images are not supported"
+    } else {
+        ""
+    }
 }
 
 /// What there is instead.

@@ -49,7 +49,7 @@ impl Images {
         let _link = cancel.on_raise(move || stopper.raise());
         let first_error: Mutex<Option<PullError>> = Mutex::default();
         let note = |result: Result<(), PullError>| {
-            if let Err(error) = result {
+            if let Err(error) = result.map_err(|error| error.of_image(&source.reference)) {
                 first_error
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -136,6 +136,10 @@ impl Images {
         let part = blob.digest.to_string();
         let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
         if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, &progress) {
+            // Where nothing came that a later download could go on with, nothing stays.
+            if sink.writer.offset() == 0 {
+                sink.writer.discard()?;
+            }
             return Err(if cancel.is_raised() {
                 PullError::Canceled
             } else {

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kiln_cache::{Found, ImageLayer, ImageRecord, LayerId, Snapshot, Store};
 use kiln_image::{
-    Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, parse_manifest,
+    ConfigError, Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, limits,
+    media_type, parse_manifest,
 };
 use kiln_registry::Client;
 
@@ -216,7 +217,7 @@ impl Images {
                 ManifestOrIndex::Manifest(manifest) => break manifest,
                 ManifestOrIndex::Index(index) => {
                     depth += 1;
-                    if depth > kiln_image::limits::INDEX_DEPTH {
+                    if depth > limits::INDEX_DEPTH {
                         return Err(PullError::TooDeep(name));
                     }
                     offered.extend(index.platforms());
@@ -225,11 +226,20 @@ impl Images {
                         source: Box::new(source),
                     })?;
                     let next = client.manifest_by_digest(reference, &chosen.digest)?;
+                    if next.bytes.len() as u64 != chosen.size {
+                        return Err(PullError::ManifestSize {
+                            reference: name,
+                            digest: next.digest,
+                            wanted: chosen.size,
+                            found: next.bytes.len(),
+                        });
+                    }
                     (digest, bytes, media_type) = (next.digest, next.bytes, next.media_type);
                     manifests.insert(0, descriptor(&media_type, &digest, bytes.len()));
                 }
             }
         };
+        check_media_types(&name, &manifest)?;
         let config = self.config(reference, &manifest.config)?;
         let layers = source_layers(&name, &manifest, &config)?;
         let platform = config.platform();
@@ -266,8 +276,25 @@ impl Images {
     }
 
     fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<ImageConfig, PullError> {
-        if let Some(bytes) = self.store.blobs().read(&descriptor.digest)? {
-            return parse_config(reference, &descriptor.digest, &bytes);
+        let limit = limits::CONFIG_SIZE;
+        // Whatever the descriptor calls a configuration: it is to fit in memory before it is known to be one.
+        let fits = |size: u64| {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            if size <= limit {
+                return Ok(());
+            }
+            Err(malformed_config(
+                reference,
+                &descriptor.digest,
+                ConfigError::TooLarge { size, limit },
+            ))
+        };
+        fits(descriptor.size)?;
+        if let Some(size) = self.store.blobs().size(&descriptor.digest)? {
+            fits(size)?;
+            if let Some(bytes) = self.store.blobs().read(&descriptor.digest)? {
+                return parse_config(reference, &descriptor.digest, &bytes);
+            }
         }
         let mut bytes = Vec::new();
         self.client()?
@@ -316,12 +343,34 @@ fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Descriptor {
 }
 
 fn parse_config(reference: &Reference, digest: &Digest, bytes: &[u8]) -> Result<ImageConfig, PullError> {
-    ImageConfig::parse(bytes).map_err(|source| PullError::Malformed {
+    ImageConfig::parse(bytes).map_err(|source| malformed_config(reference, digest, source))
+}
+
+fn malformed_config(reference: &Reference, digest: &Digest, source: ConfigError) -> PullError {
+    PullError::Malformed {
         reference: reference.to_string(),
         what: "configuration",
         digest: *digest,
         source: Box::new(source),
-    })
+    }
+}
+
+/// Refuses what is no image before any of it is fetched.
+fn check_media_types(reference: &str, manifest: &Manifest) -> Result<(), PullError> {
+    let refused = |what, blob: &Descriptor| PullError::MediaType {
+        reference: reference.to_owned(),
+        what,
+        digest: blob.digest,
+        media_type: blob.media_type.chars().take(200).collect(),
+    };
+    if !media_type::is_config(&manifest.config.media_type) {
+        return Err(refused("configuration", &manifest.config));
+    }
+    let strange = |blob: &&Descriptor| !blob.media_type.is_empty() && !media_type::is_layer(&blob.media_type);
+    match manifest.layers.iter().find(strange) {
+        Some(blob) => Err(refused("layer", blob)),
+        None => Ok(()),
+    }
 }
 
 fn source_layers(
@@ -335,6 +384,13 @@ fn source_layers(
             reference: reference.to_owned(),
             layers: manifest.layers.len(),
             diff_ids: diff_ids.len(),
+        });
+    }
+    if let Some(blob) = manifest.layers.iter().find(|blob| blob.size > limits::LAYER_SIZE) {
+        return Err(PullError::LayerSize {
+            reference: reference.to_owned(),
+            blob: blob.digest,
+            size: blob.size,
         });
     }
     Ok(manifest

@@ -1,7 +1,7 @@
 //! Reading what lies at a place, and telling a cache of Kiln from everything else.
 
 use kiln_cache::portable::{self, PortableCache, parse_inline};
-use kiln_image::{Descriptor, ImageConfig, Manifest, limits, media_type};
+use kiln_image::{Descriptor, ImageConfig, Manifest, json, limits, media_type};
 use serde::Deserialize;
 
 use super::place::{Place, Root};
@@ -43,7 +43,7 @@ pub(super) fn load_own(place: &dyn Place, root: &Root) -> Result<PortableCache, 
             root.bytes.len()
         )));
     }
-    let shape: Shape = serde_json::from_slice(&root.bytes).map_err(malformed)?;
+    let shape: Shape = json::from_slice(&root.bytes).map_err(malformed)?;
     let is_buildkit = |entry: &Descriptor| entry.media_type == portable::BUILDKIT_MEDIA_TYPE;
     match (shape.config, shape.manifests) {
         (Some(config), None) if config.media_type == portable::MEDIA_TYPE => own(place, &root.bytes, &config),
@@ -69,7 +69,7 @@ fn gather(
             bytes.len()
         )));
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(malformed)?;
+    let shape: Shape = json::from_slice(bytes).map_err(malformed)?;
     if let Some(manifests) = shape.manifests {
         let is_buildkit = |entry: &Descriptor| entry.media_type == portable::BUILDKIT_MEDIA_TYPE;
         if manifests.iter().any(is_buildkit) {
@@ -105,7 +105,7 @@ fn gather(
 }
 
 fn own(place: &dyn Place, manifest: &[u8], config: &Descriptor) -> Result<PortableCache, CacheError> {
-    let manifest: Manifest = serde_json::from_slice(manifest).map_err(malformed)?;
+    let manifest: Manifest = json::from_slice(manifest).map_err(malformed)?;
     let document = read_bounded(place, config, portable::MAX_DOCUMENT)?;
     Ok(PortableCache::parse(&manifest, &document)?)
 }
@@ -122,7 +122,7 @@ fn inline(
     ) {
         return Ok(None);
     }
-    let manifest: Manifest = serde_json::from_slice(manifest).map_err(malformed)?;
+    let manifest: Manifest = json::from_slice(manifest).map_err(malformed)?;
     let bytes = read_bounded(place, config, limits::CONFIG_SIZE)?;
     let image = ImageConfig::parse(&bytes).map_err(|error| CacheError::Malformed(error.to_string()))?;
     match image.extra.get(portable::INLINE_KEY) {
