@@ -39,7 +39,8 @@ pub struct Retention {
     pub builds: usize,
     /// Builds as old as this.
     pub age: Duration,
-    /// As many bytes of (compressed) logs; of older builds the record stays, the logs go.
+    /// As many bytes of (compressed) logs; of older builds the record stays, the logs go. The newest build's stay,
+    /// however long they are.
     pub log_bytes: u64,
 }
 
@@ -222,7 +223,7 @@ impl<'a> Builds<'a> {
             }
             let log = self.log(id);
             log_bytes = log_bytes.saturating_add(log.bytes()?);
-            if log_bytes > retention.log_bytes && !self.is_running(id)? {
+            if age > 0 && log_bytes > retention.log_bytes && !self.is_running(id)? {
                 let path = log.path().to_owned();
                 remove::tree(&path).map_err(error::io("delete", path))?;
             }

@@ -49,7 +49,8 @@ pub fn parse(bytes: &[u8]) -> Result<Variant, Flaw> {
     sealed::open(KIND, VERSION, bytes)
 }
 
-pub(crate) fn encode(variant: &Variant) -> Result<Vec<u8>> {
+/// The bytes of such a file; what [`parse`] reads back.
+pub fn encode(variant: &Variant) -> Result<Vec<u8>> {
     sealed::seal(KIND, VERSION, variant)
 }
 
@@ -164,8 +165,44 @@ fn is_form(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::testing;
+    use crate::{seal_for_tests, testing};
+
+    proptest! {
+        #[test]
+        fn a_variant_survives_writing_and_reading(
+            form in "[a-z0-9-]{1,64}", size in any::<u64>(), media_type in ".{0,30}",
+            repositories in proptest::collection::btree_set(".{0,20}", 0..5),
+        ) {
+            let written = Variant {
+                form,
+                blob: Descriptor::new(&media_type, Digest::from_bytes([8; 32]), size),
+                repositories,
+                ..variant("none", &[])
+            };
+            prop_assert_eq!(parse(&encode(&written).unwrap()).unwrap(), written);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in ".{0,80}") {
+            let _ = parse(&bytes);
+            let _ = parse(&seal_for_tests(KIND, VERSION, &bytes));
+            let json = format!("{{\"diff_id\":\"{text}\",\"form\":\"{text}\",\"blob\":{text}}}");
+            let _ = parse(&seal_for_tests(KIND, VERSION, json.as_bytes()));
+        }
+
+        /// Whatever becomes of a byte of the file: it is told, or nothing is changed by it.
+        #[test]
+        fn a_flipped_bit_is_noticed(at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let whole = encode(&variant("gzip-6", &["r/a"])).unwrap();
+            let mut bytes = whole.clone();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(parse(&bytes).is_err(), "byte {at}");
+        }
+    }
 
     fn variant(form: &str, repositories: &[&str]) -> Variant {
         Variant {

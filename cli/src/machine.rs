@@ -38,16 +38,17 @@ pub(crate) struct Machine {
     ca_bundle: Option<PathBuf>,
 }
 
+fn root(global: &Global, config: &Config, environment: &Environment) -> PathBuf {
+    let root = global.root.clone().or_else(|| config.root.clone());
+    root.unwrap_or_else(|| environment.default_root())
+}
+
 impl Machine {
     /// Reads environment and configuration and enters the namespaces.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let environment = Environment::read();
         let config = Config::load(global.config.as_deref(), &environment)?;
-        let root = global
-            .root
-            .clone()
-            .or_else(|| config.root.clone())
-            .unwrap_or_else(|| environment.default_root());
+        let root = root(global, &config, &environment);
         let ca_bundle = ca_bundle(global.ca_bundle.as_deref().or(config.ca_bundle.as_deref()))?;
         let entered = namespace::enter(&EnterOptions::default()).map_err(kiln_executor::Error::from)?;
         Ok(Self {
@@ -57,6 +58,13 @@ impl Machine {
             root,
             ca_bundle,
         })
+    }
+
+    /// Where the store would be.
+    pub(crate) fn root_of(global: &Global) -> Result<PathBuf, Failure> {
+        let environment = Environment::read();
+        let config = Config::load(global.config.as_deref(), &environment)?;
+        Ok(root(global, &config, &environment))
     }
 
     /// Opens the store.

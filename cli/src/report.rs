@@ -57,7 +57,8 @@ impl Failure {
 
     /// An error with its causes.
     pub(crate) fn error(error: &(dyn Error + 'static)) -> Self {
-        let failure = Self::message(chain(error));
+        let mut failure = Self::message(chain(error));
+        failure.hints.extend(sandbox_hint(error));
         if is_disk_full(error) {
             failure.hint(DISK_FULL)
         } else {
@@ -310,12 +311,30 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
             None => {}
         },
         StepFailure::Remote(error) => hints.extend(error.hint()),
-        _ => {}
+        _ => hints.extend(sandbox_hint(cause)),
     }
     if is_disk_full(cause) || output_says_disk_full(cause) {
         hints.push(DISK_FULL.to_owned());
     }
     (chain(cause), hints)
+}
+
+/// What the executor knows to do about a failure of its own.
+fn sandbox_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let direct = error.downcast_ref::<kiln_executor::Error>();
+        // This one passes the executor's error on as itself.
+        let of_container = match error.downcast_ref() {
+            Some(kiln_container::Error::Sandbox(source)) => Some(source),
+            _ => None,
+        };
+        if let Some(found) = direct.or(of_container) {
+            return found.hint();
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// How to read a step's whole log: logs are compressed.

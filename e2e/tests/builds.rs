@@ -4,9 +4,12 @@ use kiln_e2e::project::Project;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
+
+#[path = "builds/page.rs"]
+mod page;
 
 fn main() -> ExitCode {
     let tests: &[Named] = &[
@@ -15,7 +18,12 @@ fn main() -> ExitCode {
         ("two builds are compared", diff),
         ("builds are removed", removed),
         ("a killed build is told from a running one", killed),
-        ("the page in a browser", page),
+        ("a log of 50 MiB is whole", large_log),
+        ("the oldest logs go first", bounded_logs),
+        ("the page in a browser", page::shows_a_build),
+        ("the page of a build of many steps", page::of_many_steps),
+        ("the page of a failed build", page::of_a_failed_build),
+        ("the page executes nothing", page::executes_nothing),
     ];
     trial::run_all("builds", tests)
 }
@@ -246,74 +254,85 @@ fn killed() -> TestResult {
     Ok(Outcome::Passed)
 }
 
-/// Chromium, under any of its names.
-fn browser() -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&folders)
-        .flat_map(|folder| names.map(|name| folder.join(name)))
-        .find(|path| path.is_file())
+/// Bytes that look like nothing, the same each time.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
-fn dump(browser: &Path, page: &Path, profile: &Path) -> Result<String> {
-    let output = Command::new(browser)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--no-first-run",
-        ])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg("--dump-dom")
-        .arg(format!("file://{}", page.display()))
+/// Bytes of any value, lines as long as they come, both streams: nothing is clipped and nothing is changed.
+fn large_log() -> TestResult {
+    const LENGTH: usize = 50 << 20;
+    let script = "FROM busybox:latest\nRUN --mount=target=/c cat /c/noise; cat /c/noise >&2\n";
+    let project = project("builds-large-log", script)?;
+    let half = noise(LENGTH / 2);
+    std::fs::write(project.path("noise"), &half)?;
+    project.try_build(&["-q"])?.success()?;
+    let output = project
+        .kiln
+        .command(["builds", "logs", "--step", "cat"])
         .output()?;
-    ensure!(output.status.success(), "{output:?}");
-    Ok(String::from_utf8(output.stdout)?)
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let log = output.stdout;
+    ensure!(log.len() == LENGTH, "{} bytes", log.len());
+    // One after the other, as the step wrote them.
+    ensure!(
+        log[..LENGTH / 2] == half[..] && log[LENGTH / 2..] == half[..],
+        "other bytes than the step's"
+    );
+    Ok(Outcome::Passed)
 }
 
-fn page() -> TestResult {
-    let Some(browser) = browser() else {
-        return Ok(Outcome::Skipped("needs chromium".to_owned()));
+/// The bound holds over builds: the oldest logs go, their builds stay, and whoever asks is told.
+fn bounded_logs() -> TestResult {
+    let project = project("builds-bounded", TWO)?;
+    let mut built = Vec::new();
+    for _ in 0..3 {
+        project.try_build(&["--no-cache"])?.success()?;
+        built.extend(ids(&project)?.into_iter().next());
+    }
+    // A log of 1 GiB without writing one: its size counts.
+    let folder = project.kiln.root.join("builds");
+    let whole = std::fs::read_dir(&folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<PathBuf>>>()?;
+    let of = |id: &str| {
+        let log = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(id) && name.ends_with(".log")
+        };
+        whole.iter().find(log).ok_or("no log")
     };
-    let script = "FROM busybox:latest\nRUN echo '<script>document.title=1</script>'; sleep 0.2\nCOPY in.txt /in\nRUN cat /in\n";
-    let project = project("builds-page", script)?;
-    project.try_build(&[])?.success()?;
-    project.write("in.txt", "two\n")?;
-    project.try_build(&[])?.success()?;
-    let file = project.scratch("page.html");
-    let path = file.to_string_lossy().into_owned();
-    kiln(&project, &["builds", "show", "--html", &path])?;
-    let source = std::fs::read_to_string(&file)?;
-    for foreign in ["http://", "https://", "url(", "<script", "<link", "@import"] {
-        ensure!(!source.contains(foreign), "the page has {foreign}");
+    let (first, middle, last) = (of(&built[0])?, of(&built[1])?, of(&built[2])?);
+    for file in std::fs::read_dir(middle)? {
+        std::fs::File::options()
+            .write(true)
+            .open(file?.path())?
+            .set_len(1 << 30)?;
     }
-    let dom = dump(&browser, &file, &project.scratch("profile"))?;
-    let steps = dom.matches("<details class=\"step").count();
-    ensure!(steps == 5, "{steps} steps:\n{dom}");
-    for has in [
-        "id=\"step-1\"",
-        "step cached",
-        "step ran critical",
-        "class=\"bar ran critical\"",
-        "in.txt changed",
-        "class=\"tile\"",
-        "<pre class=\"log\">two",
-        "builds-page:test \u{b7} build",
-    ] {
-        ensure!(dom.contains(has), "{has}:\n{dom}");
+    // Upkeep comes with builds, in the background of one.
+    let began = Instant::now();
+    while first.exists() || middle.exists() {
+        ensure!(began.elapsed() < Duration::from_mins(1), "the old logs stay");
+        project.try_build(&["--no-cache"])?.success()?;
     }
-    let first = kiln(&project, &["builds", "ls", "-q"])?;
-    let first = first.lines().last().unwrap_or_default();
-    kiln(&project, &["builds", "show", first, "--html", &path])?;
-    let dom = dump(&browser, &file, &project.scratch("profile"))?;
-    ensure!(
-        dom.contains("&lt;script&gt;document.title=1"),
-        "the log is not there as text:\n{dom}"
-    );
-    ensure!(
-        dom.contains("<title>docker.io/library/builds-page:test"),
-        "the title was changed:\n{dom}"
-    );
+    ensure!(last.exists(), "a newer log went");
+    ensure!(ids(&project)?.contains(&built[0]), "the build itself went");
+    let gone = project.kiln.run(["builds", "logs", &built[0]])?.failure(1)?;
+    ensure!(gone.contains("no longer kept"), "{gone}");
+    let log = kiln(&project, &["builds", "logs", &built[2]])?;
+    ensure!(log.contains("hello\none\n"), "{log}");
     Ok(Outcome::Passed)
 }

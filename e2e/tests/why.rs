@@ -1,328 +1,65 @@
 //! Why a step ran: what `kiln why` says after each change that the cache cares about, and after each that it does not.
 
 use kiln_e2e::builder::Ended;
+use kiln_e2e::machine;
 use kiln_e2e::project::Project;
-use kiln_e2e::trial::{self, Outcome, TestResult};
+use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-/// What happens between two builds.
-type Change = fn(&Project) -> Result<()>;
+#[path = "why/rows.rs"]
+mod rows;
 
-/// One row of the table.
-struct Row {
-    name: &'static str,
-    dockerfile: &'static str,
-    /// Arguments of the first build, and of the second one.
-    arguments: [&'static [&'static str]; 2],
-    change: Change,
-    /// What `kiln why` says of the second build.
-    expected: &'static str,
-}
+use rows::{COPY, NOTHING, OWNER, ROWS, Row, STAGES, base};
+
+/// What is no row of the table.
+const OTHERS: &[Named] = &[
+    ("owner of a context's file", owner),
+    ("a context elsewhere of equal metadata", context_elsewhere),
+    ("file at an address", file_at_address),
+    ("of one step, and as JSON", of_one_step),
+    ("the summary says it in one line", summary),
+    ("a cached build writes its record and nothing else", cached_build),
+    ("a folded selection still tells where", folded),
+    ("a result that is gone", result_gone),
+    ("every row of the truth table is held", truth_table),
+];
 
 fn main() -> ExitCode {
     let rows = ROWS
         .iter()
         .map(|row| trial::test(format!("why/{}", row.name), || check(row)));
-    let others = [
-        trial::test("why/of one step, and as JSON", of_one_step),
-        trial::test("why/the summary says it in one line", summary),
-        trial::test(
-            "why/a cached build writes its record and nothing else",
-            cached_build,
-        ),
-        trial::test("why/a folded selection still tells where", folded),
-        trial::test("why/a result that is gone", result_gone),
-    ];
+    let others = OTHERS
+        .iter()
+        .map(|(name, run)| trial::test(format!("why/{name}"), *run));
     trial::run(rows.chain(others).collect())
 }
 
-const COPY: &str = "FROM busybox:latest\nCOPY . /src/\nRUN ls /src > /list\n";
-const PATTERN: &str = "FROM busybox:latest\nCOPY pkg* /pkg/\n";
-const ARGUMENT: &str = "FROM busybox:latest\nRUN echo before > /b\nARG SHA=none\nARG USED=no\nRUN echo one > /a\nRUN echo $USED > /u\n";
-const SECRET: &str = "FROM busybox:latest\nRUN --mount=type=secret,id=one,required=false true > /x\n";
-const STAGES: &str = "FROM busybox:latest AS gen\nCOPY pkg.txt /in\nRUN head -c1 /in > /out\n\
-    FROM busybox:latest\nCOPY --from=gen /out /out\nRUN cp /out /copy\n";
-const NOTHING: &str = "nothing ran: every step was cached\n";
-
-#[expect(clippy::unnecessary_wraps, reason = "a change may fail")]
-fn nothing(_: &Project) -> Result<()> {
-    Ok(())
-}
-
-const ROWS: &[Row] = &[
-    Row {
-        name: "nothing changed",
-        dockerfile: COPY,
-        arguments: [&[], &[]],
-        change: nothing,
-        expected: NOTHING,
-    },
-    Row {
-        name: "touch",
-        dockerfile: COPY,
-        arguments: [&[], &[]],
-        change: |project| {
-            let file = File::options().write(true).open(project.path("pkg.txt"))?;
-            Ok(file.set_modified(SystemTime::UNIX_EPOCH)?)
-        },
-        expected: NOTHING,
-    },
-    Row {
-        name: "changed, added and removed files",
-        dockerfile: COPY,
-        arguments: [&[], &[]],
-        change: |project| {
-            project.write("pkg.txt", "two\n")?;
-            project.write("a/new.txt", "new\n")?;
-            Ok(std::fs::remove_file(project.path("lib/x.txt"))?)
-        },
-        expected: "[2/3] COPY . /src/  (Dockerfile:2)\n    pkg.txt changed, a, a/new.txt added, lib/x.txt removed\n\
-                   [3/3] RUN ls /src > /list  (Dockerfile:3)\n    after [2/3] COPY . /src/\n",
-    },
-    Row {
-        name: "chmod",
-        dockerfile: COPY,
-        arguments: [&[], &[]],
-        change: |project| {
-            Ok(std::fs::set_permissions(
-                project.path("pkg.txt"),
-                Permissions::from_mode(0o755),
-            )?)
-        },
-        expected: "[2/3] COPY . /src/  (Dockerfile:2)\n    pkg.txt changed its mode\n\
-                   [3/3] RUN ls /src > /list  (Dockerfile:3)\n    after [2/3] COPY . /src/\n",
-    },
-    Row {
-        name: "renamed directory of the same content",
-        dockerfile: "FROM busybox:latest\nCOPY lib* /lib/\n",
-        arguments: [&[], &[]],
-        change: |project| Ok(std::fs::rename(project.path("lib"), project.path("lib2"))?),
-        expected: NOTHING,
-    },
-    Row {
-        name: "renamed file",
-        dockerfile: PATTERN,
-        arguments: [&[], &[]],
-        change: |project| {
-            Ok(std::fs::rename(
-                project.path("pkg.txt"),
-                project.path("pkg2.txt"),
-            )?)
-        },
-        expected: "[2/2] COPY pkg* /pkg/  (Dockerfile:2)\n    pkg2.txt added, pkg.txt removed\n",
-    },
-    Row {
-        name: "file that no pattern takes",
-        dockerfile: PATTERN,
-        arguments: [&[], &[]],
-        change: |project| project.write("other.txt", "x"),
-        expected: NOTHING,
-    },
-    Row {
-        name: "argument that the command does not mention",
-        dockerfile: ARGUMENT,
-        arguments: [&["--build-arg", "SHA=a1"], &["--build-arg", "SHA=b2"]],
-        change: nothing,
-        expected: "[3/4] RUN echo one > /a  (Dockerfile:5)\n    ARG SHA changed: \"a1\" -> \"b2\" (line 3, not mentioned by the command)\n\
-                   [4/4] RUN echo no > /u  (Dockerfile:6)\n    ARG SHA changed: \"a1\" -> \"b2\" (line 3, not mentioned by the command)\n",
-    },
-    Row {
-        name: "argument that the command uses",
-        dockerfile: "FROM busybox:latest\nRUN echo before > /b\nARG USED=no\nRUN echo $USED > /u\n",
-        arguments: [&[], &["--build-arg", "USED=yes"]],
-        change: nothing,
-        expected: "[3/3] RUN echo yes > /u  (Dockerfile:4)\n    ARG USED changed: \"no\" -> \"yes\" (line 3)\n",
-    },
-    Row {
-        name: "ENV",
-        dockerfile: "FROM busybox:latest\nENV A=1\nRUN echo $A > /a\n",
-        arguments: [&[], &[]],
-        change: |project| project.write("Dockerfile", "FROM busybox:latest\nENV A=2\nRUN echo $A > /a\n"),
-        expected: "[2/2] RUN echo 2 > /a  (Dockerfile:3)\n    ENV A changed: \"1\" -> \"2\" (line 2)\n",
-    },
-    Row {
-        name: "proxy",
-        dockerfile: COPY,
-        arguments: [&[], &["--build-arg", "HTTP_PROXY=http://127.0.0.1:9"]],
-        change: nothing,
-        expected: NOTHING,
-    },
-    Row {
-        name: "address of an extra host",
-        dockerfile: COPY,
-        arguments: [&["--add-host", "db:10.0.0.1"], &["--add-host", "db:10.0.0.2"]],
-        change: nothing,
-        expected: NOTHING,
-    },
-    Row {
-        name: "name of an extra host",
-        dockerfile: "FROM busybox:latest\nRUN true > /x\n",
-        arguments: [&["--add-host", "db:10.0.0.1"], &["--add-host", "db2:10.0.0.1"]],
-        change: nothing,
-        expected: "[2/2] RUN true > /x  (Dockerfile:2)\n    extra host changed: \"db\" -> \"db2\"\n",
-    },
-    Row {
-        name: "value of a secret",
-        dockerfile: SECRET,
-        arguments: [
-            &["--secret", "id=one,src=@CONTEXT@/pkg.txt"],
-            &["--secret", "id=one,src=@CONTEXT@/lib/x.txt"],
-        ],
-        change: nothing,
-        expected: NOTHING,
-    },
-    Row {
-        name: "id of a secret",
-        dockerfile: SECRET,
-        arguments: [&[], &[]],
-        change: |project| {
-            project.write(
-                "Dockerfile",
-                &SECRET.replace("id=one", "id=two,target=/run/secrets/one"),
-            )
-        },
-        expected: "[2/2] RUN --mount=type=secret,id=two,target=/run/secrets/one,required=false true > /x  (Dockerfile:2)\n    \
-                   mount /run/secrets/one: id changed: \"one\" -> \"two\"\n",
-    },
-    Row {
-        name: "command",
-        dockerfile: "FROM busybox:latest\nRUN echo one > /a\n",
-        arguments: [&[], &[]],
-        change: |project| project.write("Dockerfile", "FROM busybox:latest\n\nRUN echo two > /a\n"),
-        expected: "[2/2] RUN echo two > /a  (Dockerfile:3)\n    the command changed\n      - /bin/sh -c echo one > /a\n      \
-                   + /bin/sh -c echo two > /a\n",
-    },
-    Row {
-        name: "a step in between",
-        dockerfile: "FROM busybox:latest\nRUN echo one > /a\n",
-        arguments: [&[], &[]],
-        change: |project| {
-            project.write(
-                "Dockerfile",
-                "FROM busybox:latest\nCOPY pkg.txt /p\nRUN echo one > /a\n",
-            )
-        },
-        expected: "[2/3] COPY pkg.txt /p  (Dockerfile:2)\n    no earlier record of this step\n\
-                   [3/3] RUN echo one > /a  (Dockerfile:3)\n    after [2/3] COPY pkg.txt /p\n",
-    },
-    Row {
-        name: "user and folder",
-        dockerfile: "FROM busybox:latest\nRUN true > /tmp/x\n",
-        arguments: [&[], &[]],
-        change: |project| project.write("Dockerfile", "FROM busybox:latest\nUSER 7\nRUN true > /tmp/x\n"),
-        expected: "[2/2] RUN true > /tmp/x  (Dockerfile:3)\n    user changed: \"\" -> \"7\"\n",
-    },
-    Row {
-        name: "destination of a copy",
-        dockerfile: "FROM busybox:latest\nCOPY pkg.txt /a\n",
-        arguments: [&[], &[]],
-        change: |project| project.write("Dockerfile", "FROM busybox:latest\nCOPY pkg.txt /b\n"),
-        expected: "[2/2] COPY pkg.txt /b  (Dockerfile:2)\n    copy to changed: \"/a\" -> \"/b\"\n",
-    },
-    Row {
-        name: "source of a mount",
-        dockerfile: "FROM busybox:latest\nRUN --mount=type=bind,source=lib,target=/m ls /m > /x\n",
-        arguments: [&[], &[]],
-        change: |project| project.write("lib/x.txt", "other\n"),
-        expected: "[2/2] RUN --mount=type=bind,source=lib,target=/m ls /m > /x  (Dockerfile:2)\n    mount /m: lib/x.txt changed\n",
-    },
-    Row {
-        name: "base of another name and the same layers",
-        dockerfile: "FROM busybox:latest\nRUN echo x > /x\n",
-        arguments: [&[], &[]],
-        change: |project| {
-            project
-                .kiln
-                .run(["tag", "busybox:latest", "other:name"])?
-                .success()?;
-            project.write("Dockerfile", "FROM other:name\nRUN echo x > /x\n")
-        },
-        expected: NOTHING,
-    },
-    Row {
-        name: "base",
-        dockerfile: "FROM base:1\nRUN echo x > /x\n",
-        arguments: [&[], &[]],
-        change: |project| base(project, "two"),
-        expected: "[2/2] RUN echo x > /x  (Dockerfile:2)\n    base docker.io/library/base:1 changed: sha256:… -> sha256:…\n",
-    },
-    Row {
-        name: "no-cache",
-        dockerfile: "FROM busybox:latest\nRUN echo x > /x\n",
-        arguments: [&[], &["--no-cache"]],
-        change: nothing,
-        expected: "[2/2] RUN echo x > /x  (Dockerfile:2)\n    --no-cache\n",
-    },
-    Row {
-        name: "no-cache-filter",
-        dockerfile: STAGES,
-        arguments: [&[], &["--no-cache-filter", "gen"]],
-        change: nothing,
-        expected: "[gen 2/3] COPY pkg.txt /in  (Dockerfile:2)\n    --no-cache\n\
-                   [gen 3/3] RUN head -c1 /in > /out  (Dockerfile:3)\n    --no-cache\n\
-                   [stage-1 2/3] COPY --from=gen /out /out  (Dockerfile:5)\n    kept: its inputs came out the same\n\
-                   [stage-1 3/3] RUN cp /out /copy  (Dockerfile:6)\n    kept: its inputs came out the same\n\
-                   early cutoff: 2 steps were kept, their inputs came out the same (saved …s)\n",
-    },
-    Row {
-        name: "early cutoff",
-        dockerfile: STAGES,
-        arguments: [&[], &[]],
-        change: |project| project.write("pkg.txt", "only the first byte counts\n"),
-        expected: "[gen 2/3] COPY pkg.txt /in  (Dockerfile:2)\n    pkg.txt changed\n\
-                   [gen 3/3] RUN head -c1 /in > /out  (Dockerfile:3)\n    after [gen 2/3] COPY pkg.txt /in\n\
-                   [stage-1 2/3] COPY --from=gen /out /out  (Dockerfile:5)\n    kept: its inputs came out the same\n\
-                   [stage-1 3/3] RUN cp /out /copy  (Dockerfile:6)\n    kept: its inputs came out the same\n\
-                   early cutoff: 2 steps were kept, their inputs came out the same (saved …s)\n",
-    },
-    Row {
-        name: "file of another stage",
-        dockerfile: STAGES,
-        arguments: [&[], &[]],
-        change: |project| project.write("pkg.txt", "x"),
-        expected: "[gen 2/3] COPY pkg.txt /in  (Dockerfile:2)\n    pkg.txt changed\n\
-                   [gen 3/3] RUN head -c1 /in > /out  (Dockerfile:3)\n    after [gen 2/3] COPY pkg.txt /in\n\
-                   [stage-1 2/3] COPY --from=gen /out /out  (Dockerfile:5)\n    out changed in [gen 3/3] RUN head -c1 /in > /out\n\
-                   [stage-1 3/3] RUN cp /out /copy  (Dockerfile:6)\n    after [stage-1 2/3] COPY --from=gen /out /out\n",
-    },
-    Row {
-        name: "reordered stages",
-        dockerfile: "FROM busybox:latest AS a\nRUN echo a > /a\nFROM busybox:latest AS b\nRUN echo b > /b\n\
-            FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
-        arguments: [&[], &[]],
-        change: |project| {
-            let text = "FROM busybox:latest AS b\nRUN echo b > /b\nFROM busybox:latest AS a\nRUN echo a > /a\n\
-                FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n";
-            project.write("Dockerfile", text)
-        },
-        expected: NOTHING,
-    },
-    Row {
-        name: "a step that failed before",
-        dockerfile: "FROM busybox:latest\nRUN --mount=type=secret,id=go,required=false test -e /run/secrets/go\n",
-        arguments: [&[], &["--secret", "id=go,src=@CONTEXT@/pkg.txt"]],
-        change: nothing,
-        expected: "[2/2] RUN --mount=type=secret,id=go,required=false test -e /run/secrets/go  (Dockerfile:2)\n    \
-                   it has not succeeded before\n",
-    },
-];
-
-/// Makes the image `base:1`.
-fn base(project: &Project, text: &str) -> Result<()> {
-    let context = project.scratch("base");
-    std::fs::create_dir_all(&context)?;
-    std::fs::write(
-        context.join("Dockerfile"),
-        format!("FROM busybox:latest\nRUN echo {text} > /base\n"),
-    )?;
-    let mut request = project.request.clone();
-    (request.context, request.tag) = (context, "base:1".to_owned());
-    kiln_e2e::builder::run(&mut project.kiln.build_command(&request))?.success()?;
-    Ok(())
+/// The table at the head of `caching.rs` names the tests of this file, row by row.
+fn truth_table() -> TestResult {
+    let text = std::fs::read_to_string(machine::checkout().join("e2e/tests/caching.rs"))?;
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("//! | "))
+        .skip(1)
+        .collect();
+    ensure!(rows.len() > 30, "only {} rows", rows.len());
+    for row in rows {
+        let cell = row
+            .trim_end_matches(" |")
+            .rsplit(" | ")
+            .next()
+            .unwrap_or_default();
+        for name in cell.split("; ") {
+            let known = name.strip_prefix("why/").is_some_and(|name| {
+                ROWS.iter().any(|row| row.name == name) || OTHERS.iter().any(|(other, _)| *other == name)
+            });
+            ensure!(known, "{row}\nnames no test of this file: {name}");
+        }
+    }
+    Ok(Outcome::Passed)
 }
 
 fn project(name: &str, dockerfile: &str) -> Result<Project> {
@@ -332,7 +69,7 @@ fn project(name: &str, dockerfile: &str) -> Result<Project> {
         .collect();
     let files = [
         ("Dockerfile", dockerfile),
-        (".dockerignore", "Dockerfile\n.dockerignore\n"),
+        (".dockerignore", "Dockerfile\n.dockerignore\n*.log\n"),
         ("pkg.txt", "one\n"),
         ("lib/x.txt", "x\n"),
     ];
@@ -395,10 +132,76 @@ fn check(row: &Row) -> TestResult {
         "found:\n{found}\nexpected:\n{}\nthe build said:\n{built}",
         row.expected
     );
-    // What `--explain` would say costs nothing where nothing ran.
+    // One line in the summary, and none where nothing ran.
+    let ran = |line: &str| line.starts_with("    ") && !line.contains("kept: ");
+    let told = built.lines().filter(|line| line.starts_with("why: ")).count();
     ensure!(
-        built.contains("\nwhy: ") == (row.expected != NOTHING),
+        told == usize::from(row.expected.lines().any(ran)),
         "the summary:\n{built}"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn owner() -> TestResult {
+    if !machine::is_root() {
+        return Ok(Outcome::Skipped("needs root to give files away".to_owned()));
+    }
+    check(&OWNER)
+}
+
+/// A machine that checks out anew each time builds from another folder each time: compared all the same.
+fn context_elsewhere() -> TestResult {
+    let mut project = project("why-elsewhere", "FROM busybox:latest\n")?;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for text in ["aaa\n", "bbb\n"] {
+        let context = project.scratch(text.trim());
+        std::fs::create_dir(&context)?;
+        std::fs::write(
+            context.join("Dockerfile"),
+            "FROM busybox:latest\nCOPY pkg.txt /f\nRUN cp /f /g\n",
+        )?;
+        std::fs::write(context.join("pkg.txt"), text)?;
+        File::options()
+            .write(true)
+            .open(context.join("pkg.txt"))?
+            .set_modified(time)?;
+        project.request.context = context;
+        build(&project, &[])?;
+    }
+    let found = why(&project, &[])?;
+    ensure!(
+        found
+            == "[2/3] COPY pkg.txt /f  (Dockerfile:2)\n    pkg.txt changed\n\
+                [3/3] RUN cp /f /g  (Dockerfile:3)\n    after [2/3] COPY pkg.txt /f\n",
+        "{found}"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn file_at_address() -> TestResult {
+    let server = kiln_e2e::remote::Server::start()?;
+    server.put("/f", "one\n", &[("ETag", "\"v1\"")]);
+    let url = server.url("/f");
+    let project = project(
+        "why-address",
+        &format!("FROM busybox:latest\nADD {url} /f\nRUN cp /f /g\n"),
+    )?;
+    build(&project, &[])?;
+    build(&project, &[])?;
+    let unchanged = why(&project, &[])?;
+    ensure!(unchanged == NOTHING, "{unchanged}");
+    server.put("/f", "one\n", &[("ETag", "\"v2\"")]);
+    build(&project, &[])?;
+    let same = why(&project, &[])?;
+    ensure!(same == NOTHING, "{same}");
+    server.put("/f", "two\n", &[("ETag", "\"v3\"")]);
+    build(&project, &[])?;
+    let changed = why(&project, &[])?.replace(&url, "URL");
+    ensure!(
+        changed
+            == "[2/3] ADD URL /f  (Dockerfile:2)\n    f changed\n\
+                [3/3] RUN cp /f /g  (Dockerfile:3)\n    after [2/3] ADD URL /f\n",
+        "{changed}"
     );
     Ok(Outcome::Passed)
 }

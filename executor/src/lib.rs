@@ -37,6 +37,7 @@ pub mod running;
 pub mod seccomp;
 pub mod spec;
 pub mod stdio;
+mod surroundings;
 #[expect(unsafe_code, reason = "the one place for it; every block states why it holds")]
 mod sys;
 

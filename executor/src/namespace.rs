@@ -8,6 +8,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::surroundings;
 use crate::sys::unshare::unshare;
 
 pub mod id_map;
@@ -45,7 +46,7 @@ pub struct Entered {
 #[non_exhaustive]
 pub enum NamespaceError {
     /// The kernel refuses user namespaces to ordinary users.
-    #[error("cannot create a user namespace: {source}; {hint}")]
+    #[error("cannot create a user namespace: {source}")]
     UserNamespace {
         /// The kernel's answer.
         source: io::Error,
@@ -133,9 +134,7 @@ fn make_private() -> Result<(), NamespaceError> {
 }
 
 fn user_namespace_error(source: io::Error) -> NamespaceError {
-    let hint = user_namespace_hint().unwrap_or_else(|| {
-        "a seccomp filter or security module of the surrounding container may forbid it".to_owned()
-    });
+    let hint = user_namespace_hint().unwrap_or_else(|| surroundings::NAMESPACE.to_owned());
     NamespaceError::UserNamespace { source, hint }
 }
 

@@ -251,7 +251,7 @@ fn explain(overlay: &Overlay<'_>, error: OverlayError) -> OverlayError {
     let (Some((upper, _)), OverlayError::Mount { source, log, .. }) = (overlay.upper, &error) else {
         return error;
     };
-    let on_overlay = rustix::fs::statfs(upper).is_ok_and(|fs| fs.f_type as u32 == OVERLAYFS_MAGIC);
+    let on_overlay = is_overlay(upper);
     let refuses = log.contains("not supported as upperdir") || log.contains("upper fs");
     if source.raw_os_error() == Some(libc::EINVAL) && (on_overlay || refuses) {
         let reason = if on_overlay {
@@ -265,6 +265,11 @@ fn explain(overlay: &Overlay<'_>, error: OverlayError) -> OverlayError {
         };
     }
     error
+}
+
+/// Whether a folder is on an overlay itself.
+pub(crate) fn is_overlay(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u32 == OVERLAYFS_MAGIC)
 }
 
 /// One layer needs no overlay (which would want two).

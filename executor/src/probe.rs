@@ -1,5 +1,7 @@
 //! What this machine's kernel and tools give, and what is done where they do not.
 
+mod filesystems;
+
 use std::io;
 use std::path::Path;
 
@@ -41,16 +43,18 @@ pub struct Features {
     pub features: Vec<Feature>,
 }
 
-/// Looks at everything. Changes nothing and starts nothing.
-pub fn features() -> Features {
+/// Looks at everything, for a store in the folder `root`. Changes nothing and starts nothing.
+pub fn features(root: &Path) -> Features {
     let uname = rustix::system::uname();
     let features = vec![
         user_namespaces(),
         id_helpers(),
         subordinate_ids(),
         mount_api(),
-        overlay(),
-        lowerdir_plus(),
+        filesystems::overlay(),
+        filesystems::store(root),
+        filesystems::procfs(),
+        filesystems::lowerdir_plus(),
         openat2(),
         pidfd(),
         seccomp(),
@@ -67,6 +71,23 @@ pub fn features() -> Features {
         features,
     }
 }
+
+impl Features {
+    /// The same where making a user namespace was tried and refused, which no look at the machine tells.
+    #[must_use]
+    pub fn without_user_namespaces(mut self, why_not: &str) -> Self {
+        for feature in &mut self.features {
+            if feature.name == USER_NAMESPACES {
+                feature.available = false;
+                feature.detail = None;
+                feature.why_not = Some(why_not.to_owned());
+            }
+        }
+        self
+    }
+}
+
+const USER_NAMESPACES: &str = "user namespaces";
 
 /// The outcome of one look: facts, or the reason why not.
 fn feature(
@@ -104,7 +125,7 @@ fn user_namespaces() -> Feature {
         None => Ok(read("/proc/sys/user/max_user_namespaces").map(|max| format!("at most {max}"))),
     };
     feature(
-        "user namespaces",
+        USER_NAMESPACES,
         outcome,
         "running as an ordinary user",
         "none: only root can build",
@@ -162,50 +183,6 @@ fn mount_api() -> Feature {
         outcome,
         "all sandboxes (Linux 5.2)",
         "none: sandboxes need it",
-    )
-}
-
-fn overlay() -> Feature {
-    let known = read("/proc/filesystems").is_some_and(|list| {
-        list.lines()
-            .any(|line| line.trim_start_matches("nodev").trim() == "overlay")
-    });
-    // A module is loaded at the first mount.
-    let module = Path::new("/sys/module/overlay").exists();
-    let mounts = overlay_context();
-    let outcome = match mounts {
-        Ok(()) => Ok(namespace::in_user_namespace().then(|| "with userxattr".to_owned())),
-        Err(_) if known || module => Ok(Some("not tried: needs the namespaces of a build".to_owned())),
-        Err(errno) => Err(format!("the kernel does not offer overlayfs: {}", text(errno))),
-    };
-    feature(
-        "overlayfs",
-        outcome,
-        "all layers (Linux 5.11 for ordinary users)",
-        "none",
-    )
-}
-
-fn overlay_context() -> Result<(), Errno> {
-    use rustix::mount::{FsOpenFlags, fsopen};
-    fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map(drop)
-}
-
-fn lowerdir_plus() -> Feature {
-    use rustix::mount::{FsOpenFlags, fsconfig_set_string, fsopen};
-    let outcome = match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Err(errno) => Err(text(errno)),
-        // A directory that is always there; the context is thrown away.
-        Ok(context) => match fsconfig_set_string(&context, "lowerdir+", "/") {
-            Ok(()) => Ok(None),
-            Err(errno) => Err(format!("overlayfs does not know it: {}", text(errno))),
-        },
-    };
-    feature(
-        "overlayfs lowerdir+",
-        outcome,
-        "stacking layers one by one (Linux 6.8)",
-        "one option string with short names",
     )
 }
 
@@ -375,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_report_explains_itself() {
-        let report = features();
+        let report = features(Path::new("/"));
         assert!(report.kernel.contains('.'), "{}", report.kernel);
         for feature in &report.features {
             assert_eq!(feature.available, feature.why_not.is_none(), "{}", feature.name);
@@ -391,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_certainly_is_here_is_found() {
-        let report = features();
+        let report = features(Path::new("/"));
         let find = |name| {
             report
                 .features

@@ -3,9 +3,9 @@
 use kiln_cache::{BuildId, Store};
 use kiln_parser::ast::{Instruction, Statement};
 use kiln_parser::{Dockerfile, LineIndex};
-use kiln_solver::StepReport;
 use kiln_solver::task::Reporter;
 use kiln_solver::why::{Declaration, Difference, Earlier, Summary, Why};
+use kiln_solver::{StepOutcome, StepReport};
 use serde::Deserialize;
 
 use crate::build::BuildRequest;
@@ -15,34 +15,88 @@ use crate::record::BuildRecord;
 const EARLIER_BUILDS: usize = 8;
 
 /// The beginning of a record: enough to tell whether it is of the same thing.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Lineage {
     dockerfile: String,
+    #[serde(default)]
+    dockerfile_hash: String,
     context: String,
     target: Option<String>,
     platform: String,
+    #[serde(default)]
+    names: Vec<String>,
 }
 
-/// The newest earlier builds of the same thing. What cannot be read is passed over.
-fn earlier(store: &Store, id: &BuildId, record: &BuildRecord) -> Vec<(BuildId, BuildRecord)> {
-    let lineage = Lineage {
-        dockerfile: record.dockerfile.clone(),
-        context: record.context.clone(),
-        target: record.target.clone(),
-        platform: record.platform.clone(),
-    };
-    let ids = store.builds().list().unwrap_or_default();
-    let others = ids.into_iter().filter(|other| other != id);
-    let same = others.filter_map(|other| {
-        let found: Lineage = store.builds().get(&other).ok()??;
-        if found != lineage {
+/// How near an earlier build is, the nearest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kinship {
+    /// The same Dockerfile and context.
+    Same,
+    /// The same Dockerfile text or repository, from another place: what CI machines do that check out anew each time.
+    Moved,
+}
+
+impl Lineage {
+    fn of(record: &BuildRecord) -> Self {
+        Self {
+            dockerfile: record.dockerfile.clone(),
+            dockerfile_hash: record.dockerfile_hash.clone(),
+            context: record.context.clone(),
+            target: record.target.clone(),
+            platform: record.platform.clone(),
+            names: record.names.clone(),
+        }
+    }
+
+    /// What `earlier` is to this one, if anything.
+    fn kinship(&self, earlier: &Self) -> Option<Kinship> {
+        if (&self.target, &self.platform) != (&earlier.target, &earlier.platform) {
             return None;
         }
-        let record: BuildRecord = store.builds().get(&other).ok()??;
-        // A build that never came to its steps says nothing about them.
-        (!record.steps.is_empty()).then_some((other, record))
-    });
-    same.take(EARLIER_BUILDS).collect()
+        if (&self.dockerfile, &self.context) == (&earlier.dockerfile, &earlier.context) {
+            return Some(Kinship::Same);
+        }
+        let same_text = !self.dockerfile_hash.is_empty() && self.dockerfile_hash == earlier.dockerfile_hash;
+        let shared = |name: &String| {
+            let mut others = earlier.names.iter().map(|name| repository(name));
+            others.any(|other| other == repository(name))
+        };
+        (same_text || self.names.iter().any(shared)).then_some(Kinship::Moved)
+    }
+}
+
+/// A name without its tag.
+fn repository(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+/// The newest earlier builds of the same thing; those from another place only where there is none from this one. What
+/// cannot be read is passed over.
+fn earlier(store: &Store, id: &BuildId, record: &BuildRecord) -> Vec<(BuildId, BuildRecord)> {
+    let lineage = Lineage::of(record);
+    let ids = store.builds().list().unwrap_or_default();
+    let related: Vec<(Kinship, BuildId)> = ids
+        .into_iter()
+        .filter(|other| other != id)
+        .filter_map(|other| {
+            let found: Lineage = store.builds().get(&other).ok()??;
+            Some((lineage.kinship(&found)?, other))
+        })
+        .collect();
+    let of = |wanted: Kinship| -> Vec<(BuildId, BuildRecord)> {
+        let builds = related.iter().filter(|(kinship, _)| *kinship == wanted);
+        let records = builds.filter_map(|(_, other)| {
+            let record: BuildRecord = store.builds().get(other).ok()??;
+            // A build that never came to its steps says nothing about them.
+            (!record.steps.is_empty()).then(|| (other.clone(), record))
+        });
+        records.take(EARLIER_BUILDS).collect()
+    };
+    let same = of(Kinship::Same);
+    if same.is_empty() { of(Kinship::Moved) } else { same }
 }
 
 /// Says of each step that ran why it did, in `record` and to the reporter. A fully cached build costs nothing here.
@@ -54,6 +108,17 @@ pub(crate) fn explain(
     reporter: &Reporter,
 ) {
     if !record.steps.iter().any(StepReport::is_miss) {
+        // Nothing to compare; but what is told of kept steps has their lines.
+        if record
+            .steps
+            .iter()
+            .any(|step| step.outcome == StepOutcome::CachedByContent)
+        {
+            let lines = LineIndex::new(&request.dockerfile);
+            for step in &mut record.steps {
+                step.line = step.span.map(|span| lines.line(span.start));
+            }
+        }
         if let Some(summary) = Summary::of(&record.steps) {
             reporter.summary(summary);
         }
@@ -161,7 +226,64 @@ fn mentions(text: &[u8], name: &str) -> bool {
 mod tests {
     use kiln_parser::LineIndex;
 
-    use super::{Source, mentions};
+    use super::{Kinship, Lineage, Source, mentions};
+
+    /// What is changed, and what the other build is then.
+    type Row = (fn(&mut Lineage), Option<Kinship>);
+
+    #[test]
+    fn builds_from_another_place_are_related_by_text_or_repository() {
+        let here = Lineage {
+            dockerfile: "Dockerfile".to_owned(),
+            dockerfile_hash: "1".to_owned(),
+            context: "/job/1".to_owned(),
+            target: None,
+            platform: "linux/amd64".to_owned(),
+            names: vec!["registry:5000/app:1".to_owned()],
+        };
+        let changed = |change: fn(&mut Lineage)| {
+            let mut other = here.clone();
+            change(&mut other);
+            here.kinship(&other)
+        };
+        let table: [Row; 8] = [
+            (|_| (), Some(Kinship::Same)),
+            (
+                |other| other.dockerfile_hash = "2".to_owned(),
+                Some(Kinship::Same),
+            ),
+            (|other| other.context = "/job/2".to_owned(), Some(Kinship::Moved)),
+            (
+                |other| {
+                    other.context = "/job/2".to_owned();
+                    other.dockerfile_hash = "2".to_owned();
+                    other.names = vec!["registry:5000/app:2".to_owned()];
+                },
+                Some(Kinship::Moved),
+            ),
+            (
+                |other| {
+                    other.context = "/job/2".to_owned();
+                    other.dockerfile_hash = "2".to_owned();
+                    other.names = vec!["registry:5000/other:1".to_owned()];
+                },
+                None,
+            ),
+            (
+                |other| {
+                    other.context = "/job/2".to_owned();
+                    other.dockerfile_hash = String::new();
+                    other.names.clear();
+                },
+                None,
+            ),
+            (|other| other.target = Some("x".to_owned()), None),
+            (|other| other.platform = "linux/arm64".to_owned(), None),
+        ];
+        for (at, (change, expected)) in table.into_iter().enumerate() {
+            assert_eq!(changed(change), expected, "row {at}");
+        }
+    }
 
     #[test]
     fn names_are_words() {

@@ -64,6 +64,13 @@ fn age_and_logs_are_bounded() {
     assert_eq!(builds.list().unwrap().len(), 3, "the records stay");
     let logs: Vec<bool> = ids.iter().map(|id| builds.log_path(id).exists()).collect();
     assert_eq!(logs, [false, true, true], "the oldest log goes");
+    let tiny = Retention {
+        log_bytes: 0,
+        ..Retention::default()
+    };
+    builds.prune(tiny).unwrap();
+    let logs: Vec<bool> = ids.iter().map(|id| builds.log_path(id).exists()).collect();
+    assert_eq!(logs, [false, false, true], "the newest stays, however long");
 }
 
 #[test]

@@ -19,14 +19,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use kiln_cache::BuildId;
-use kiln_frontend::{BuildRequest, Fetch, LowerOptions, build};
+use kiln_frontend::{BuildError, BuildRequest, Fetch, LowerOptions, build};
 use kiln_image::{Platform, Reference};
 use kiln_solver::image::PullPolicy;
 use kiln_solver::limits::Limits;
 use kiln_solver::remote_cache::CacheOptions;
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
-use kiln_solver::{Cancel, Secrets};
+use kiln_solver::{Cancel, Secrets, SolveError, StepFailure};
 
 use self::context::Context;
 use self::dockerfile::Dockerfile;
@@ -48,6 +48,18 @@ struct Options {
     ssh: SshAgents,
     limits: Limits,
     cache: CacheOptions,
+}
+
+/// What is told of a build that failed.
+fn failure(machine: &Machine, request: &BuildRequest, error: &BuildError) -> Failure {
+    let failure = Failure::build(error, &request.dockerfile, &request.dockerfile_name);
+    let of_process = matches!(error, BuildError::Solve(SolveError::Step(step))
+        if matches!(step.cause, StepFailure::Process { .. }));
+    match &machine.entered.note {
+        // What changes owners or becomes another user fails then, and says nothing that helps.
+        Some(note) if of_process => failure.hint(format!("steps have one user id only: {note}")),
+        _ => failure,
+    }
 }
 
 /// Runs `kiln build`.
@@ -129,7 +141,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     let built = result.map_err(|error| match error {
         // Whatever a canceled build stumbled over is not what the user wants to know.
         _ if crate::signal::came() => Failure::canceled(),
-        error => Failure::build(&error, &request.dockerfile, &request.dockerfile_name),
+        error => failure(machine, &request, &error),
     })?;
     if !quiet {
         report::build_warnings(&built.warnings, &request.dockerfile);

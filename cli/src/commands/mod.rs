@@ -41,7 +41,11 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
     if let Command::Version(arguments) = &kiln.command {
         return version::run(arguments);
     }
-    let machine = Machine::new(&kiln.global)?;
+    let machine = Machine::new(&kiln.global);
+    if let (Err(failure), Command::Info(arguments)) = (&machine, &kiln.command) {
+        info::without_namespaces(&kiln.global, arguments, failure)?;
+    }
+    let machine = machine?;
     match kiln.command {
         Command::Build(arguments) => build::run(&machine, &arguments),
         Command::Run(arguments) => run::run(&machine, &arguments),

@@ -12,7 +12,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{NamespaceError, user_namespace_error};
-use crate::sys::fork::exec_when_told;
+use crate::sys::fork::{exec_when_told, write_when_told};
 use crate::sys::unshare::unshare;
 
 /// Where the set-uid helpers are looked for. Not `$PATH`: the caller's environment is not read.
@@ -185,6 +185,38 @@ impl Helper {
     }
 }
 
+/// A child that was forked before the namespace was made, and gives it all ids of the surrounding one: root of a
+/// container may do that, without subordinate ids and helpers.
+struct AllIds(Pid);
+
+impl AllIds {
+    fn fork(go: &(OwnedFd, OwnedFd)) -> io::Result<Self> {
+        let own = std::process::id();
+        let map = |kind: &str| -> io::Result<(CString, String)> {
+            let text = identity(&std::fs::read_to_string(format!("/proc/self/{kind}"))?);
+            Ok((CString::new(format!("/proc/{own}/{kind}"))?, text))
+        };
+        let maps = [map("uid_map")?, map("gid_map")?];
+        let files = maps
+            .each_ref()
+            .map(|(path, text)| (path.as_c_str(), text.as_bytes()));
+        let pid = write_when_told(&files, go.0.as_fd(), go.1.as_fd())?;
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork returned no process id"))?;
+        Ok(Self(pid))
+    }
+
+    /// Waits for it. False when the kernel took not everything.
+    fn finish(self) -> bool {
+        loop {
+            match waitpid(Some(self.0), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return status.exit_status() == Some(0),
+                Err(rustix::io::Errno::INTR) | Ok(None) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
 /// Makes and enters a user and a mount namespace, and maps ids. The note says why not all.
 pub(super) fn enter_user_namespace(single: bool) -> Result<(IdMapping, Option<String>), NamespaceError> {
     let uid = rustix::process::geteuid().as_raw();
@@ -202,9 +234,13 @@ pub(super) fn enter_user_namespace(single: bool) -> Result<(IdMapping, Option<St
     let (uids, gids) = subordinate_ids(uid);
     let mut note = None;
     let mut helpers = None;
+    let mut all_ids = None;
     let go = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| NamespaceError::step("make a pipe", errno))?;
     if uids.is_empty() || gids.is_empty() {
+        if uid == 0 {
+            all_ids = Some(AllIds::fork(&go).map_err(step("start a process that maps ids"))?);
+        }
         note = Some(format!(
             "no subordinate ids for user id {uid} in /etc/subuid and /etc/subgid: run `usermod --add-subuids \
              100000-165535 --add-subgids 100000-165535 USER` as root"
@@ -218,9 +254,22 @@ pub(super) fn enter_user_namespace(single: bool) -> Result<(IdMapping, Option<St
         }
     }
     unshare_both()?;
+    if let Some(all_ids) = all_ids {
+        rustix::io::write(&go.1, b"g")
+            .map_err(|errno| NamespaceError::step("wake the process that maps ids", errno))?;
+        // Where the container's root may not, it has one id like any user.
+        if all_ids.finish() {
+            return Ok((IdMapping::Full, None));
+        }
+    }
     let Some((users, groups)) = helpers else {
-        write_single("uid_map", uid).map_err(step("write uid_map"))?;
-        write_single_gid(gid).map_err(step("write gid_map"))?;
+        // One of both may have been taken.
+        if is_unwritten("uid_map") {
+            write_single("uid_map", uid).map_err(step("write uid_map"))?;
+        }
+        if is_unwritten("gid_map") {
+            write_single_gid(gid).map_err(step("write gid_map"))?;
+        }
         return Ok((IdMapping::Single, note));
     };
     rustix::io::write(&go.1, b"gg")
@@ -245,6 +294,11 @@ fn unshare_both() -> Result<(), NamespaceError> {
 
 fn write_single(map: &str, id: u32) -> io::Result<()> {
     std::fs::write(Path::new("/proc/self").join(OsStr::new(map)), format!("0 {id} 1"))
+}
+
+fn is_unwritten(map: &str) -> bool {
+    let map = std::fs::read_to_string(Path::new("/proc/self").join(OsStr::new(map)));
+    map.is_ok_and(|map| map.is_empty())
 }
 
 /// Without privilege the kernel wants setgroups given up before a gid map is written.

@@ -254,7 +254,86 @@ fn write(path: &Path, file: &Map<String, Value>) -> Result<(), KeepError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Any JSON, with the names that mean something among others.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-zA-Z0-9:=/ .\"\\\\é]{0,12}".prop_map(Value::from),
+        ];
+        let name = prop_oneof![
+            Just("auths".to_owned()),
+            Just("auth".to_owned()),
+            Just("r.example".to_owned()),
+            Just("https://r.example/v1/".to_owned()),
+            Just("HttpHeaders".to_owned()),
+            "[a-z.:]{0,6}",
+        ];
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(name.clone(), inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// Whatever the file holds: credentials are found again and everything else stays, or the file is left alone.
+        #[test]
+        fn what_others_wrote_stays(
+            mut file in any_json(), auths in any_json(), username in "[a-z]{1,9}",
+            // Docker's readers take NULs off a password's end, and so do we.
+            text in "[^\0]{1,20}",
+        ) {
+            if let Some(file) = file.as_object_mut() {
+                file.insert("auths".to_owned(), auths);
+            }
+            let folder = Folder::new("any");
+            let path = folder.0.join("config.json");
+            let before = serde_json::to_vec(&file).unwrap();
+            std::fs::write(&path, &before).unwrap();
+            let secret = password(&username, &text);
+            let others = |bytes: &[u8]| -> Value {
+                let mut value: Value = serde_json::from_slice(bytes).unwrap();
+                if let Some(auths) = value.get_mut("auths").and_then(Value::as_object_mut) {
+                    auths.retain(|known, _| !same_host(known, "r.example"));
+                }
+                value
+            };
+            if DockerConfig::keep(&path, &[], "r.example", &secret).is_ok() {
+                prop_assert_eq!(found(&path, "r.example"), Some(secret));
+                let kept = std::fs::read(&path).unwrap();
+                prop_assert_eq!(others(&kept), others(&before));
+                prop_assert!(DockerConfig::forget(&path, &[], "r.example").unwrap());
+                prop_assert_eq!(found(&path, "r.example"), None);
+                let forgotten = std::fs::read(&path).unwrap();
+                prop_assert_eq!(others(&forgotten), others(&before));
+            } else {
+                prop_assert_eq!(std::fs::read(&path).unwrap(), before);
+            }
+            // Nothing half written is left beside it.
+            prop_assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_and_left(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let folder = Folder::new("bytes");
+            let path = folder.0.join("config.json");
+            std::fs::write(&path, &bytes).unwrap();
+            if DockerConfig::keep(&path, &[], "r.example", &password("u", "p")).is_err() {
+                prop_assert_eq!(std::fs::read(&path).unwrap(), bytes);
+            }
+            let _ = DockerConfig::forget(&path, &[], "r.example");
+        }
+    }
 
     struct Folder(PathBuf);
 

@@ -1,22 +1,41 @@
 //! Which step of an earlier build is which step of this one.
 //!
-//! Within a stage, steps of the same text are the same, in order; between those, steps of the same instruction pair
-//! up. A stage is found by its name; what has none of its name pairs up in order.
+//! Within a stage, steps of the same text are the same, in order as far as possible; between those, steps of the same
+//! instruction pair up. A stage is found by its name; what has none of its name pairs up in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::report::StepReport;
 
 /// Above so many pairs of steps only the equal beginnings and ends of a stage are used.
 const MOST_PAIRS: usize = 4_000_000;
 
-/// A step's name in pieces: `[build 2/4] RUN make` is `build`, 2, `RUN make`.
-fn pieces(name: &str) -> Option<(&str, &str)> {
-    let (bracket, text) = name.strip_prefix('[')?.split_once("] ")?;
-    let (stage, position) = bracket.rsplit_once(' ').unwrap_or(("", bracket));
-    let (number, total) = position.split_once('/')?;
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (is_number(number) && is_number(total)).then_some((stage, text))
+/// A step's name in pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepName<'a> {
+    /// The stage; empty where a Dockerfile has one without a name.
+    pub stage: &'a str,
+    /// Which of the stage's steps: `2/4`.
+    pub position: &'a str,
+    /// The instruction.
+    pub text: &'a str,
+}
+
+impl<'a> StepName<'a> {
+    /// `[build 2/4] RUN make` in pieces; `None` for what is no step of a stage.
+    pub fn of(name: &'a str) -> Option<Self> {
+        let (bracket, text) = name.strip_prefix('[')?.split_once("] ")?;
+        let (stage, position) = bracket.rsplit_once(' ').unwrap_or(("", bracket));
+        // Numbers are padded to one width.
+        let stage = stage.trim_end_matches(' ');
+        let (number, total) = position.split_once('/')?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number(number) && is_number(total)).then_some(Self {
+            stage,
+            position,
+            text,
+        })
+    }
 }
 
 fn keyword(text: &str) -> &str {
@@ -31,7 +50,7 @@ fn stages(steps: &[StepReport]) -> Vec<Stage<'_>> {
     let mut stages: Vec<Stage<'_>> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate() {
-        let Some((stage, text)) = pieces(&step.name) else {
+        let Some(StepName { stage, text, .. }) = StepName::of(&step.name) else {
             continue;
         };
         let index = *known.entry(stage).or_insert_with(|| {
@@ -69,7 +88,7 @@ pub(super) fn align(now: &[StepReport], earlier: &[StepReport]) -> Vec<Option<us
 /// What is no step of a stage (a context, a download) is the same under the same name.
 fn align_others(now: &[StepReport], earlier: &[StepReport], found: &mut [Option<usize>]) {
     let others = |steps: &[StepReport]| -> Vec<usize> {
-        let outside = |at: &usize| pieces(&steps[*at].name).is_none();
+        let outside = |at: &usize| StepName::of(&steps[*at].name).is_none();
         (0..steps.len()).filter(outside).collect()
     };
     let mut old = others(earlier);
@@ -96,27 +115,38 @@ fn align_stage(now: &[(usize, &str)], old: &[(usize, &str)], found: &mut [Option
     for (a, b) in same {
         found[a.0] = Some(b.0);
     }
-    // Between steps of equal texts, those of the same instruction.
+    let anchors = common(now_middle, old_middle);
+    for (a, b) in &anchors {
+        found[now_middle[*a].0] = Some(old_middle[*b].0);
+    }
+    let mut taken: BTreeSet<usize> = anchors.iter().map(|(_, b)| old_middle[*b].0).collect();
+    pair_up(now_middle, old_middle, equal, &mut taken, found);
+    // Between steps of equal texts in the same order, those of the same instruction.
+    let same_instruction = |a: &(usize, &str), b: &(usize, &str)| keyword(a.1) == keyword(b.1);
     let (mut a, mut b) = (0, 0);
-    for (next_a, next_b) in common(now_middle, old_middle)
-        .into_iter()
-        .chain([(now_middle.len(), old_middle.len())])
-    {
-        pair_up(&now_middle[a..next_a], &old_middle[b..next_b], found);
-        if let (Some(now), Some(old)) = (now_middle.get(next_a), old_middle.get(next_b)) {
-            found[now.0] = Some(old.0);
-        }
+    for (next_a, next_b) in anchors.into_iter().chain([(now_middle.len(), old_middle.len())]) {
+        let (now, old) = (&now_middle[a..next_a], &old_middle[b..next_b]);
+        pair_up(now, old, same_instruction, &mut taken, found);
         (a, b) = (next_a + 1, next_b + 1);
     }
 }
 
-fn pair_up(now: &[(usize, &str)], old: &[(usize, &str)], found: &mut [Option<usize>]) {
-    let mut taken = vec![false; old.len()];
-    for (at, text) in now {
-        let same = (0..old.len()).find(|index| !taken[*index] && keyword(old[*index].1) == keyword(text));
-        if let Some(index) = same {
-            taken[index] = true;
-            found[*at] = Some(old[index].0);
+/// Pairs each step of `now` that has none with the first of `old` that is the `same` and not taken.
+fn pair_up(
+    now: &[(usize, &str)],
+    old: &[(usize, &str)],
+    same: impl Fn(&(usize, &str), &(usize, &str)) -> bool,
+    taken: &mut BTreeSet<usize>,
+    found: &mut [Option<usize>],
+) {
+    for step in now {
+        if found[step.0].is_some() {
+            continue;
+        }
+        let fits = |old: &&(usize, &str)| !taken.contains(&old.0) && same(step, old);
+        if let Some((at, _)) = old.iter().find(fits) {
+            taken.insert(*at);
+            found[step.0] = Some(*at);
         }
     }
 }
@@ -154,23 +184,27 @@ fn common(now: &[(usize, &str)], old: &[(usize, &str)]) -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{align, pieces};
+    use super::{StepName, align};
     use crate::why::tests::step;
 
     #[test]
     fn names_have_pieces() {
         let table = [
-            ("[build 2/4] RUN make", Some(("build", "RUN make"))),
-            ("[2/4] COPY . .", Some(("", "COPY . ."))),
+            ("[build 2/4] RUN make", Some(("build", "2/4", "RUN make"))),
+            ("[2/4] COPY . .", Some(("", "2/4", "COPY . ."))),
             (
                 "[linux/arm64 a 2/4] COPY [1/2] .",
-                Some(("linux/arm64 a", "COPY [1/2] .")),
+                Some(("linux/arm64 a", "2/4", "COPY [1/2] .")),
             ),
+            ("[build  2/10] RUN x", Some(("build", "2/10", "RUN x"))),
+            ("[ 2/10] RUN x", Some(("", "2/10", "RUN x"))),
+            ("[build 2/4] RUN a] b", Some(("build", "2/4", "RUN a] b"))),
             ("[internal] load build context", None),
             ("https://x/y", None),
         ];
         for (name, expected) in table {
-            assert_eq!(pieces(name), expected, "{name}");
+            let found = StepName::of(name).map(|name| (name.stage, name.position, name.text));
+            assert_eq!(found, expected, "{name}");
         }
     }
 
@@ -200,6 +234,17 @@ mod tests {
                 &["[1/2] FROM a", "[2/2] RUN x"],
                 &["[1/2] FROM a", "[2/2] COPY x y"],
                 &[Some(0), None],
+            ),
+            // Another order: each finds itself, whatever is between.
+            (
+                &["[1/4] FROM a", "[2/4] COPY c", "[3/4] COPY d", "[4/4] COPY b"],
+                &["[1/4] FROM a", "[2/4] COPY b", "[3/4] COPY c", "[4/4] COPY d"],
+                &[Some(0), Some(2), Some(3), Some(1)],
+            ),
+            (
+                &["[1/3] FROM a", "[2/3] COPY c", "[3/3] COPY b"],
+                &["[1/3] FROM a", "[2/3] COPY b", "[3/3] COPY c"],
+                &[Some(0), Some(2), Some(1)],
             ),
             // Stages by name, then in order.
             (

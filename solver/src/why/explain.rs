@@ -151,6 +151,10 @@ fn name_steps(
         let first = step.inputs.first().and_then(|input| now.get(*input));
         let gone = old.inputs.first().and_then(|input| old_steps.get(*input));
         named.push(match (first, gone) {
+            // Steps were taken away before it, or put into another order.
+            (Some(_), Some(gone)) if gone.source.is_none() => Difference::Order {
+                after: gone.name.clone(),
+            },
             (Some(base), _) => base_now(base),
             (None, _) => Difference::Setting {
                 name: "base".to_owned(),

@@ -22,6 +22,8 @@ use crate::select::Selection;
 const MAGIC: &[u8] = b"kiln-files 1\n";
 /// No more entries are kept of one selection: some 200 KiB.
 const MOST_ENTRIES: usize = 8192;
+/// Longer paths no system call takes; a list that has one was not written here.
+const LONGEST_PATH: usize = 4096;
 /// As many changes are named.
 const NAMED: usize = 5;
 /// A directory with everything below it.
@@ -193,7 +195,8 @@ impl FileList {
             let (numbers, after) = after.split_first_chunk::<4>()?;
             let shared = usize::from(u16::from_le_bytes([numbers[0], numbers[1]]));
             let length = usize::from(u16::from_le_bytes([numbers[2], numbers[3]]));
-            if shared > path.len() || length > after.len() {
+            let fits = shared <= path.len() && length <= after.len() && shared + length <= LONGEST_PATH;
+            if !fits || entries.len() == MOST_ENTRIES {
                 return None;
             }
             let (own, after) = after.split_at(length);

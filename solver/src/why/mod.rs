@@ -13,6 +13,7 @@ mod text;
 use kiln_cache::Store;
 use serde::{Deserialize, Serialize};
 
+pub use align::StepName;
 pub(crate) use files::FileList;
 pub use files::{FileChange, FileChanges};
 
@@ -124,6 +125,11 @@ pub enum Difference {
         /// The digest before, where the earlier build's is known.
         before: Option<String>,
         /// The digest now.
+        after: String,
+    },
+    /// It is the same, and so is all before it, but it came after another step.
+    Order {
+        /// That step, under its old name.
         after: String,
     },
     /// An earlier step has another result.

@@ -178,6 +178,6 @@ fn rank(difference: &Difference) -> u8 {
         Difference::Setting { .. } if is_unnamed_root(difference) => 8,
         Difference::Setting { .. } => 5,
         Difference::Base { .. } => 6,
-        Difference::Step { .. } => 7,
+        Difference::Order { .. } | Difference::Step { .. } => 7,
     }
 }

@@ -87,7 +87,7 @@ fn parts_are_compared_and_worded() {
         (
             &[],
             &[("mount /s", "secret read-only"), ("mount /s id", "x")],
-            "mount /s: kind is new: \"secret read-only\"; mount /s: id is new: \"x\"",
+            "mount /s is new: \"secret read-only\"; mount /s: id is new: \"x\"",
         ),
         (
             &[("env A", "1"), ("argument 0", "x")],

@@ -159,7 +159,13 @@ impl fmt::Display for Difference {
                 before,
                 after,
             } => {
-                write!(f, "mount {}: {property}", clean(target))?;
+                // A mount that is new or gone differs in what it is.
+                let whole = property == "kind" && (before.is_none() || after.is_none());
+                if whole {
+                    write!(f, "mount {}", clean(target))?;
+                } else {
+                    write!(f, "mount {}: {property}", clean(target))?;
+                }
                 change(f, before.as_deref(), after.as_deref())
             }
             Self::Instruction { name, before, after } | Self::Setting { name, before, after } => {
@@ -170,6 +176,7 @@ impl fmt::Display for Difference {
                 Some(before) => write!(f, "base {image} changed: {} -> {}", digest(before), digest(after)),
                 None => write!(f, "base is now {image}: {}", digest(after)),
             },
+            Self::Order { after } => write!(f, "it came after {} before", clean(after)),
             Self::Step { name } => write!(f, "after {}", clean(name)),
         }
     }

@@ -1,6 +1,6 @@
 //! `kiln builds logs`: all that the steps wrote, never clipped.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use kiln_cache::{BuildLog, Store};
@@ -19,7 +19,7 @@ pub(super) fn run(store: &Store, arguments: &BuildsLogs) -> Result<ExitCode, Fai
     if found.record.steps.is_empty() {
         // Under way, or killed: the steps' names are not known yet.
         for name in log.steps()? {
-            if !copy(&log, &name, Some(&format!("step {name}")), &mut out)? {
+            if let Copied::NobodyReads = copy(&log, &name, Some(&format!("step {name}")), &mut out)? {
                 break;
             }
         }
@@ -30,41 +30,55 @@ pub(super) fn run(store: &Store, arguments: &BuildsLogs) -> Result<ExitCode, Fai
         .into_iter()
         .filter_map(|(_, step)| Some((step, step.log.as_deref()?)))
         .collect();
-    let [_, _, ..] = logged.as_slice() else {
-        if let Some((_, name)) = logged.first() {
-            let alone = arguments.step.is_some();
-            let title = logged
-                .first()
-                .filter(|_| !alone)
-                .map(|(step, _)| step.name.clone());
-            copy(&log, name, title.as_deref(), &mut out)?;
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    for (step, name) in logged {
-        if !copy(&log, name, Some(&step.name), &mut out)? {
-            break;
+    let alone = logged.len() == 1 && arguments.step.is_some();
+    let mut gone = 0;
+    for (step, name) in &logged {
+        let title = (!alone).then_some(step.name.as_str());
+        match copy(&log, name, title, &mut out)? {
+            Copied::All => {}
+            Copied::Gone => gone += 1,
+            Copied::NobodyReads => return Ok(ExitCode::SUCCESS),
         }
     }
+    if gone == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let message = format!(
+        "the logs of {gone} of {} steps are no longer kept: logs take up to 1 GiB, the oldest go first",
+        logged.len()
+    );
+    if gone == logged.len() {
+        return Err(Failure::message(message));
+    }
+    crate::report::warning(&message);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a log; says whether anybody still reads.
-fn copy(log: &BuildLog, name: &str, title: Option<&str>, out: &mut impl Write) -> Result<bool, Failure> {
-    let written = |result: std::io::Result<()>| match result {
+/// What became of writing a log.
+enum Copied {
+    All,
+    /// There is no such log any more.
+    Gone,
+    /// The reader has gone away.
+    NobodyReads,
+}
+
+/// Writes a log, and its title when there is one.
+fn copy(log: &BuildLog, name: &str, title: Option<&str>, out: &mut impl Write) -> Result<Copied, Failure> {
+    let Some(mut reader) = log.read(name)? else {
+        return Ok(Copied::Gone);
+    };
+    let mut write = |bytes: &[u8]| match out.write_all(bytes) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::io("write to", "standard output", error)),
     };
-    let Some(mut reader) = log.read(name)? else {
-        return Ok(true);
-    };
-    let mut last = b'\n';
     if let Some(title) = title
-        && !written(writeln!(out, "=== {}", visible(title.as_bytes())))?
+        && !write(format!("=== {}\n", visible(title.as_bytes())).as_bytes())?
     {
-        return Ok(false);
+        return Ok(Copied::NobodyReads);
     }
+    let mut last = b'\n';
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = reader
@@ -74,12 +88,17 @@ fn copy(log: &BuildLog, name: &str, title: Option<&str>, out: &mut impl Write) -
             break;
         };
         last = bytes.last().copied().unwrap_or(last);
-        if !written(out.write_all(bytes))? {
-            return Ok(false);
+        if !write(bytes)? {
+            return Ok(Copied::NobodyReads);
         }
     }
-    if title.is_some() && last != b'\n' && !written(out.write_all(b"\n"))? {
-        return Ok(false);
+    if title.is_some() && last != b'\n' && !write(b"\n")? {
+        return Ok(Copied::NobodyReads);
     }
-    written(out.flush())
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("write to", "standard output", error))
+        }
+        _ => Ok(Copied::All),
+    }
 }

@@ -112,4 +112,55 @@ proptest! {
         FileList::decode(&[MAGIC, &bytes].concat());
         FileList::decode(&bytes);
     }
+
+    /// Lists that nobody wrote this way: in any order, twice the same, of any depth. They can be compared, too.
+    #[test]
+    fn any_lists_compare(before in any_list(), after in any_list()) {
+        if let (Some(before), Some(after)) = (FileList::decode(&before), FileList::decode(&after)) {
+            let changes = after.clone().changes_since(before);
+            prop_assert!(changes.first.len() <= 5 * NAMED);
+            prop_assert_eq!(after.clone().changes_since(after), FileChanges::default());
+        }
+    }
+}
+
+/// The bytes of a list whose form is right and whose content is any.
+fn any_list() -> impl Strategy<Value = Vec<u8>> {
+    let entry = (any::<[u8; 15]>(), 0..12u16, "[a-c/]{0,9}");
+    let entries = proptest::collection::vec(entry, 0..20);
+    let depth = prop_oneof![0..6u16, any::<u16>()];
+    (depth, entries).prop_map(|(depth, entries)| {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&depth.to_le_bytes());
+        for (facts, shared, own) in entries {
+            bytes.extend_from_slice(&facts);
+            bytes.extend_from_slice(&shared.to_le_bytes());
+            bytes.extend_from_slice(&u16::try_from(own.len()).unwrap().to_le_bytes());
+            bytes.extend_from_slice(own.as_bytes());
+        }
+        bytes
+    })
+}
+
+/// A damaged list must not cost more than one that was written: it is bounded in number and depth.
+#[test]
+fn what_no_build_writes_is_refused() {
+    let mut deep = MAGIC.to_vec();
+    deep.extend_from_slice(&u16::MAX.to_le_bytes());
+    deep.extend_from_slice(&[b'f'; 15]);
+    let path = "a/".repeat(3000) + "a";
+    deep.extend_from_slice(&0u16.to_le_bytes());
+    deep.extend_from_slice(&u16::try_from(path.len()).unwrap().to_le_bytes());
+    deep.extend_from_slice(path.as_bytes());
+    assert_eq!(FileList::decode(&deep), None);
+    let mut many = MAGIC.to_vec();
+    many.extend_from_slice(&u16::MAX.to_le_bytes());
+    for number in 0..=MOST_ENTRIES {
+        let name = format!("{number}");
+        many.extend_from_slice(&[b'f'; 15]);
+        many.extend_from_slice(&0u16.to_le_bytes());
+        many.extend_from_slice(&u16::try_from(name.len()).unwrap().to_le_bytes());
+        many.extend_from_slice(name.as_bytes());
+    }
+    assert_eq!(FileList::decode(&many), None);
 }
