@@ -5,12 +5,14 @@ mod builds;
 mod cache;
 mod compression;
 mod history;
+mod image;
 mod images;
 mod import;
 mod info;
 mod inspect;
 mod list;
 mod login;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -46,6 +48,7 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Rm(arguments) => rm::run(&machine, &arguments),
         Command::Images(arguments) => images::run(&machine, &arguments),
         Command::Rmi(arguments) => rmi::run(&machine, &arguments),
+        Command::Image(command) => image::run(&machine, &command),
         Command::Tag(arguments) => tag::run(&machine, &arguments),
         Command::Inspect(arguments) => inspect::run(&machine, &arguments),
         Command::History(arguments) => history::run(&machine, &arguments),
