@@ -24,6 +24,9 @@ const LARGE: (usize, usize) = (10_000, 100_000);
 /// How often each command runs; the best counts.
 const RUNS: usize = 15;
 
+/// The same for what takes long.
+const LONG_RUNS: usize = 5;
+
 const DOCKERFILE: &str = "FROM busybox:latest\nRUN echo 1 > /one\nCOPY f /f\nRUN cat /one /f > /both\nWORKDIR /w\nRUN echo 2 > two\n";
 
 /// What one command took.
@@ -69,18 +72,19 @@ fn flat() -> TestResult {
     let (small, large) = (fill("scale-small", SMALL)?, fill("scale-large", LARGE)?);
     for project in [&small, &large] {
         ensure!(
-            project.build(&[])?.len() == 4,
+            project.build(&[])?.len() >= 4,
             "the first build is not from nothing"
         );
         ensure!(project.build(&[])?.is_empty(), "the second build is not cached");
     }
     let mut failed = Vec::new();
     let mut compare = |what: &str,
+                       runs: usize,
                        time: f64,
                        memory: f64,
                        run: &dyn Fn(&Project) -> Result<Figures>|
      -> Result<()> {
-        let (one, other) = (best(&small, run)?, best(&large, run)?);
+        let (one, other) = (best(&small, runs, run)?, best(&large, runs, run)?);
         let ratios = (
             other.seconds / one.seconds,
             f64::from(other.peak) / f64::from(one.peak),
@@ -95,20 +99,26 @@ fn flat() -> TestResult {
         }
         Ok(())
     };
-    compare("a cached build, to its first hit", 1.25, 1.15, &|project| {
+    compare("a cached build, to its first hit", RUNS, 1.25, 1.15, &|project| {
         measure(project.kiln.build_command(&project.request), Some("CACHED"))
     })?;
     // Long enough for all that goes on beside builds.
-    compare("a build with a step of two seconds", 1.25, 1.25, &|project| {
-        project.write(
-            "Dockerfile",
-            &format!(
-                "{DOCKERFILE}RUN sleep 2; echo {:?} > /now\n",
-                std::time::SystemTime::now()
-            ),
-        )?;
-        measure(project.kiln.build_command(&project.request), Some("CACHED"))
-    })?;
+    compare(
+        "a build with a step of two seconds",
+        LONG_RUNS,
+        1.25,
+        1.25,
+        &|project| {
+            project.write(
+                "Dockerfile",
+                &format!(
+                    "{DOCKERFILE}RUN sleep 2; echo {:?} > /now\n",
+                    std::time::SystemTime::now()
+                ),
+            )?;
+            measure(project.kiln.build_command(&project.request), Some("CACHED"))
+        },
+    )?;
     for (arguments, most) in [
         (&["cache", "du"][..], 60.0),
         (&["cache", "prune", "--dry-run"], 60.0),
@@ -136,9 +146,9 @@ fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "scale: {line}");
 }
 
-fn best(project: &Project, run: &dyn Fn(&Project) -> Result<Figures>) -> Result<Figures> {
+fn best(project: &Project, runs: usize, run: &dyn Fn(&Project) -> Result<Figures>) -> Result<Figures> {
     let mut best = run(project)?;
-    for _ in 1..RUNS {
+    for _ in 1..runs {
         let again = run(project)?;
         best.seconds = best.seconds.min(again.seconds);
         // It is looked at from outside, and the end may be missed.
