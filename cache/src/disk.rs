@@ -11,19 +11,22 @@
 //!
 //! [`prune()`] deletes what a user wants to be gone; a [`Keeper`] holds a ceiling and a floor while commands run.
 
+mod attached;
 mod catalog;
 mod evict;
+mod known;
 mod limits;
 mod measure;
 mod prune;
 mod roots;
+mod size;
 mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use catalog::{Catalog, ImageUsage, Item, ItemType, Sum};
 pub use limits::{Amount, DiskLimits, Keeper};
-pub use prune::{Filter, Keep, Prune, Pruned, Space, prune};
+pub use prune::{Filter, Keep, Prune, Pruned, Space, prune, prune_images};
 
 /// What a file takes of the disk, or a folder with everything in it; nothing for one that is not there.
 pub fn bytes_of(path: &std::path::Path) -> crate::Result<u64> {

@@ -9,6 +9,18 @@ use crate::LayerId;
 /// Result with the store's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+fn version_text(found: u32, known: u32) -> String {
+    if found > known {
+        return format!(
+            "a newer kiln made, and this one works with format {known}: use the newer kiln, or another --root"
+        );
+    }
+    format!(
+        "an older kiln made, and this one works with format {known} and cannot convert it: use another --root, or delete \
+         the folder and pull and build its images again"
+    )
+}
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,7 +37,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The store was made by a newer or an older program that this one cannot work with.
-    #[error("store {} has format {found}, this program works with format {known}; use the program version that made it, or another --root", root.display())]
+    #[error("store {} has format {found}, which {}", root.display(), version_text(*found, *known))]
     Version {
         /// The store's root.
         root: PathBuf,
@@ -35,7 +47,7 @@ pub enum Error {
         known: u32,
     },
     /// The store's `version` file cannot be understood.
-    #[error("store {} has an unreadable version file: {reason}", root.display())]
+    #[error("store {} has an unreadable version file: {reason}; move the folder away, or use another --root", root.display())]
     VersionFile {
         /// The store's root.
         root: PathBuf,

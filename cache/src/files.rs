@@ -61,6 +61,14 @@ pub(crate) fn read_opt(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Deletes a file, if there is one.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error::io("delete", path)(source)),
+        _ => Ok(()),
+    }
+}
+
 /// Renames `from` to `to`; makes the folder of `to` if it is not there yet.
 pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::rename(from, to) {

@@ -6,6 +6,7 @@
 //! index/sled/       the database
 //! index/state       kind `index`, version 1: closed cleanly, or in use
 //! index/doubt       its presence orders a rebuild
+//! index/rebuilding  kind `index-rebuild`, version 1: how far a rebuild is that is not done yet
 //! index/journal/    what others want to tell it (see [`journal`])
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 mod database;
 pub mod journal;
+mod rebuild;
 
 use std::{
     fs::File,
@@ -51,6 +53,10 @@ pub(crate) trait Index: Send {
 
 /// How long an open may take before it is given up.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// A rebuild pauses after so long, and the next process goes on with it.
+const REBUILD_LIMIT: Duration = Duration::from_secs(2);
+/// So many journals are worth opening the database for.
+const JOURNALS: usize = 8;
 /// The buffer is appended to the journal when it is this long.
 const BUFFER: usize = 32 * 1024;
 
@@ -158,6 +164,13 @@ impl IndexHandle {
     /// All items with their last use, the oldest first; for eviction.
     pub fn oldest(&self, patience: Duration) -> Option<Vec<(Item, u64)>> {
         self.ask(patience, |index| index.oldest())
+    }
+
+    /// Whether opening the database is worth its time: it is lost, in doubt or half made, or there are enough journals
+    /// to merge.
+    pub(crate) fn has_work(&self) -> Result<bool> {
+        let folder = self.shared.root.join("index");
+        Ok(database::wants_opening(&folder) || files::names(&folder.join("journal"))?.len() >= JOURNALS)
     }
 
     /// Opens the database, if nobody else has it, which merges the journals, and closes it again. Returns whether it

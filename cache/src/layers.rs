@@ -5,6 +5,7 @@
 //! layers/<id>/listing     what is in it (the tree crate's format, with its own checksum)
 //! layers/<id>/meta.json   kind `layer`, version 1: [`LayerMeta`]; its mtime is when the layer was last used
 //! layers/<id>/diffid      kind `diffid`, version 1: the DiffID, once somebody has computed it
+//! layers/<id>/checked     kind `checked`, version 1: in a copy of the store, that the layer was found in order
 //! layers/<id>/usage       kind `usage`, version 1: what `diff/` takes of the disk, once somebody has measured it
 //! ```
 //!
@@ -30,6 +31,10 @@ use crate::{
     store::Shared,
     uses::Place,
 };
+
+mod place;
+
+pub(crate) use place::Inode;
 
 /// The identity of a layer: of its content, and so what counts in cache keys.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,6 +121,9 @@ pub(crate) struct LayerMeta {
     /// When it was made, in milliseconds since 1970.
     pub(crate) created_ms: u64,
     pub(crate) stamp: Stamp,
+    /// Where it was made; absent in what earlier versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<Inode>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -265,8 +273,27 @@ impl Layers {
                 });
                 Ok(None)
             }
-            MetaRead::Good(meta) => Ok(self.shared.durability.trusted(&meta.stamp).then_some(meta)),
+            MetaRead::Good(meta) if !self.shared.durability.trusted(&meta.stamp) => Ok(None),
+            MetaRead::Good(meta) => match place::check(&self.shared, &self.path(id), &meta)? {
+                None => Ok(Some(meta)),
+                Some(reason) => {
+                    self.drop_bad_copy(id, &meta, &reason)?;
+                    Ok(None)
+                }
+            },
         }
+    }
+
+    /// Sets a layer aside that did not survive the copying of the store. Nobody believed it, so nobody uses it.
+    fn drop_bad_copy(&self, id: &LayerId, meta: &LayerMeta, reason: &str) -> Result<()> {
+        // Who replaces a layer holds this lock too, so what was judged is what is moved.
+        let _turn = lease::short(&self.shared.root, "layers")?;
+        let path = self.path(id);
+        if matches!(read_meta(&path, id)?, MetaRead::Good(found) if found == *meta) {
+            let reason = format!("the store was copied, and this layer is not what it was: {reason}");
+            self.shared.warn(self.shared.set_aside(&path, reason));
+        }
+        Ok(())
     }
 }
 
@@ -291,6 +318,17 @@ pub(crate) fn read_meta(folder: &Path, id: &LayerId) -> Result<MetaRead> {
         Err(Flaw::Newer(_)) => MetaRead::Newer,
         Err(Flaw::Damaged(reason)) => MetaRead::Damaged(format!("meta.json: {reason}")),
     })
+}
+
+/// The DiffID of the layer in `folder`, if it is known.
+pub(crate) fn read_diff_id(folder: &Path, id: &LayerId) -> Option<Digest> {
+    if let Some(diff_id) = id.diff_id() {
+        return Some(diff_id);
+    }
+    let bytes = std::fs::read(folder.join(DIFF_ID)).ok()?;
+    // Damaged or of a newer format: computed again, and overwritten.
+    let file = sealed::open::<DiffIdFile>(DIFF_ID, DIFF_ID_VERSION, &bytes).ok()?;
+    (file.layer == *id).then_some(file.diff_id)
 }
 
 /// A layer in the store. Never changes.
@@ -367,13 +405,7 @@ impl Layer {
 
     /// The sha256 of the layer's tar, if somebody has computed it.
     pub fn diff_id(&self) -> Option<Digest> {
-        if let Some(diff_id) = self.meta.id.diff_id() {
-            return Some(diff_id);
-        }
-        let bytes = std::fs::read(self.path().join(DIFF_ID)).ok()?;
-        // Damaged or of a newer format: computed again, and overwritten.
-        let file = sealed::open::<DiffIdFile>(DIFF_ID, DIFF_ID_VERSION, &bytes).ok()?;
-        (file.layer == self.meta.id).then_some(file.diff_id)
+        read_diff_id(&self.path(), &self.meta.id)
     }
 
     /// Keeps the DiffID beside the layer.
@@ -434,6 +466,7 @@ impl LayerDraft {
             .map_err(error::io("write", &path))?;
         let to = self.shared.root.join("layers").join(id.as_str());
         let (size, content) = (total_size(listing), listing.content_hash());
+        let place = Inode::of(&from)?;
         let (meta, won) = self.shared.durability.publish(|stamp| {
             let meta = LayerMeta {
                 id: id.clone(),
@@ -442,6 +475,7 @@ impl LayerDraft {
                 content,
                 created_ms,
                 stamp: stamp.clone(),
+                place: Some(place),
             };
             let path = from.join(META);
             std::fs::write(&path, sealed::seal(KIND, VERSION, &meta)?).map_err(error::io("write", &path))?;

@@ -82,7 +82,12 @@ fn run(store: &Store, stop: &AtomicBool) {
         ("damaged", |store, _| {
             drop_old_damage(&store.root().join("damaged"))
         }),
-        ("index", |store, stop| store.index().merge(stop).map(drop)),
+        ("index", |store, stop| {
+            if store.index().has_work()? {
+                store.index().merge(stop)?;
+            }
+            Ok(())
+        }),
     ];
     for (folder, task) in tasks {
         if stop.load(Ordering::Relaxed) {
@@ -101,7 +106,7 @@ fn run(store: &Store, stop: &AtomicBool) {
 }
 
 /// Once a boot: deletes the layers and records that an earlier boot left unsynced. They are ignored anyway; this
-/// gives their space back.
+/// gives their space back. What one process does not get done, the next one goes on with.
 fn drop_unsynced(store: &Store, stop: &AtomicBool) -> Result<()> {
     let shared = &store.shared;
     let marker = shared.root.join("synced/cleaned");
@@ -114,19 +119,24 @@ fn drop_unsynced(store: &Store, stop: &AtomicBool) -> Result<()> {
     if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &lock_path)? {
         return Ok(());
     }
-    for key in store.records().list()? {
-        let path = store.records().path(&key);
-        let Some(bytes) = files::read_opt(&path)? else {
+    // `<boot> <the last folder of records that is done>`
+    let half = shared.root.join("synced/cleaning");
+    let known = files::read_opt(&half)?.and_then(|text| String::from_utf8(text).ok());
+    let done = known
+        .as_deref()
+        .and_then(|text| text.strip_prefix(boot))
+        .map(str::trim);
+    for shard in store.records().shards()? {
+        if done.is_some_and(|done| shard.as_str() <= done) {
             continue;
-        };
-        if let Ok((_, stamp)) = records::parse(&bytes)
-            && !shared.durability.trusted(&stamp)
-        {
-            store.records().remove(&key)?;
         }
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
+        drop_unsynced_records(store, &shard)?;
+        shared
+            .temp
+            .publish(format!("{boot} {shard}").as_bytes(), &half, false)?;
     }
     for id in store.layers().list()? {
         drop_layer_if_untrusted(store, &id)?;
@@ -134,7 +144,22 @@ fn drop_unsynced(store: &Store, stop: &AtomicBool) -> Result<()> {
             return Ok(());
         }
     }
-    files::write_beside(&marker, boot.as_bytes())
+    files::write_beside(&marker, boot.as_bytes())?;
+    files::remove_if_there(&half)
+}
+
+fn drop_unsynced_records(store: &Store, shard: &str) -> Result<()> {
+    for key in store.records().of_shard(shard)? {
+        let Some(bytes) = files::read_opt(&store.records().path(&key))? else {
+            continue;
+        };
+        if let Ok((_, stamp)) = records::parse(&bytes)
+            && !store.shared.durability.trusted(&stamp)
+        {
+            store.records().remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 fn drop_layer_if_untrusted(store: &Store, id: &LayerId) -> Result<()> {

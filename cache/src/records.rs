@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Key, KeyPart, LayerId, Layers, Result, Stamp, Warning, error, files,
+    Key, KeyPart, LayerId, Layers, Result, Stamp, Warning, files,
     sealed::{self, Flaw},
     store::Shared,
 };
@@ -183,27 +183,27 @@ impl<'a> Records<'a> {
 
     /// Takes a record out.
     pub fn remove(&self, key: &Key) -> Result<()> {
-        let path = self.path(key);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(error::io("delete", path)(source))
-            }
-            _ => Ok(()),
-        }
+        files::remove_if_there(&self.path(key))
     }
 
     /// The keys of all records, good or not.
     pub fn list(&self) -> Result<Vec<Key>> {
-        let folder = self.shared.root.join("records");
         let mut keys = Vec::new();
-        for shard in files::names(&folder)? {
-            keys.extend(
-                files::names(&folder.join(shard))?
-                    .iter()
-                    .filter_map(|name| name.parse::<Key>().ok()),
-            );
+        for shard in self.shards()? {
+            keys.extend(self.of_shard(&shard)?);
         }
         Ok(keys)
+    }
+
+    /// The folders that the records are spread over, in order.
+    pub(crate) fn shards(&self) -> Result<Vec<String>> {
+        files::names(&self.shared.root.join("records"))
+    }
+
+    /// The keys of one of these.
+    pub(crate) fn of_shard(&self, shard: &str) -> Result<Vec<Key>> {
+        let names = files::names(&self.shared.root.join("records").join(shard))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     pub(crate) fn path(&self, key: &Key) -> PathBuf {

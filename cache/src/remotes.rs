@@ -69,7 +69,10 @@ impl<'a> Remotes<'a> {
             return Ok(None);
         };
         match parse(&bytes) {
-            Ok(file) => Ok(Some(file)),
+            Ok(file) => {
+                files::touch(&path);
+                Ok(Some(file))
+            }
             Err(Flaw::Newer(_)) => Ok(None),
             Err(Flaw::Damaged(reason)) => {
                 self.shared.warn(self.shared.set_aside(&path, reason));

@@ -141,6 +141,14 @@ impl<'a> Variants<'a> {
             .collect())
     }
 
+    /// Forgets one blob of a layer.
+    pub(crate) fn forget(self, diff_id: &Digest, form: &str) -> Result<()> {
+        files::remove_if_there(&self.path(diff_id, form)?)?;
+        // Others keep the folder, and it may come back.
+        let _ = std::fs::remove_dir(self.folder(diff_id));
+        Ok(())
+    }
+
     /// Where all of one layer is.
     pub(crate) fn folder(self, diff_id: &Digest) -> PathBuf {
         self.shared.root.join("variants").join(diff_id.hex())
@@ -158,7 +166,7 @@ impl<'a> Variants<'a> {
     }
 }
 
-fn is_form(text: &str) -> bool {
+pub(crate) fn is_form(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }

@@ -13,24 +13,28 @@ use kiln_image::Digest;
 use kiln_tree::{Entry, EntryKind, Listing, TreePath, walk};
 
 use crate::{
-    Error, Key, LayerId, Result, Store, Warning, error, files, hashes, images,
+    Error, Key, LayerId, Result, Store, Warning, error, files, images,
     layers::{self, MetaRead},
-    mounts, records,
-    sealed::{self, Flaw},
+    records,
+    sealed::Flaw,
 };
+
+mod small;
 
 /// What to check.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Compare owners and device files. To be switched off where a layer cannot be unpacked exactly: inside a user
-    /// namespace with a single id, all files are of one owner and devices cannot be made.
-    pub owners_and_devices: bool,
+    /// Compare owners. To be switched off inside a user namespace with a single id: all files are of one owner there.
+    pub owners: bool,
+    /// Compare device files. To be switched off inside a user namespace: they cannot be made there.
+    pub devices: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            owners_and_devices: true,
+            owners: true,
+            devices: true,
         }
     }
 }
@@ -398,51 +402,6 @@ impl Check<'_> {
         (bad(config) || !self.store.blobs().path(config).exists())
             .then(|| format!("config {config} is missing"))
     }
-
-    fn small_files(&mut self) -> Result<()> {
-        let folder = self.store.root().join("hashes");
-        for name in files::names(&folder)? {
-            let path = folder.join(name);
-            let Some(bytes) = files::read_opt(&path)? else {
-                continue;
-            };
-            if let Err(Flaw::Damaged(reason)) = hashes::parse(bytes) {
-                self.report.damage.push(Damage::File { path, reason });
-            }
-        }
-        self.cache_mounts()?;
-        for id in self.store.builds().list()? {
-            let path = self.store.builds().path(&id);
-            let Some(bytes) = files::read_opt(&path)? else {
-                continue;
-            };
-            if let Err(Flaw::Damaged(reason)) =
-                sealed::open_bytes(crate::builds::KIND, crate::builds::VERSION, &bytes)
-            {
-                self.report.damage.push(Damage::File { path, reason });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Check<'_> {
-    /// Only what describes them: the contents are whatever the steps wrote.
-    fn cache_mounts(&mut self) -> Result<()> {
-        let folder = self.store.cache_mounts().folder();
-        for key in files::names(&folder)? {
-            for number in mounts::numbers(&folder.join(&key))? {
-                let path = folder.join(&key).join(number.to_string()).join(mounts::SIDECAR);
-                let Some(bytes) = files::read_opt(&path)? else {
-                    continue;
-                };
-                if let Err(Flaw::Damaged(reason)) = mounts::check(&key, &bytes) {
-                    self.report.damage.push(Damage::File { path, reason });
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 enum LayerFlaw {
@@ -455,6 +414,15 @@ fn check_layer(
     meta: &layers::LayerMeta,
     options: Options,
 ) -> Result<usize, LayerFlaw> {
+    compared_layer(folder, meta, options, false)
+}
+
+fn compared_layer(
+    folder: &std::path::Path,
+    meta: &layers::LayerMeta,
+    options: Options,
+    times: bool,
+) -> Result<usize, LayerFlaw> {
     let whole = |reason: String| LayerFlaw::Whole(reason);
     let bytes = std::fs::read(folder.join("listing")).map_err(|error| whole(format!("listing: {error}")))?;
     let listing = Listing::from_bytes(&bytes).map_err(|error| whole(format!("listing: {error}")))?;
@@ -463,9 +431,24 @@ fn check_layer(
     }
     let diff = File::open(folder.join("diff")).map_err(|error| whole(format!("diff: {error}")))?;
     let found = walk::layer(diff.as_fd()).map_err(|error| whole(format!("diff: {error}")))?;
-    compare(&listing, &found, options).map_or(Ok(listing.len()), |(path, reason)| {
+    let difference = compare(&listing, &found, options)
+        .or_else(|| if times { other_time(&listing, &found) } else { None });
+    difference.map_or(Ok(listing.len()), |(path, reason)| {
         Err(LayerFlaw::At(path, reason))
     })
+}
+
+/// What is wrong with a layer whose files were copied. Their times count, too, to the second: a layer's tar has them.
+pub(crate) fn flaw_of_copy(
+    folder: &std::path::Path,
+    meta: &layers::LayerMeta,
+    options: Options,
+) -> Option<String> {
+    match compared_layer(folder, meta, options, true) {
+        Ok(_) => None,
+        Err(LayerFlaw::Whole(reason)) => Some(reason),
+        Err(LayerFlaw::At(path, reason)) => Some(format!("/{path}: {reason}")),
+    }
 }
 
 /// The first difference between what should be and what is. Times do not count: they are no content.
@@ -476,7 +459,7 @@ fn compare(wanted: &Listing, found: &Listing, options: Options) -> Option<(TreeP
             EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. }
         )
     };
-    let counts = |entry: &&Entry| options.owners_and_devices || !device(entry);
+    let counts = |entry: &&Entry| options.devices || !device(entry);
     let mut wanted = wanted.entries().iter().filter(counts).peekable();
     let mut found = found.entries().iter().filter(counts).peekable();
     loop {
@@ -501,6 +484,21 @@ fn compare(wanted: &Listing, found: &Listing, options: Options) -> Option<(TreeP
     }
 }
 
+/// The first entry with another time. Both lists have the same paths, but for devices that cannot be made.
+fn other_time(wanted: &Listing, found: &Listing) -> Option<(TreePath, String)> {
+    let counts = |entry: &&Entry| {
+        matches!(
+            entry.kind,
+            EntryKind::File { .. } | EntryKind::Directory { .. } | EntryKind::Symlink { .. }
+        )
+    };
+    let pairs = wanted.entries().iter().filter(counts);
+    pairs
+        .zip(found.entries().iter().filter(counts))
+        .find(|(wanted, found)| wanted.mtime.secs != found.mtime.secs)
+        .map(|(wanted, _)| (wanted.path.clone(), "has another time".to_owned()))
+}
+
 fn difference(wanted: &Entry, found: &Entry, options: Options) -> Option<String> {
     if wanted.kind != found.kind {
         return Some(match (&wanted.kind, &found.kind) {
@@ -522,7 +520,7 @@ fn difference(wanted: &Entry, found: &Entry, options: Options) -> Option<String>
             found.mode, wanted.mode
         ));
     }
-    if options.owners_and_devices && (wanted.uid, wanted.gid) != (found.uid, found.gid) {
+    if options.owners && (wanted.uid, wanted.gid) != (found.uid, found.gid) {
         return Some(format!(
             "is of {}:{} instead of {}:{}",
             found.uid, found.gid, wanted.uid, wanted.gid

@@ -19,7 +19,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub(crate) use build::{Build, Progress};
 pub(crate) use builds::{Builds, BuildsDiff, BuildsList, BuildsLogs, BuildsRemove, BuildsShow, Why};
 pub(crate) use containers::{Ps, Rm};
-pub(crate) use images::{History, Images, Inspect, Kind, Rmi, Tag};
+pub(crate) use images::{History, Image, ImagePrune, Images, Inspect, Kind, Rmi, Tag};
 pub(crate) use machine::{
     Cache, CacheDu, CachePrune, CacheVerify, Info, System, SystemDf, SystemPrune, Version,
 };
@@ -160,6 +160,9 @@ pub(crate) enum Command {
     Images(Images),
     /// Remove images
     Rmi(Rmi),
+    /// Look after images
+    #[command(subcommand)]
+    Image(Image),
     /// Give an image another name
     Tag(Tag),
     /// Show everything about containers and images, as JSON

@@ -3,6 +3,7 @@
 use kiln_e2e::builder::{Ended, Kiln, Request, run};
 use kiln_e2e::machine;
 use kiln_e2e::project::Project;
+use kiln_e2e::server::Registry;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, bail, ensure};
 use serde_json::Value;
@@ -15,7 +16,16 @@ use std::time::{Duration, Instant};
 fn main() -> ExitCode {
     let tests: &[Named] = &[
         ("du agrees with the disk over fifty builds and prunes", fifty),
+        (
+            "du agrees over fifty builds, pushes and prunes in any order",
+            any_order,
+        ),
         ("a dry run changes nothing", dry_run),
+        ("without an answer nothing is deleted", answers),
+        ("image prune removes what Docker would", image_prune),
+        ("filters by label", labels),
+        ("four builds under a ceiling", four_under_ceiling),
+        ("what a killed process used can go", killed_holder),
         ("everything can be deleted, whoever owns it", everything_goes),
         ("the ceiling holds during a build", ceiling),
         ("what is in use is not deleted", in_use),
@@ -110,6 +120,350 @@ fn fifty() -> TestResult {
     Ok(Outcome::Passed)
 }
 
+/// The next number of a row that begins with a seed.
+fn next(random: &mut u64, below: u64) -> u64 {
+    *random = random
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*random >> 33) % below
+}
+
+const PRUNES: [&[&str]; 7] = [
+    &["cache", "prune", "-f"],
+    &["cache", "prune", "-f", "--keep", "700kB"],
+    &["cache", "prune", "-f", "--filter", "type=internal"],
+    &["cache", "prune", "-f", "--filter", "type=regular", "--all"],
+    &["image", "prune", "-f"],
+    &["system", "prune", "-f"],
+    &["system", "prune", "-f", "--all"],
+];
+
+fn any_order() -> TestResult {
+    if !machine::is_root() {
+        return Ok(Outcome::Skipped("needs root: du must see every file".to_owned()));
+    }
+    if let Some(obstacle) = Registry::obstacle() {
+        return Ok(Outcome::Skipped(obstacle));
+    }
+    let registry = Registry::start()?;
+    let seed = std::env::var("KILN_E2E_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let mut random: u64 = seed.unwrap_or(20);
+    let mut project = Project::new("disk-any-order", &[])?;
+    std::fs::write(
+        project.kiln.config(),
+        format!("[registry.\"{}\"]\ninsecure = true\n", registry.host),
+    )?;
+    let names: Vec<String> = (0..3).map(|at| format!("{}/any:{at}", registry.host)).collect();
+    let mut pushed = vec![false; names.len()];
+    for step in 0..50 {
+        let at = usize::try_from(next(&mut random, 3))?;
+        let name = &names[at];
+        let has_image =
+            |name: &str| Ok::<_, kiln_e2e::Error>(project.kiln.run(["inspect", name])?.code == Some(0));
+        let what = match next(&mut random, 10) {
+            0..=3 => {
+                let seed = next(&mut random, 30);
+                project.kiln.import(&kiln_e2e::base::base("busybox:latest")?)?;
+                project.write("Dockerfile", &dockerfile(seed))?;
+                project.write(&format!("file{}", seed % 5), &seed.to_string().repeat(1000))?;
+                project.request.tag.clone_from(name);
+                project.build(&[])?;
+                format!("build of {name}")
+            }
+            4 | 5 if has_image(name)? => {
+                project.kiln.run(["push", name])?.success()?;
+                pushed[at] = true;
+                format!("push of {name}")
+            }
+            6 if pushed[at] => {
+                project.kiln.run(["pull", name])?.success()?;
+                format!("pull of {name}")
+            }
+            7 if has_image(name)? => {
+                project.kiln.run(["rmi", name])?.success()?;
+                format!("rmi of {name}")
+            }
+            _ => {
+                let prune = PRUNES[usize::try_from(next(&mut random, PRUNES.len() as u64))?];
+                let before = du(&project.kiln.root)?;
+                let said = project.kiln.run(prune.iter().copied())?.success()?.stdout;
+                ensure!(said.contains("Total reclaimed space: "), "{prune:?}: {said}");
+                ensure!(
+                    du(&project.kiln.root)? <= before + 100_000,
+                    "{prune:?} made the store larger"
+                );
+                format!("{prune:?}")
+            }
+        };
+        agree(&project.kiln, &format!("step {step}, after {what}"))?;
+    }
+    let kiln = &project.kiln;
+    kiln.run(["cache", "verify"])?.success()?;
+    // In the end nothing stays that nobody needs.
+    kiln.run(["system", "prune", "-f", "--all"])?.success()?;
+    for folder in [
+        "layers",
+        "mounts",
+        "blobs/sha256",
+        "blobs/stamps",
+        "variants",
+        "images/ids",
+    ] {
+        let left = names_or_none(&kiln.root.join(folder))?;
+        ensure!(left.is_empty(), "{folder} still has {left:?}");
+    }
+    agree(kiln, "after everything was pruned")?;
+    Ok(Outcome::Passed)
+}
+
+fn names_or_none(folder: &Path) -> Result<Vec<String>> {
+    if folder.exists() {
+        names(folder)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn answers() -> TestResult {
+    let project = Project::new("disk-answers", &[("Dockerfile", &dockerfile(1))])?;
+    project.build(&[])?;
+    let kiln = &project.kiln;
+    kiln.run(["rmi", &project.request.tag])?.success()?;
+    let ask = |arguments: &[&str], answer: &str| -> Result<Ended> {
+        let path = project.scratch("answer");
+        std::fs::write(&path, answer)?;
+        run(kiln
+            .command(arguments.iter().copied())
+            .stdin(std::fs::File::open(path)?))
+    };
+    let before = total(kiln)?;
+    for (arguments, question) in [
+        (
+            &["cache", "prune"][..],
+            "WARNING! This will remove all build cache that no image has, too.\n",
+        ),
+        (
+            &["image", "prune"],
+            "WARNING! This will remove all dangling images.\n",
+        ),
+        (
+            &["image", "prune", "-a"],
+            "WARNING! This will remove all images without at least one container associated to them.\n",
+        ),
+        (
+            &["system", "prune", "--filter", "until=1s"],
+            "WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n  - unused build cache\n\n  \
+             Items to be pruned will be filtered with:\n  - until=1s\n\n",
+        ),
+    ] {
+        let silent = ask(arguments, "")?;
+        let wanted = format!("{question}Are you sure you want to continue? [y/N] ");
+        ensure!(silent.stdout.starts_with(&wanted), "{arguments:?}: {silent:?}");
+        ensure!(
+            silent.failure(1)?.contains("--force"),
+            "{arguments:?}: no word of --force"
+        );
+        let no = ask(arguments, "n\n")?.success()?;
+        ensure!(no.stdout == wanted, "{arguments:?}: {}", no.stdout);
+    }
+    ensure!(total(kiln)?.abs_diff(before) < 20_000, "something was deleted");
+    let yes = ask(&["cache", "prune"], "y\n")?.success()?;
+    ensure!(
+        yes.stdout.contains("Deleted build cache objects:\n"),
+        "{}",
+        yes.stdout
+    );
+    ensure!(total(kiln)? + 100_000 < before, "nothing was deleted");
+    Ok(Outcome::Passed)
+}
+
+fn image_prune() -> TestResult {
+    let project = Project::new(
+        "disk-image",
+        &[("Dockerfile", "FROM busybox:latest\nRUN echo 1 > /f\n")],
+    )?;
+    let kiln = &project.kiln;
+    project.build(&[])?;
+    let first = kiln
+        .run(["images", "-q", "--no-trunc", "disk-image"])?
+        .success()?
+        .stdout;
+    project.write("Dockerfile", "FROM busybox:latest\nRUN echo 2 > /f\n")?;
+    project.build(&[])?;
+    let dry = kiln.run(["image", "prune", "--dry-run"])?.success()?.stdout;
+    // What a step made is cache from now on: only what describes the image is given back.
+    let wanted =
+        format!("Images that would be deleted:\ndeleted: {first}\nTotal space that would be reclaimed: ");
+    ensure!(dry.starts_with(&wanted), "{dry}");
+    let young = kiln
+        .run(["image", "prune", "-f", "--filter", "until=1h"])?
+        .success()?
+        .stdout;
+    ensure!(young == "Total reclaimed space: 0B\n", "{young}");
+    let said = kiln.run(["image", "prune", "-f"])?.success()?.stdout;
+    ensure!(
+        said.starts_with(&format!(
+            "Deleted Images:\ndeleted: {first}\nTotal reclaimed space: "
+        )),
+        "{said}"
+    );
+    project.write("Dockerfile", "FROM busybox:latest\nRUN echo 1 > /f\n")?;
+    ensure!(project.build(&[])?.is_empty(), "the step was not kept as cache");
+    // The base is no step's result, but the steps stand on it. Without them it goes with its image.
+    kiln.run(["rmi", &project.request.tag])?.success()?;
+    kiln.run(["cache", "prune", "-f", "--all"])?.success()?;
+    let said = kiln.run(["image", "prune", "-f", "-a"])?.success()?.stdout;
+    ensure!(
+        said.contains("untagged: busybox:latest\n") && !said.contains("space: 0B"),
+        "{said}"
+    );
+    let left = names(&kiln.root.join("layers"))?;
+    ensure!(left.is_empty(), "layers are left: {left:?}");
+    kiln.run(["cache", "verify"])?.success()?;
+    Ok(Outcome::Passed)
+}
+
+fn labels() -> TestResult {
+    let project = Project::new("disk-labels", &[])?;
+    let kiln = &project.kiln;
+    for stage in ["test", "prod"] {
+        project.write(
+            "Dockerfile",
+            &format!("FROM busybox:latest\nRUN echo {stage} > /f\nLABEL stage={stage}\n"),
+        )?;
+        project.build(&["-t", &format!("labelled:{stage}")])?;
+        kiln.run(["run", "--name", stage, &format!("labelled:{stage}"), "true"])?
+            .success()?;
+    }
+    let listed = |what: &[&str]| Ok::<_, kiln_e2e::Error>(kiln.run(what.iter().copied())?.success()?.stdout);
+    let said = listed(&["image", "prune", "-af", "--filter", "label=stage"])?;
+    ensure!(
+        said == "Total reclaimed space: 0B\n",
+        "containers use them: {said}"
+    );
+    let before = total(kiln)?;
+    let said = listed(&["system", "prune", "-af", "--filter", "label=stage=test"])?;
+    ensure!(
+        said.contains("Deleted Containers:\n") && said.contains("untagged: labelled:test\n"),
+        "{said}"
+    );
+    ensure!(
+        !said.contains("labelled:prod") && !said.contains("busybox") && !said.contains("build cache"),
+        "{said}"
+    );
+    ensure!(total(kiln)? < before, "nothing was given back");
+    let containers = listed(&["ps", "-a"])?;
+    ensure!(
+        containers.contains("prod") && !containers.contains("test"),
+        "{containers}"
+    );
+    let said = listed(&["system", "prune", "-af", "--filter", "label!=stage=prod"])?;
+    ensure!(
+        said.contains("busybox") && !said.contains("labelled:prod"),
+        "{said}"
+    );
+    ensure!(
+        listed(&["run", "--rm", "labelled:prod", "cat", "/f"])? == "prod\n",
+        "it lost its files"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn four_under_ceiling() -> TestResult {
+    let project = Project::new("disk-four", &[])?;
+    let kiln = &project.kiln;
+    // About what one builder's own steps take: the four always have too much.
+    let ceiling = total(kiln)? + 3_000_000;
+    std::fs::write(
+        kiln.config(),
+        format!("[cache]\nmax-size = \"{ceiling}\"\nmin-free = \"0\"\n"),
+    )?;
+    let end = Instant::now() + Duration::from_secs(20);
+    thread::scope(|scope| -> Result<()> {
+        let builders: Vec<_> = (0..4)
+            .map(|number| {
+                scope.spawn({
+                    let project = &project;
+                    move || {
+                        builder(
+                            project,
+                            number,
+                            end,
+                            "dd if=/dev/urandom of=/big bs=1M count=2 2> /dev/null; sleep 0.7;",
+                        )
+                    }
+                })
+            })
+            .collect();
+        for one in builders {
+            match one.join() {
+                Ok(done) => done?,
+                Err(_) => bail!("a thread panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    let report = kiln.run(["cache", "verify"])?.success()?.stdout;
+    ensure!(report.contains("no damage"), "{report}");
+    // Each round left four megabytes or more behind.
+    let now = total(kiln)?;
+    ensure!(
+        now < ceiling + 20_000_000,
+        "{now} of {ceiling}: nothing was evicted"
+    );
+    Ok(Outcome::Passed)
+}
+
+fn killed_holder() -> TestResult {
+    let project = Project::new(
+        "disk-holder",
+        &[("Dockerfile", "FROM busybox:latest\nRUN echo held > /held\n")],
+    )?;
+    let kiln = &project.kiln;
+    project.build(&[])?;
+    kiln.run(["rmi", &project.request.tag])?.success()?;
+    let held = |kiln: &Kiln| -> Result<bool> {
+        let items = json(kiln, &["cache", "du", "--format", "json"])?;
+        let items = items["Cache"].as_array().ok_or("no cache")?.clone();
+        Ok(items.iter().any(|item| {
+            item["Description"]
+                .as_str()
+                .is_some_and(|step| step.contains("echo held"))
+                && item["InUse"] == true
+        }))
+    };
+    ensure!(!held(kiln)?, "nobody uses it yet");
+    project.write(
+        "Dockerfile",
+        "FROM busybox:latest\nRUN echo held > /held\nRUN cat /held; sleep 60\n",
+    )?;
+    let mut child = kiln
+        .build_command(&project.request)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !held(kiln)? {
+        ensure!(Instant::now() < deadline, "the build does not hold its layer");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let said = kiln.run(["cache", "prune", "-af"])?.success()?.stdout;
+    ensure!(held(kiln)?, "it was deleted under the build: {said}");
+    child.kill()?;
+    child.wait()?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while held(kiln)? {
+        ensure!(Instant::now() < deadline, "a killed process holds it still");
+        thread::sleep(Duration::from_millis(50));
+    }
+    kiln.run(["cache", "prune", "-af"])?.success()?;
+    let items = json(kiln, &["cache", "du", "--format", "json"])?.to_string();
+    ensure!(!items.contains("echo held"), "it is still there");
+    Ok(Outcome::Passed)
+}
+
 fn dry_run() -> TestResult {
     let project = Project::new("disk-dry", &[("Dockerfile", &dockerfile(1))])?;
     project.build(&[])?;
@@ -182,18 +536,21 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 fn steps(word: &str, count: usize, pause: &str) -> String {
     let mut text = "FROM busybox:latest\n".to_owned();
     for number in 0..count {
-        text += &format!(
+        let step = format!(
             "RUN sleep {pause}; echo {word} > /{word}{number}; dd if=/dev/urandom of=/random{number} bs=1M count=2\n"
         );
+        text += &step;
     }
     text
 }
+
+/// What one of them takes.
+const STEP: u64 = 2 << 20;
 
 fn ceiling() -> TestResult {
     if !machine::is_root() {
         return Ok(Outcome::Skipped("needs root: du must see every file".to_owned()));
     }
-    const STEP: u64 = 2 << 20;
     let project = Project::new("disk-ceiling", &[("Dockerfile", &steps("old", 10, "0"))])?;
     let kiln = &project.kiln;
     project.build(&[])?;
@@ -254,7 +611,7 @@ fn in_use() -> TestResult {
             .map(|number| {
                 scope.spawn({
                     let project = &project;
-                    move || builder(project, number, end)
+                    move || builder(project, number, end, "")
                 })
             })
             .collect();
@@ -297,7 +654,7 @@ fn in_use() -> TestResult {
 }
 
 /// Builds, looks at the result, removes it, again and again.
-fn builder(project: &Project, number: u64, end: Instant) -> Result<()> {
+fn builder(project: &Project, number: u64, end: Instant, more: &str) -> Result<()> {
     let kiln = &project.kiln;
     let context = project.scratch(&format!("context{number}"));
     std::fs::create_dir(&context)?;
@@ -306,7 +663,7 @@ fn builder(project: &Project, number: u64, end: Instant) -> Result<()> {
         round += 1;
         // The first steps are those of all builders, the last ones its own.
         let text = format!(
-            "FROM busybox:latest AS one\nRUN echo shared {0} > /shared; sleep 0.05\nFROM one AS two\nRUN echo own {number} > /own\n\
+            "FROM busybox:latest AS one\nRUN echo shared {0} > /shared; sleep 0.05\nFROM one AS two\nRUN {more} echo own {number} > /own\n\
              FROM one\nCOPY --from=two /own /copied\nRUN cat /shared /copied > /both && sleep 0.05 && cat /shared\n",
             round % 2
         );
@@ -437,7 +794,7 @@ fn refused() -> TestResult {
             "neither a length of time nor a moment",
         ),
         (
-            &["system", "prune", "--filter", "label=x"],
+            &["system", "prune", "--filter", "dangling=true"],
             "there is no such filter",
         ),
     ];

@@ -6,7 +6,7 @@ use kiln_e2e::project::Project;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,12 @@ fn main() -> ExitCode {
         ("eight builds at once on one root", eight_builds),
         ("a full disk is told and does no damage", full_disk),
         ("a damaged store is found by verify", verify_finds_damage),
+        ("a store copied while in use builds right", copied_in_use),
+        (
+            "a lost or broken index does not matter and is made anew",
+            broken_index,
+        ),
+        ("a store of another version is refused", other_versions),
     ];
     trial::run_all("robustness", tests)
 }
@@ -375,4 +381,242 @@ fn find(folder: &Path, name: &str) -> Result<Option<std::path::PathBuf>> {
         }
     }
     Ok(None)
+}
+
+/// Steps with what copiers lose: opaque folders, whiteouts, owners, hard links.
+fn fragile(round: u32) -> String {
+    format!(
+        "FROM busybox:latest\nRUN mkdir -p /d && echo low > /d/low && echo both > /d/both && touch /owned && chown 12:34 /owned\n\
+         RUN rm -rf /d && mkdir /d && echo high > /d/high && ln /d/high /d/again && rm /bin/false\n\
+         RUN echo {round} > /round\nCOPY . /context/\nRUN ls /d > /listed; ls -n /owned > /owner\n"
+    )
+}
+
+const SHOWN: &str = "cat /listed; ls /d; ls /bin/false 2>&1; cat /round";
+
+fn shown(round: u32) -> String {
+    format!("again\nhigh\nagain\nhigh\nls: /bin/false: No such file or directory\n{round}\n")
+}
+
+fn copied_in_use() -> TestResult {
+    let project = Project::new("copied", &[("Dockerfile", &fragile(0))])?;
+    for number in 0..100 {
+        project.write(&format!("files/{number}"), &number.to_string())?;
+    }
+    project.build(&[])?;
+    // As CI caches do it: attributes go along, or do not.
+    let copiers: [(&str, &str); 2] = [
+        ("cp", "cp -a \"$FROM\" \"$TO\""),
+        (
+            "tar",
+            "mkdir \"$TO\" && tar -C \"$FROM\" -cf - . | tar -C \"$TO\" -xf -",
+        ),
+    ];
+    let mut round = 0;
+    for (name, script) in copiers {
+        let to: PathBuf = project.scratch(&format!("copy-{name}"));
+        let mut copier = Command::new("sh");
+        copier
+            .args(["-c", script])
+            .env("FROM", &project.kiln.root)
+            .env("TO", &to)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let begun = round;
+        let mut copier = copier.spawn()?;
+        // Builds and prunes go on beside it. It ends when it ends: files that vanish under it are no failure here.
+        while copier.try_wait()?.is_none() || round < begun + 3 {
+            round += 1;
+            project.write("Dockerfile", &fragile(round))?;
+            project.build(&[])?;
+            if round % 2 == 0 {
+                project.kiln.run(["cache", "prune", "-f"])?.success()?;
+            }
+        }
+        let mut copy = Project::with_bases(&format!("copied-{name}"), &[], &[])?;
+        copy.request.context.clone_from(&project.request.context);
+        copy.kiln.root.clone_from(&to);
+        // The base may have lost what cannot be made again.
+        copy.kiln.import(&kiln_e2e::base::base("busybox:latest")?)?;
+        let ran = copy.build(&[])?;
+        ensure!(
+            copy.shell(SHOWN)? == shown(round),
+            "{name}: {} after {ran:?}",
+            copy.shell(SHOWN)?
+        );
+        for file in ["cat /owner", "ls -n /owned"] {
+            let owner = copy.shell(file)?;
+            let ids: Vec<&str> = owner.split_whitespace().skip(2).take(2).collect();
+            ensure!(ids == ["12", "34"], "{name}: {file}: {owner}");
+        }
+        ensure!(
+            copy.build(&[])?.is_empty(),
+            "{name}: what was just built is not cached"
+        );
+        copy.image()?;
+        if name == "tar" {
+            let aside = std::fs::read_dir(to.join("damaged"))?.count();
+            ensure!(
+                aside > 0,
+                "tar lost the attributes of opaque folders, and nobody noticed"
+            );
+        }
+        // What the build had no use for may be broken still; a repair leaves nothing of that.
+        copy.kiln.run(["cache", "repair"])?.success()?;
+        copy.kiln.run(["cache", "repair"])?.success()?;
+        copy.kiln.run(["cache", "verify"])?.success()?;
+        ensure!(
+            copy.build(&[])?.is_empty(),
+            "{name}: the repair took what was in order"
+        );
+    }
+    project.kiln.run(["cache", "verify"])?.success()?;
+    Ok(Outcome::Passed)
+}
+
+fn broken_index() -> TestResult {
+    let project = Project::new("index", &[])?;
+    let folder = project.kiln.root.join("index");
+    let (sled, mut number) = (folder.join("sled"), 0);
+    let build = |number: u32| -> Result<()> {
+        // Long enough for what goes on beside it.
+        project.write(
+            "Dockerfile",
+            &format!("FROM busybox:latest\nRUN echo same > /same\nRUN sleep 1; echo {number} > /number\n"),
+        )?;
+        let ran = project.build(&[])?;
+        ensure!(
+            ran.len() == if number == 0 { 2 } else { 1 },
+            "build {number}: {ran:?} ran"
+        );
+        let found = project.shell("cat /same /number")?;
+        ensure!(found == format!("same\n{number}\n"), "build {number}: {found}");
+        Ok(())
+    };
+    let whole = || {
+        sled.is_dir()
+            && ["doubt", "rebuilding"]
+                .iter()
+                .all(|name| !folder.join(name).exists())
+    };
+    build(number)?;
+    ensure!(whole(), "the first build made no index");
+    let largest = || -> Result<PathBuf> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&sled)? {
+            let path = entry?.path();
+            if path.is_file() {
+                files.push((std::fs::metadata(&path)?.len(), path));
+            }
+        }
+        Ok(files.into_iter().max().ok_or("no file")?.1)
+    };
+    let noise: Vec<u8> = (0..40_000_u32)
+        .flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let breakings: [(&str, &dyn Fn() -> Result<()>); 5] = [
+        ("lost", &|| Ok(std::fs::remove_dir_all(&folder)?)),
+        ("without its database", &|| Ok(std::fs::remove_dir_all(&sled)?)),
+        ("cut off", &|| {
+            let file = std::fs::File::options().write(true).open(largest()?)?;
+            file.set_len(file.metadata()?.len() / 3)?;
+            Ok(std::fs::write(folder.join("doubt"), "")?)
+        }),
+        ("overwritten", &|| {
+            for entry in std::fs::read_dir(&sled)? {
+                let path = entry?.path();
+                if path.is_file() {
+                    std::fs::write(path, &noise)?;
+                }
+            }
+            Ok(std::fs::write(folder.join("state"), &noise)?)
+        }),
+        ("all noise", &|| {
+            std::fs::remove_dir_all(&sled)?;
+            std::fs::create_dir_all(folder.join("journal"))?;
+            for name in ["sled", "state", "size", "swept", "rebuilding", "journal/1-x"] {
+                std::fs::write(folder.join(name), &noise)?;
+            }
+            Ok(())
+        }),
+    ];
+    for (what, breaking) in breakings {
+        breaking().map_err(|error| format!("{what}: {error}"))?;
+        // The build itself is right whatever the index is; that is made anew beside it, or beside the next one.
+        for _ in 0..4 {
+            number += 1;
+            build(number).map_err(|error| format!("{what}: {error}"))?;
+            if whole() {
+                break;
+            }
+        }
+        ensure!(whole(), "{what}: no new index after four builds");
+        project.kiln.run(["cache", "verify"])?.success()?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn other_versions() -> TestResult {
+    let project = Project::new(
+        "version",
+        &[("Dockerfile", "FROM busybox:latest\nRUN echo 1 > /f\n")],
+    )?;
+    project.build(&[])?;
+    let file = project.kiln.root.join("version");
+    let own = std::fs::read_to_string(&file)?;
+    let (_, rest) = own.split_once('\n').ok_or("one line")?;
+    let table = [
+        (
+            format!("kiln-store 0\n{rest}"),
+            ["format 0", "older kiln", "works with format 1", "another --root"],
+        ),
+        (
+            "kiln-store 99\nwho knows\n".to_owned(),
+            ["format 99", "newer kiln", "works with format 1", "another --root"],
+        ),
+        (
+            "what is this".to_owned(),
+            [
+                "unreadable",
+                "kiln-store <number>",
+                "move the folder away",
+                "another --root",
+            ],
+        ),
+        (
+            String::new(),
+            [
+                "unreadable",
+                "kiln-store <number>",
+                "move the folder away",
+                "another --root",
+            ],
+        ),
+    ];
+    for (text, words) in table {
+        std::fs::write(&file, &text)?;
+        for command in [
+            &["images"][..],
+            &["cache", "du"],
+            &["system", "prune", "-f"],
+            &["cache", "repair"],
+        ] {
+            let stderr = project.kiln.run(command.iter().copied())?.failure(1)?;
+            for word in words {
+                ensure!(
+                    stderr.contains(word),
+                    "{text:?}: {command:?}: no {word:?} in {stderr}"
+                );
+            }
+        }
+        let stderr = project.try_build(&[])?.failure(1)?;
+        ensure!(
+            words.iter().all(|word| stderr.contains(word)),
+            "{text:?}: {stderr}"
+        );
+        ensure!(std::fs::read_to_string(&file)? == text, "{text:?} was changed");
+    }
+    std::fs::write(&file, own)?;
+    ensure!(project.build(&[])?.is_empty(), "something was deleted");
+    Ok(Outcome::Passed)
 }

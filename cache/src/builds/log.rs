@@ -135,6 +135,7 @@ impl StepLog {
         {
             let mut encoder = Encoder::new(file, LEVEL)?;
             encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+            encoder.set_parameter(CParameter::ChecksumFlag(true))?;
             self.out = Out::Encoding(encoder.auto_finish());
         }
         match &mut self.out {

@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Digest;
 
-use super::{roots::Roots, survey::Survey};
+use super::{
+    attached::{LayerBlobs, Lists},
+    known::Known,
+    roots::Roots,
+    survey::Survey,
+};
 use crate::{
-    Key, LayerId, Record, Result, Store, files, records,
+    Key, LayerId, Result, Store, files,
     uses::{Place, Turn},
 };
 
@@ -21,27 +26,31 @@ pub enum ItemType {
     Git,
     /// What is remembered of the files of a build context.
     Local,
-    /// A blob that no image needs: a layer compressed for a push, a listing.
+    /// What is remembered of a file that was downloaded: its validators.
+    Http,
+    /// A blob that no image needs: a layer compressed for a push.
     Internal,
 }
 
 impl ItemType {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Regular,
         Self::CacheMount,
         Self::Git,
         Self::Local,
+        Self::Http,
         Self::Internal,
     ];
 
-    /// BuildKit's name.
+    /// BuildKit's name, or one in its manner.
     pub fn name(self) -> &'static str {
         match self {
             Self::Regular => "regular",
             Self::CacheMount => "exec.cachemount",
             Self::Git => "source.git.checkout",
             Self::Local => "source.local",
+            Self::Http => "source.http",
             Self::Internal => "internal",
         }
     }
@@ -53,10 +62,20 @@ pub(crate) enum Spot {
     Layer(LayerId),
     /// Records whose layers images need, too: only they can go.
     Records,
+    /// The record of a step that made no layer, on nothing.
+    Bare,
     Mount(String),
     Git(String),
     Context(String),
+    Remote(String),
     Blob(Digest),
+    /// A layer as a blob.
+    Variant {
+        diff_id: Digest,
+        form: String,
+        /// `None` when it is gone, or an image's.
+        blob: Option<Digest>,
+    },
 }
 
 /// A thing of the cache that can be deleted on its own.
@@ -82,6 +101,16 @@ pub struct Item {
     /// How many layers are below it at most: of things used at the same time, the upper one goes first.
     pub(crate) depth: usize,
     pub(crate) records: Vec<Key>,
+    /// The lists of files that the records refer to.
+    pub(crate) lists: Vec<Digest>,
+    /// What of `bytes` is lists.
+    pub(crate) list_bytes: u64,
+    /// Some record has it in its result.
+    pub(crate) is_cached: bool,
+    /// Of a layer: the sha256 of its tar, if what is known of it as a blob goes with it.
+    pub(crate) diff_id: Option<Digest>,
+    /// It costs no more than time to have it again, and less than the step.
+    pub(crate) can_be_remade: bool,
 }
 
 impl Item {
@@ -132,6 +161,7 @@ pub struct Catalog {
     pub items: Vec<Item>,
     /// Records that lead to no result any more, or to one that images have, too.
     pub(crate) dead: Vec<Key>,
+    pub(crate) lists: Lists,
     builds: usize,
     containers: usize,
 }
@@ -139,13 +169,19 @@ pub struct Catalog {
 impl Catalog {
     /// Looks at everything in the store.
     pub fn read(store: &Store) -> Result<Self> {
+        Self::read_without(store, &BTreeSet::new())
+    }
+
+    /// The same, as if these images were removed.
+    pub(crate) fn read_without(store: &Store, gone: &BTreeSet<Digest>) -> Result<Self> {
         let survey = Survey::take(store)?;
-        let roots = Roots::read(store)?;
-        let known = Known::read(store, &survey)?;
+        let roots = Roots::read_without(store, gone)?;
+        let mut known = Known::read(store, &survey)?;
         let mut catalog = Self {
             images: images(store, &survey, &roots)?,
             items: Vec::new(),
-            dead: known.dead.clone(),
+            dead: Vec::new(),
+            lists: Lists::default(),
             builds: store.builds().list()?.len(),
             containers: files::names(&store.root().join("containers"))?
                 .iter()
@@ -154,11 +190,16 @@ impl Catalog {
             survey,
             roots,
         };
-        catalog.collect(&known, &Turn::new(store.root())?)?;
-        // The least recently used first; of those used at the same time, what stands on others.
+        catalog.dead = std::mem::take(&mut known.dead);
+        catalog.collect(known, &Turn::new(store.root())?)?;
+        // What can be made again goes first, then the least recently used; of those used at the same time, what stands
+        // on others.
         catalog.items.sort_by(|one, other| {
-            (one.used_ms, other.depth, &one.id).cmp(&(other.used_ms, one.depth, &other.id))
+            let order = |item: &Item| (!item.can_be_remade, item.used_ms);
+            let place = || (other.depth, &one.id).cmp(&(one.depth, &other.id));
+            order(one).cmp(&order(other)).then_with(place)
         });
+        catalog.lists = Lists::count(&mut catalog.items, &catalog.survey, &catalog.roots);
         Ok(catalog)
     }
 
@@ -223,6 +264,7 @@ impl Catalog {
             (ItemType::CacheMount, "cache mounts"),
             (ItemType::Git, "git repositories"),
             (ItemType::Local, "contexts"),
+            (ItemType::Http, "downloads"),
             (ItemType::Internal, "blobs"),
         ];
         for (kind, name) in names {
@@ -250,47 +292,72 @@ impl Catalog {
         sums
     }
 
-    fn collect(&mut self, known: &Known, turn: &Turn) -> Result<()> {
+    fn collect(&mut self, mut known: Known, turn: &Turn) -> Result<()> {
+        let mut blobs = LayerBlobs::collect(&self.survey, &self.roots, turn)?;
         for layer in &self.survey.layers {
-            let of = known.of.get(&layer.id);
-            let records = of.map(|of| of.records.clone()).unwrap_or_default();
-            let kept: u64 = of.map_or(0, |of| of.bytes);
+            let of = known.of.remove(&layer.id);
+            let is_cached = of.is_some();
+            let of = of.unwrap_or_default();
             let is_root = self.roots.layers.contains_key(&layer.id);
-            if is_root && records.is_empty() {
+            if is_root && of.records.is_empty() {
                 continue;
             }
+            let diff_id = layer
+                .diff_id
+                .filter(|diff_id| !is_root && !self.roots.diff_ids.contains(diff_id));
+            let files = diff_id.and_then(|diff_id| blobs.files.remove(&diff_id));
+            let own = layer.bytes + files.unwrap_or(0);
+            let place = if is_root {
+                Spot::Records
+            } else {
+                Spot::Layer(layer.id.clone())
+            };
+            let used_ms = of.used_ms.max(layer.used_ms);
             self.items.push(Item {
-                kind: ItemType::Regular,
-                id: layer.id.to_string(),
-                bytes: if is_root { kept } else { layer.bytes + kept },
+                bytes: if is_root { of.bytes } else { own + of.bytes },
                 shared_bytes: if is_root { layer.bytes } else { 0 },
                 created_ms: (layer.created_ms > 0).then_some(layer.created_ms),
-                used_ms: of.map_or(0, |of| of.used_ms).max(layer.used_ms),
                 in_use: turn.is_used(Place::of_layer(&layer.id))?,
-                description: of.map(|of| of.step.clone()).unwrap_or_default(),
-                depth: of.map_or(0, |of| of.depth),
-                place: if is_root {
-                    Spot::Records
-                } else {
-                    Spot::Layer(layer.id.clone())
-                },
-                records,
+                description: of.step,
+                depth: of.depth,
+                records: of.records,
+                lists: of.lists.into_iter().collect(),
+                is_cached,
+                diff_id,
+                ..plain(ItemType::Regular, place, layer.id.to_string(), 0, used_ms)
             });
         }
+        for (key, step, bytes, used_ms) in known.bare {
+            let item = plain(ItemType::Regular, Spot::Bare, key.to_string(), bytes, used_ms);
+            self.items.push(Item {
+                description: step,
+                records: vec![key],
+                ..item
+            });
+        }
+        let of_records: BTreeSet<Digest> = self
+            .items
+            .iter()
+            .flat_map(|item| item.lists.iter().copied())
+            .collect();
+        self.items.append(&mut blobs.items);
         for blob in &self.survey.blobs {
-            if !self.roots.blobs.contains(&blob.what) {
+            let known = [&self.roots.blobs, &of_records]
+                .iter()
+                .any(|known| known.contains(&blob.what));
+            if !known && !blobs.taken.contains(&blob.what) {
                 let in_use = turn.is_used(Place::of_blob(&blob.what))?;
-                let place = Spot::Blob(blob.what);
-                let item = plain(
-                    ItemType::Internal,
-                    place,
-                    blob.what.to_string(),
-                    blob.bytes,
-                    blob.used_ms,
-                );
+                let (place, id) = (Spot::Blob(blob.what), blob.what.to_string());
+                let item = plain(ItemType::Internal, place, id, blob.bytes, blob.used_ms);
                 self.items.push(Item { in_use, ..item });
             }
         }
+        self.collect_sources();
+        Ok(())
+    }
+
+    /// Cache mounts, and what was fetched or read.
+    fn collect_sources(&mut self) {
         for mount in &self.survey.mounts {
             let (name, record) = &mount.what;
             let place = Spot::Mount(name.clone());
@@ -320,11 +387,19 @@ impl Catalog {
             self.items
                 .push(plain(ItemType::Local, place, id, context.bytes, context.used_ms));
         }
-        Ok(())
+        for remote in &self.survey.remotes {
+            let (name, shown) = &remote.what;
+            let (place, id) = (Spot::Remote(name.clone()), format!("http-{name}"));
+            let item = plain(ItemType::Http, place, id, remote.bytes, remote.used_ms);
+            self.items.push(Item {
+                description: shown.clone(),
+                ..item
+            });
+        }
     }
 }
 
-fn plain(kind: ItemType, place: Spot, id: String, bytes: u64, used_ms: u64) -> Item {
+pub(super) fn plain(kind: ItemType, place: Spot, id: String, bytes: u64, used_ms: u64) -> Item {
     Item {
         place,
         kind,
@@ -337,6 +412,11 @@ fn plain(kind: ItemType, place: Spot, id: String, bytes: u64, used_ms: u64) -> I
         description: String::new(),
         depth: 0,
         records: Vec::new(),
+        lists: Vec::new(),
+        list_bytes: 0,
+        is_cached: false,
+        diff_id: None,
+        can_be_remade: false,
     }
 }
 
@@ -368,69 +448,4 @@ fn images(store: &Store, survey: &Survey, roots: &Roots) -> Result<Vec<ImageUsag
         }
     };
     Ok(roots.images.iter().map(usage).collect())
-}
-
-/// What the records say of layers.
-#[derive(Default)]
-struct Known {
-    of: BTreeMap<LayerId, OfLayer>,
-    dead: Vec<Key>,
-}
-
-/// What the records say of a layer.
-#[derive(Default)]
-struct OfLayer {
-    /// Those whose step made it.
-    records: Vec<Key>,
-    bytes: u64,
-    step: String,
-    made_ms: u64,
-    used_ms: u64,
-    depth: usize,
-}
-
-impl Known {
-    fn read(store: &Store, survey: &Survey) -> Result<Self> {
-        let used: BTreeMap<&LayerId, u64> = survey
-            .layers
-            .iter()
-            .map(|layer| (&layer.id, layer.used_ms))
-            .collect();
-        let mut known = Self::default();
-        for file in &survey.records {
-            let Some(bytes) = files::read_opt(&store.records().path(&file.what))? else {
-                continue;
-            };
-            // What a newer program wrote is not looked into, and not deleted.
-            let Ok((record, _)) = records::parse(&bytes) else {
-                continue;
-            };
-            if record.output.iter().all(|layer| used.contains_key(layer)) {
-                known.add(record, file.bytes, &used);
-            } else {
-                known.dead.push(file.what);
-            }
-        }
-        Ok(known)
-    }
-
-    fn add(&mut self, record: Record, bytes: u64, used: &BTreeMap<&LayerId, u64>) {
-        // A layer is as old as the youngest that stands on it: without it that one is worth nothing.
-        let mut used_ms = 0;
-        for (depth, layer) in record.output.iter().enumerate().rev() {
-            used_ms = used_ms.max(used.get(layer).copied().unwrap_or(0));
-            let of = self.of.entry(layer.clone()).or_default();
-            of.used_ms = of.used_ms.max(used_ms);
-            of.depth = of.depth.max(depth);
-        }
-        let Some(of) = record.output.last().and_then(|top| self.of.get_mut(top)) else {
-            // A step without a layer, on nothing: the record is all there is.
-            return;
-        };
-        of.records.push(record.key);
-        of.bytes += bytes;
-        if of.step.is_empty() || record.created_ms < of.made_ms {
-            (of.step, of.made_ms) = (record.step, record.created_ms);
-        }
-    }
 }

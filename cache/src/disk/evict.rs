@@ -1,10 +1,12 @@
 //! Deleting things of the cache that nobody uses, beside everybody else.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
 };
 
+use kiln_image::Digest;
 use rustix::fs::FlockOperation;
 
 use super::{
@@ -16,6 +18,7 @@ use crate::{
     index::{Entry, journal},
     remove,
     uses::{Place, Turn},
+    variants,
 };
 
 /// So many things are locked, judged and taken away at a time. Who wants one of them waits for that long.
@@ -28,6 +31,9 @@ pub(crate) fn items(store: &Store, items: &[&Item], mut deleted: impl FnMut(&Ite
         for (item, path) in away {
             for key in &item.records {
                 records(store, std::slice::from_ref(key))?;
+            }
+            if let Some(diff_id) = &item.diff_id {
+                variants_of(store, diff_id)?;
             }
             if let Some(path) = path {
                 remove::tree(&path).map_err(error::io("delete", path))?;
@@ -57,7 +63,10 @@ fn take_away<'a>(store: &Store, batch: &[&'a Item]) -> Result<Vec<(&'a Item, Opt
     for &item in batch {
         let is_free = match &item.place {
             Spot::Layer(id) => turn.take(Place::of_layer(id))?,
-            Spot::Blob(digest) => turn.take(Place::of_blob(digest))?,
+            Spot::Blob(digest)
+            | Spot::Variant {
+                blob: Some(digest), ..
+            } => turn.take(Place::of_blob(digest))?,
             _ => true,
         };
         if is_free {
@@ -72,15 +81,26 @@ fn take_away<'a>(store: &Store, batch: &[&'a Item]) -> Result<Vec<(&'a Item, Opt
         let path = match &item.place {
             Spot::Layer(id) if roots.layers.contains_key(id) => continue,
             Spot::Blob(digest) if roots.blobs.contains(digest) => continue,
-            Spot::Records => {
+            Spot::Records | Spot::Bare => {
                 away.push((item, None));
+                continue;
+            }
+            Spot::Variant { diff_id, form, blob } => {
+                store.variants().forget(diff_id, form)?;
+                let blob = blob.filter(|digest| !roots.blobs.contains(digest));
+                let path = match &blob {
+                    Some(digest) => take_blob(store, digest)?,
+                    None => None,
+                };
+                away.push((item, path));
                 continue;
             }
             Spot::Layer(id) => store.layers().path(id),
             Spot::Blob(digest) => {
-                delete(&root.join("blobs/stamps").join(digest.hex()))?;
-                store.blobs().path(digest)
+                away.extend(take_blob(store, digest)?.map(|path| (item, Some(path))));
+                continue;
             }
+            Spot::Remote(name) => root.join("remotes").join(name),
             Spot::Context(name) => root.join("hashes").join(name),
             Spot::Mount(name) => {
                 let (name, record) = (name.clone(), None);
@@ -97,6 +117,43 @@ fn take_away<'a>(store: &Store, batch: &[&'a Item]) -> Result<Vec<(&'a Item, Opt
         away.extend(move_away(store, &path)?.map(|path| (item, Some(path))));
     }
     Ok(away)
+}
+
+fn take_blob(store: &Store, digest: &Digest) -> Result<Option<PathBuf>> {
+    files::remove_if_there(&store.root().join("blobs/stamps").join(digest.hex()))?;
+    move_away(store, &store.blobs().path(digest))
+}
+
+/// Forgets what a layer that is gone was known as. Blobs that somebody uses now are for the next time.
+fn variants_of(store: &Store, diff_id: &Digest) -> Result<()> {
+    for form in files::names(&store.variants().folder(diff_id))? {
+        if variants::is_form(&form) {
+            store.variants().forget(diff_id, &form)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes those of the blobs that nobody uses and no image needs; returns them.
+pub(crate) fn blobs(store: &Store, digests: &[Digest]) -> Result<BTreeSet<Digest>> {
+    let mut gone = BTreeSet::new();
+    for batch in digests.chunks(BATCH) {
+        let turn = Turn::new(store.root())?;
+        let mut free = Vec::new();
+        for digest in batch {
+            if turn.take(Place::of_blob(digest))? {
+                free.push(digest);
+            }
+        }
+        let roots = Roots::read(store)?;
+        for digest in free.into_iter().filter(|digest| !roots.blobs.contains(*digest)) {
+            if let Some(path) = take_blob(store, digest)? {
+                files::remove_if_there(&path)?;
+                gone.insert(*digest);
+            }
+        }
+    }
+    Ok(gone)
 }
 
 /// A repository is locked by who uses it.
@@ -117,14 +174,5 @@ fn move_away(store: &Store, path: &Path) -> Result<Option<PathBuf>> {
         Ok(()) => Ok(Some(away)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(error::io("delete", path)(source)),
-    }
-}
-
-fn delete(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(error::io("delete", path)(source))
-        }
-        _ => Ok(()),
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::{
     catalog::Catalog,
     prune::{self, Filter, Prune, Pruned, Space, sweep_records},
+    size,
     survey::Survey,
 };
-use crate::{Result, Store, Warning};
+use crate::{Result, Store, Warning, files};
 
 /// After an attempt that made not enough room, the next one waits that long: what is left is in use.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -53,8 +54,8 @@ pub struct DiskLimits {
 #[derive(Debug)]
 pub struct Keeper {
     limits: DiskLimits,
-    /// The store's size when it was last measured, and what this process had published by then.
-    measured: Option<(u64, u64)>,
+    /// What this process has published and told of.
+    told: u64,
     /// Nothing is tried before.
     resume: Option<Instant>,
 }
@@ -64,43 +65,43 @@ impl Keeper {
     pub fn new(limits: DiskLimits) -> Self {
         Self {
             limits,
-            measured: None,
+            told: 0,
             resume: None,
         }
     }
 
     /// Deletes the least recently used things of the cache if the store is too large, or the file system too full.
-    /// Cheap when it is not: the store is measured once, and later only when this process has published so much
-    /// that it could be too large.
+    /// Cheap when it is not: the store is measured only when so much was published that it could be too large, and
+    /// once a day.
     pub fn hold(&mut self, store: &Store) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        if self.resume.is_some_and(|resume| Instant::now() < resume) {
+        if self.resume.is_some_and(|resume| Instant::now() < resume) || self.is_futile(store)? {
             return Ok(pruned);
         }
         let space = Space::of(store)?;
         let max = self.limits.max_size.map_or(u64::MAX, |max| max.of(space.size));
-        if self.estimate(store)? > max {
+        if self.estimate(store, &space)? > max {
             let catalog = Catalog::read(store)?;
             let total = catalog.total();
             let need = total.saturating_sub(max - max / SLACK);
             if total > max {
                 pruned = prune::run(store, &catalog, &request(Duration::ZERO), Some(need))?;
-                self.wait_if(pruned.bytes < total - max);
+                self.wait_if(store, pruned.bytes < total - max)?;
             }
-            self.measured = Some((total - pruned.bytes.min(total), store.published_bytes()));
+            size::measured(store, total - pruned.bytes.min(total), &Space::of(store)?)?;
+            self.told = store.published_bytes();
         }
         let min = self.limits.min_free.map_or(0, |min| min.of(space.size));
         let free = space.free.saturating_add(pruned.bytes);
         if free < min {
             let request = request(self.limits.min_free_spares);
             let more = prune::run(store, &Catalog::read(store)?, &request, Some(min - free))?;
-            self.wait_if(more.bytes < min - free);
-            self.measured = None;
+            self.wait_if(store, more.bytes < min - free)?;
             pruned.bytes += more.bytes;
             pruned.items.extend(more.items);
         }
         if !pruned.items.is_empty() {
-            sweep_records(store, RECORDS_KEPT, &|| false)?;
+            sweep_records(store, RECORDS_KEPT)?;
             store.index().flush()?;
         }
         Ok(pruned)
@@ -118,22 +119,44 @@ impl Keeper {
         }
     }
 
-    fn wait_if(&mut self, not_enough: bool) {
+    fn wait_if(&mut self, store: &Store, not_enough: bool) -> Result<()> {
         self.resume = not_enough.then(|| Instant::now() + PAUSE);
+        if not_enough {
+            let limits = format!("{:?}", self.limits);
+            store.temp().publish(limits.as_bytes(), &futile(store), false)?;
+        }
+        Ok(())
     }
 
-    /// The size of the store as far as this process can know without looking; 0 without a ceiling.
-    fn estimate(&mut self, store: &Store) -> Result<u64> {
+    /// Whether another process has just tried the same in vain: everything is looked at for it.
+    fn is_futile(&self, store: &Store) -> Result<bool> {
+        let path = futile(store);
+        let tried = std::fs::metadata(&path).and_then(|meta| meta.modified());
+        let lately = tried.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed < PAUSE));
+        Ok(lately
+            && files::read_opt(&path)?
+                .is_some_and(|limits| limits == format!("{:?}", self.limits).as_bytes()))
+    }
+
+    /// The size of the store as far as it can be known without looking; 0 without a ceiling.
+    fn estimate(&mut self, store: &Store, space: &Space) -> Result<u64> {
         if self.limits.max_size.is_none() {
             return Ok(0);
         }
         let published = store.published_bytes();
-        let (size, then) = match self.measured {
-            Some(known) => known,
-            None => *self.measured.insert((Survey::take(store)?.total(), published)),
-        };
-        Ok(size.saturating_add(published.saturating_sub(then)))
+        let known = size::estimate(store, published.saturating_sub(self.told), space)?;
+        self.told = published;
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let total = Survey::take(store)?.total();
+        size::measured(store, total, space)?;
+        Ok(total)
     }
+}
+
+fn futile(store: &Store) -> std::path::PathBuf {
+    store.root().join("index/futile")
 }
 
 fn request(unused_for: Duration) -> Prune {

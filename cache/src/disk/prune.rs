@@ -1,12 +1,22 @@
 //! Making room: which things of the cache go.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kiln_image::Digest;
 
 use super::{
-    catalog::{Catalog, Item, ItemType},
+    attached,
+    catalog::{Catalog, Item, ItemType, Spot},
     evict,
+    roots::Roots,
 };
-use crate::{Key, Result, Store, error, files, records};
+use crate::{ImageRecord, Key, Result, Store, error, files, records};
+
+/// So often old records without layers are looked for.
+const SWEEP_PACE: Duration = Duration::from_hours(24);
 
 /// Which things may go.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +55,8 @@ pub struct Prune {
     pub keep: Keep,
     /// Nothing is deleted.
     pub dry_run: bool,
+    /// Images that count as removed; for a dry run.
+    pub without: BTreeSet<Digest>,
 }
 
 /// What was deleted, or would be.
@@ -92,7 +104,7 @@ impl Keep {
 
 /// Deletes what is not needed, the least recently used first, and nothing that any process uses.
 pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
-    let catalog = Catalog::read(store)?;
+    let catalog = Catalog::read_without(store, &request.without)?;
     let need = request
         .keep
         .need(catalog.cache_bytes(), catalog.total(), Space::of(store)?.free);
@@ -100,7 +112,40 @@ pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
     if !request.dry_run && request.filter.is_open() && request.keep == Keep::default() {
         // Records that lead nowhere: kept so long to tell why a step ran.
         evict::records(store, &catalog.dead)?;
+        for name in &catalog.survey.stray_stamps {
+            // One that just got its blob back costs that blob a hashing.
+            let path = store.root().join("blobs/stamps").join(name);
+            files::remove_if_there(&path)?;
+        }
     }
+    store.index().flush()?;
+    Ok(pruned)
+}
+
+/// Deletes what the images `gone`, which were just removed, were made of: layers and blobs that no other image needs, and
+/// that are no step's result. The steps' stay, as cache.
+pub fn prune_images(store: &Store, gone: &[ImageRecord], dry_run: bool) -> Result<Pruned> {
+    let ids = gone.iter().map(|image| image.id).collect();
+    let catalog = Catalog::read_without(store, &ids)?;
+    let mut parts = Roots::default();
+    for image in gone {
+        parts.add(image.clone());
+    }
+    let is_part = |item: &Item| match &item.place {
+        Spot::Layer(id) => parts.layers.contains_key(id) && !item.is_cached,
+        Spot::Blob(digest)
+        | Spot::Variant {
+            blob: Some(digest), ..
+        } => parts.blobs.contains(digest),
+        _ => false,
+    };
+    let pruned = delete(
+        store,
+        &catalog,
+        |item| !item.in_use && is_part(item),
+        dry_run,
+        None,
+    )?;
     store.index().flush()?;
     Ok(pruned)
 }
@@ -108,11 +153,21 @@ pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
 /// Deletes things of `catalog` until `need` bytes are free, or all.
 pub(crate) fn run(store: &Store, catalog: &Catalog, request: &Prune, need: Option<u64>) -> Result<Pruned> {
     let now = files::now_ms();
-    let candidates: Vec<&Item> = catalog
-        .items
-        .iter()
-        .filter(|item| !item.in_use && (request.all || !item.is_shared()) && request.filter.fits(item, now))
-        .collect();
+    let goes =
+        |item: &Item| !item.in_use && (request.all || !item.is_shared()) && request.filter.fits(item, now);
+    delete(store, catalog, goes, request.dry_run, need)
+}
+
+/// Deletes those of the things that `goes` says.
+fn delete(
+    store: &Store,
+    catalog: &Catalog,
+    goes: impl Fn(&Item) -> bool,
+    dry_run: bool,
+    need: Option<u64>,
+) -> Result<Pruned> {
+    let candidates = attached::with_blobs(&catalog.items, goes);
+    let mut lists = catalog.lists.clone();
     let mut pruned = Pruned::default();
     let mut left = candidates.as_slice();
     while !left.is_empty() && need.is_none_or(|need| pruned.bytes < need) {
@@ -125,35 +180,41 @@ pub(crate) fn run(store: &Store, catalog: &Catalog, request: &Prune, need: Optio
         });
         let (batch, rest) = left.split_at(enough.count().max(1));
         left = rest;
-        let mut deleted = |item: &Item| {
-            pruned.bytes += item.bytes;
-            pruned.items.push(item.clone());
-        };
-        if request.dry_run {
-            for item in batch {
-                deleted(item);
-            }
-        } else {
-            evict::items(store, batch, deleted)?;
+        if dry_run {
+            pruned.bytes += batch.iter().map(|item| item.bytes).sum::<u64>();
+            pruned.items.extend(batch.iter().map(|&item| item.clone()));
+            continue;
         }
+        let mut free = BTreeMap::new();
+        evict::items(store, batch, |item| {
+            pruned.bytes += item.bytes.saturating_sub(item.list_bytes);
+            pruned.items.push(item.clone());
+            free.extend(lists.release(item));
+        })?;
+        let digests: Vec<Digest> = free.keys().copied().collect();
+        let gone = evict::blobs(store, &digests)?;
+        pruned.bytes += gone.iter().filter_map(|digest| free.get(digest)).sum::<u64>();
     }
     Ok(pruned)
 }
 
-/// Deletes the records whose layers are gone and that are older than `age`. Returns how many.
-pub(crate) fn sweep_records(store: &Store, age: Duration, stop: &dyn Fn() -> bool) -> Result<usize> {
+/// Deletes the records whose layers are gone and that are older than `age`, once a day: every record is read for it.
+pub(crate) fn sweep_records(store: &Store, age: Duration) -> Result<()> {
+    let marker = store.root().join("index/swept");
+    let swept = std::fs::metadata(&marker).and_then(|meta| meta.modified());
+    if swept.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed < SWEEP_PACE)) {
+        return Ok(());
+    }
+    store.temp().publish(b"", &marker, false)?;
     let now = files::now_ms();
-    let mut swept = 0;
-    for key in store.records().list()? {
-        if stop() {
-            break;
-        }
-        if is_dead(store, &key, now, age)? {
-            evict::records(store, &[key])?;
-            swept += 1;
+    for shard in store.records().shards()? {
+        for key in store.records().of_shard(&shard)? {
+            if is_dead(store, &key, now, age)? {
+                evict::records(store, &[key])?;
+            }
         }
     }
-    Ok(swept)
+    Ok(())
 }
 
 fn is_dead(store: &Store, key: &Key, now_ms: u64, age: Duration) -> Result<bool> {
@@ -175,6 +236,8 @@ pub struct Space {
     pub size: u64,
     /// What an ordinary user can still fill.
     pub free: u64,
+    /// What nobody has filled.
+    unfilled: u64,
 }
 
 impl Space {
@@ -184,7 +247,13 @@ impl Space {
         Ok(Self {
             size: stat.f_blocks.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            unfilled: stat.f_bfree.saturating_mul(stat.f_frsize),
         })
+    }
+
+    /// What is in use of it.
+    pub(super) fn filled(&self) -> u64 {
+        self.size.saturating_sub(self.unfilled)
     }
 }
 

@@ -13,13 +13,23 @@ pub(crate) struct Roots {
     /// Layers, and by how many images each is used.
     pub(crate) layers: BTreeMap<LayerId, usize>,
     pub(crate) blobs: BTreeSet<Digest>,
+    /// The DiffIDs of these layers.
+    pub(crate) diff_ids: BTreeSet<Digest>,
 }
 
 impl Roots {
     /// Reads all images. One of a newer format is an error: nobody can tell what it needs.
     pub(crate) fn read(store: &Store) -> Result<Self> {
+        Self::read_without(store, &BTreeSet::new())
+    }
+
+    /// The same, as if these images were removed.
+    pub(crate) fn read_without(store: &Store, gone: &BTreeSet<Digest>) -> Result<Self> {
         let mut roots = Self::default();
         for id in store.images().ids()? {
+            if gone.contains(&id) {
+                continue;
+            }
             let path = store.images().id_path(&id);
             let Some(bytes) = files::read_opt(&path)? else {
                 continue;
@@ -41,11 +51,13 @@ impl Roots {
         Ok(roots)
     }
 
-    fn add(&mut self, record: ImageRecord) {
+    pub(super) fn add(&mut self, record: ImageRecord) {
         let layers: BTreeSet<&LayerId> = record.layers.iter().map(|layer| &layer.layer).collect();
         for layer in layers {
             *self.layers.entry(layer.clone()).or_default() += 1;
         }
+        self.diff_ids
+            .extend(record.layers.iter().map(|layer| layer.diff_id));
         self.blobs.insert(record.config);
         self.blobs
             .extend(record.manifests.iter().map(|manifest| manifest.digest));

@@ -1,15 +1,15 @@
 //! Where the store's bytes are: every file of the store, counted once.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::measure;
 use crate::{
-    Key, LayerId, Result, Store, error, files,
+    Key, LayerId, Result, Store, Variant, error, files,
     layers::{self, MetaRead},
     mounts::{self, MountRecord},
-    sealed,
+    remotes, sealed, variants,
 };
 use kiln_image::Digest;
 
@@ -27,6 +27,9 @@ struct UsageFile {
     layer: LayerId,
     /// What is in `diff/`, without the folder itself.
     diff: u64,
+    /// Where that was so: on another file system it may take more or less.
+    #[serde(default)]
+    place: Option<layers::Inode>,
 }
 
 /// A layer.
@@ -37,6 +40,20 @@ pub(crate) struct LayerUse {
     /// 0 for a damaged one.
     pub(crate) created_ms: u64,
     pub(crate) used_ms: u64,
+    /// The sha256 of its tar, if it is known.
+    pub(crate) diff_id: Option<Digest>,
+}
+
+/// What is known of one layer as a blob.
+#[derive(Debug, Clone)]
+pub(crate) struct VariantUse {
+    pub(crate) diff_id: Digest,
+    pub(crate) form: String,
+    /// Its file, and the first one's folder.
+    pub(crate) bytes: u64,
+    pub(crate) used_ms: u64,
+    /// `None` for a damaged one, or one of a newer format.
+    pub(crate) read: Option<Variant>,
 }
 
 /// Anything else with a name.
@@ -56,6 +73,11 @@ pub(crate) struct Survey {
     pub(crate) git: Vec<Use<String>>,
     pub(crate) contexts: Vec<Use<String>>,
     pub(crate) records: Vec<Use<Key>>,
+    pub(crate) variants: Vec<VariantUse>,
+    /// What is remembered of downloads: the file's name, and the address for people.
+    pub(crate) remotes: Vec<Use<(String, String)>>,
+    /// Stamps of blobs that are gone.
+    pub(crate) stray_stamps: Vec<String>,
     /// Files of images, names and indexes.
     pub(crate) images: u64,
     pub(crate) builds: u64,
@@ -84,6 +106,8 @@ impl Survey {
                 }
                 "hashes" => survey.contexts = survey.named(&path, |_| true)?,
                 "records" => survey.records(&path)?,
+                "variants" => survey.variants(&path)?,
+                "remotes" => survey.remotes(&path)?,
                 "images" => survey.images(&path)?,
                 "builds" => survey.builds = tree(&path)?,
                 "containers" => survey.containers = tree(&path)?,
@@ -104,6 +128,8 @@ impl Survey {
             + sum(&self.git)
             + sum(&self.contexts)
             + sum(&self.records)
+            + sum(&self.remotes)
+            + self.variants.iter().map(|variant| variant.bytes).sum::<u64>()
             + self.images
             + self.builds
             + self.containers
@@ -141,6 +167,8 @@ impl Survey {
                 self.other += tree(&folder.join(name))?;
             }
         }
+        // Before the blobs: a stamp is written after its blob, so one without a blob has lost it.
+        let mut strays: BTreeSet<String> = files::names(&stamps)?.into_iter().collect();
         let mut stamped = 0;
         for name in files::names(&blobs)? {
             let path = blobs.join(&name);
@@ -148,6 +176,7 @@ impl Survey {
                 Ok(what) => {
                     let stamp = own(&stamps.join(&name))?;
                     stamped += stamp;
+                    strays.remove(&name);
                     self.blobs.push(Use {
                         what,
                         bytes: own(&path)? + stamp,
@@ -157,8 +186,51 @@ impl Survey {
                 Err(_) => self.other += tree(&path)?,
             }
         }
-        // Stamps without a blob.
+        self.stray_stamps = strays.into_iter().collect();
         self.other += below(&stamps)?.saturating_sub(stamped);
+        Ok(())
+    }
+
+    fn variants(&mut self, folder: &Path) -> Result<()> {
+        self.other += own(folder)?;
+        for hex in files::names(folder)? {
+            let path = folder.join(&hex);
+            let Ok(diff_id) = Digest::from_hex(&hex) else {
+                self.other += tree(&path)?;
+                continue;
+            };
+            let mut extra = own(&path)?;
+            for form in files::names(&path)? {
+                let file = path.join(&form);
+                let bytes = own(&file)?;
+                if !variants::is_form(&form) {
+                    self.other += bytes;
+                    continue;
+                }
+                let read = files::read_opt(&file)?.and_then(|bytes| variants::parse(&bytes).ok());
+                self.variants.push(VariantUse {
+                    diff_id,
+                    bytes: bytes + std::mem::take(&mut extra),
+                    used_ms: modified_ms(&file),
+                    read: read.filter(|read| read.diff_id == diff_id && read.form == form),
+                    form,
+                });
+            }
+            self.other += extra;
+        }
+        Ok(())
+    }
+
+    fn remotes(&mut self, folder: &Path) -> Result<()> {
+        for file in self.named(folder, |_| true)? {
+            let read = files::read_opt(&folder.join(&file.what))?;
+            let known = read.and_then(|bytes| remotes::parse(&bytes).ok());
+            self.remotes.push(Use {
+                what: (file.what, known.map(|known| known.shown).unwrap_or_default()),
+                bytes: file.bytes,
+                used_ms: file.used_ms,
+            });
+        }
         Ok(())
     }
 
@@ -238,9 +310,10 @@ fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
         bytes += own(&folder.join(name))?;
     }
     let kept = folder.join(USAGE);
+    let place = layers::Inode::of(&folder).ok();
     let known = files::read_opt(&kept)?
         .and_then(|bytes| sealed::open::<UsageFile>(KIND, VERSION, &bytes).ok())
-        .filter(|known| known.layer == id);
+        .filter(|known| known.layer == id && known.place == place);
     let diff = if let Some(known) = known {
         known.diff
     } else {
@@ -251,6 +324,7 @@ fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
             let file = UsageFile {
                 layer: id.clone(),
                 diff,
+                place,
             };
             let sealed = sealed::seal(KIND, VERSION, &file)?;
             // A full disk, or the layer is just being deleted: measured again next time.
@@ -264,6 +338,7 @@ fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
         used_ms: modified_ms(&folder.join(layers::META)),
         created_ms: meta.map_or(0, |meta| meta.created_ms),
         bytes: bytes + diff,
+        diff_id: layers::read_diff_id(&folder, &id),
         id,
     }))
 }

@@ -9,6 +9,8 @@ use crate::{
     RecordKind, Store, files, testing, testing::Scratch,
 };
 
+mod attached;
+
 /// What `du` says of the store's folder.
 fn du(path: &Path) -> u64 {
     let output = std::process::Command::new("du")
@@ -33,13 +35,28 @@ fn assert_agrees(store: &Store) {
 
 /// A layer with `size` bytes, and the record of the step that made it on `below`.
 fn step(store: &Store, name: &str, size: usize, below: &[LayerId]) -> Vec<LayerId> {
+    step_with_lists(store, name, size, below, &[])
+}
+
+/// The same, where the record refers to lists of files.
+fn step_with_lists(
+    store: &Store,
+    name: &str,
+    size: usize,
+    below: &[LayerId],
+    lists: &[Digest],
+) -> Vec<LayerId> {
     let draft = store.layers().draft().unwrap();
     std::fs::write(draft.diff_path().join(name.replace('/', "-")), vec![b'x'; size]).unwrap();
     let listing = walk::layer(std::fs::File::open(draft.diff_path()).unwrap().as_fd()).unwrap();
     let id = LayerId::from_content(&listing.content_hash());
     store.layers().commit(draft, &id, listing).unwrap();
     let output: Vec<LayerId> = below.iter().cloned().chain([id]).collect();
-    let parts = vec![KeyPart::new("step", name)];
+    let mut parts = vec![KeyPart::new("step", name)];
+    parts.extend(lists.iter().map(|list| KeyPart {
+        listing: Some(*list),
+        ..KeyPart::new("copy files", list.to_string())
+    }));
     store
         .records()
         .put(&Record {
@@ -383,6 +400,12 @@ fn a_keeper_holds_the_ceiling_and_the_floor() {
     user.layers().require(&all[9]).unwrap();
     let mut keeper = Keeper::new(limits(Some(Amount::Bytes(1)), None));
     keeper.hold(&store).unwrap();
+    // The next process does not look at everything just to find the same.
+    let maker = other(&dir);
+    step(&maker, "later", 1_000_000, &[]);
+    drop(maker);
+    let mut next = Keeper::new(limits(Some(Amount::Bytes(1)), None));
+    assert_eq!(names(&next.hold(&other(&dir)).unwrap()), [""; 0]);
     let mut left = store.layers().list().unwrap();
     left.retain(|id| all.contains(id));
     assert_eq!(left, [all[9].clone()]);

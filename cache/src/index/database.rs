@@ -18,8 +18,8 @@ use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Index, Item, journal};
-use crate::{Key, LayerId, Stamp, error, files, layers, records, remove, sealed, store::Shared};
+use super::{Entry, Index, Item, journal, rebuild};
+use crate::{Key, Stamp, error, files, remove, sealed, store::Shared};
 
 const KIND: &str = "index";
 const VERSION: u32 = 1;
@@ -67,17 +67,15 @@ impl Sled {
             && super::guarded(|| sled.whole(&state)).unwrap_or(false)
             && !sled.bloated()
         {
-            return Ok(Some(sled));
+            return rebuild::go_on(shared, sled, stop);
         }
         // Away with it, by rename first: a half-deleted one must not be opened.
         discard(&folder, shared)?;
+        rebuild::begin(shared)?;
+        files::remove_if_there(&doubt).map_err(text)?;
         let mut sled = open_sled(&folder, shared, &lock)?;
         sled.apply(&[])?;
-        rebuild(shared, &mut sled, stop)?;
-        match std::fs::remove_file(&doubt) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(text(error)),
-            _ => Ok(Some(sled)),
-        }
+        rebuild::go_on(shared, sled, stop)
     }
 
     /// Whether everything in it can be believed. After a clean end only the counts are read.
@@ -320,43 +318,11 @@ fn folder_size(path: &Path) -> u64 {
         .sum()
 }
 
-/// Fills an empty database from the files: layers and records, as last used when they were made.
-fn rebuild(shared: &Shared, sled: &mut Sled, stop: &dyn Fn() -> bool) -> Result<(), String> {
-    let mut entries = Vec::new();
-    for name in files::names(&shared.root.join("layers")).map_err(text)? {
-        let Ok(id) = name.parse::<LayerId>() else { continue };
-        if let Ok(layers::MetaRead::Good(meta)) =
-            layers::read_meta(&shared.root.join("layers").join(&name), &id)
-        {
-            entries.push(Entry::Used {
-                item: Item::Layer(id),
-                at_ms: meta.created_ms,
-            });
-        }
-    }
-    let folder = shared.root.join("records");
-    for shard in files::names(&folder).map_err(text)? {
-        for name in files::names(&folder.join(&shard)).map_err(text)? {
-            let Ok(bytes) = std::fs::read(folder.join(&shard).join(name)) else {
-                continue;
-            };
-            let Ok((record, _)) = records::parse(&bytes) else {
-                continue;
-            };
-            let at_ms = record.created_ms;
-            entries.push(Entry::Used {
-                item: Item::Record(record.key),
-                at_ms,
-            });
-            entries.extend(record.identity.map(|identity| Entry::Step {
-                identity,
-                record: record.key,
-                at_ms,
-            }));
-        }
-        if stop() {
-            return Err("stopped".to_owned());
-        }
-    }
-    entries.chunks(4096).try_for_each(|chunk| sled.apply(chunk))
+/// Whether there is something to do that does not come from journals.
+pub(super) fn wants_opening(folder: &Path) -> bool {
+    let is_there = |name: &str| folder.join(name).exists();
+    !is_there("sled")
+        || is_there("doubt")
+        || is_there(rebuild::FILE)
+        || read_state(folder).is_none_or(|state| !state.clean)
 }

@@ -245,3 +245,52 @@ fn a_panic_inside_is_an_error() {
     let panicked: Result<(), String> = guarded(|| panic!("as sled does"));
     assert!(panicked.is_err());
 }
+
+#[test]
+fn a_rebuild_that_is_cut_off_goes_on_where_it_was() {
+    let (dir, store) = testing::store();
+    for n in 0..40 {
+        put_record(&store, n, u64::from(n));
+    }
+    drop(store);
+    // Each process gets a little done: the first look at `stop` says go on, the fourth says stop.
+    let mut rounds = 0;
+    loop {
+        let store = testing::open(dir.path(), "aaaa");
+        let looks = std::cell::Cell::new(0);
+        let stop = || {
+            looks.set(looks.get() + 1);
+            looks.get() > 3
+        };
+        let opened = open_and_merge(&store.shared, &stop).unwrap();
+        rounds += 1;
+        let Some(index) = opened else {
+            assert!(store.index().has_work().unwrap(), "round {rounds}");
+            assert!(!dir.path().join("index/doubt").exists());
+            assert!(rounds < 40, "it never ends");
+            continue;
+        };
+        assert_eq!(index.nearest(&key(100)).unwrap(), Some(key(39)));
+        assert_eq!(index.oldest().unwrap().len(), 40);
+        index.close().unwrap();
+        assert!(!store.index().has_work().unwrap());
+        break;
+    }
+    assert!(rounds > 3, "it was never cut off: {rounds}");
+}
+
+#[test]
+fn few_journals_are_not_worth_the_opening() {
+    let (dir, store) = testing::store();
+    put_record(&store, 1, 10);
+    assert!(store.index().has_work().unwrap(), "there is none yet");
+    assert!(merge(&store));
+    assert!(!store.index().has_work().unwrap());
+    for n in 0..JOURNALS {
+        assert!(!store.index().has_work().unwrap(), "{n} journals");
+        testing::open(dir.path(), "aaaa").index().used(item(1)).unwrap();
+    }
+    assert!(store.index().has_work().unwrap());
+    assert!(merge(&store));
+    assert!(!store.index().has_work().unwrap());
+}

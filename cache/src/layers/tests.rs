@@ -1,4 +1,7 @@
-use std::os::{fd::AsFd, unix::fs::MetadataExt};
+use std::{
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+};
 
 use kiln_tree::walk;
 
@@ -167,4 +170,94 @@ fn snapshots_differ_by_order() {
     let two = Snapshot { layers: vec![b, a] };
     assert_ne!(one.content_key(), two.content_key());
     assert_eq!(one.content_key(), one.clone().content_key());
+}
+
+fn copy(from: &Path, to: &Path, arguments: &[&str]) {
+    let status = std::process::Command::new("cp")
+        .args(arguments)
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+type Spoil = fn(&Path);
+
+#[test]
+fn a_copied_layer_is_checked_before_it_is_believed() {
+    let (dir, store) = testing::store();
+    let draft = store.layers().draft().unwrap();
+    std::fs::create_dir(draft.diff_path().join("d")).unwrap();
+    std::fs::write(draft.diff_path().join("d/f"), "text").unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::open(draft.diff_path().join("d/f"))
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    let listing = walk::layer(std::fs::File::open(draft.diff_path()).unwrap().as_fd()).unwrap();
+    let id = LayerId::from_content(&listing.content_hash());
+    store.layers().commit(draft, &id, listing).unwrap();
+    drop(store);
+    let at = |name: &str| dir.path().with_extension(name);
+    let found = |root: &Path| {
+        let store = testing::open(root, "aaaa");
+        let found = store.layers().get(&id).unwrap().is_some();
+        (found, store.take_warnings())
+    };
+    let faithful = at("faithful");
+    copy(dir.path(), &faithful, &["-a"]);
+    let folder = faithful.join("layers").join(id.as_str());
+    assert_eq!(found(&faithful), (true, vec![]));
+    assert!(folder.join("checked").exists());
+    // From now on it is as good as made here; only who looks at everything finds that it was changed.
+    std::fs::write(folder.join("diff/d/f"), "TEXT").unwrap();
+    assert_eq!(found(&faithful), (true, vec![]));
+    // Moved, not copied: nothing to check.
+    let moved = at("moved");
+    std::fs::rename(&faithful, &moved).unwrap();
+    assert_eq!(found(&moved), (true, vec![]));
+    // A copy of the copy is checked again.
+    copy(&moved, &faithful, &["-a"]);
+    let (is_there, warnings) = found(&faithful);
+    assert!(!is_there && warnings.len() == 1);
+    let text = warnings[0].to_string();
+    assert!(text.contains("copied") && text.contains("d/f"), "{text}");
+    assert!(!folder.exists());
+
+    let spoil: [(&str, Spoil); 3] = [
+        ("missing", |folder| {
+            std::fs::remove_file(folder.join("diff/d/f")).unwrap();
+        }),
+        ("no files", |folder| {
+            std::fs::remove_dir_all(folder.join("diff")).unwrap();
+        }),
+        ("time", |folder| {
+            std::fs::File::open(folder.join("diff/d/f"))
+                .unwrap()
+                .set_modified(std::time::SystemTime::now())
+                .unwrap();
+        }),
+    ];
+    for (what, spoil) in spoil {
+        let copied = at("spoilt");
+        copy(dir.path(), &copied, &["-a"]);
+        spoil(&copied.join("layers").join(id.as_str()));
+        let (is_there, warnings) = found(&copied);
+        assert!(!is_there && warnings.len() == 1, "{what}: {warnings:?}");
+        assert!(warnings[0].to_string().contains(what), "{what}: {warnings:?}");
+        // Made anew, it is in order.
+        let store = testing::open(&copied, "aaaa");
+        let draft = store.layers().draft().unwrap();
+        std::fs::create_dir(draft.diff_path().join("d")).unwrap();
+        std::fs::write(draft.diff_path().join("d/f"), "text").unwrap();
+        let listing = walk::layer(std::fs::File::open(draft.diff_path()).unwrap().as_fd()).unwrap();
+        store.layers().commit(draft, &id, listing).unwrap();
+        drop(store);
+        assert_eq!(found(&copied), (true, vec![]), "{what}");
+        crate::remove::tree(&copied).unwrap();
+    }
+    for name in ["faithful", "moved"] {
+        crate::remove::tree(&at(name)).unwrap();
+    }
 }

@@ -1,4 +1,4 @@
-use std::{os::fd::AsFd, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{io::Write, os::fd::AsFd, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use super::*;
 use crate::{ImageLayer, ImageRecord, KeyPart, Layer, Record, RecordKind, testing};
@@ -57,7 +57,27 @@ fn full() -> Full {
         names: vec![],
     };
     store.images().put(&image, &[NAME.to_owned()]).unwrap();
-    store.builds().put(&crate::BuildId::new(), &1).unwrap();
+    let build = crate::BuildId::new();
+    store.builds().put(&build, &1).unwrap();
+    let mut log = store.builds().log(&build).step("1").unwrap();
+    log.write_all(&b"output ".repeat(1000)).unwrap();
+    drop(log);
+    let variant = crate::Variant {
+        diff_id: Digest::sha256_of(b"tar"),
+        form: "gzip-6".to_owned(),
+        blob: kiln_image::Descriptor::new("m/t", Digest::sha256_of(b"gone"), 4),
+        repositories: BTreeSet::new(),
+    };
+    store.variants().put(&variant).unwrap();
+    let remote = crate::RemoteFile {
+        shown: "https://h/f".to_owned(),
+        digest: config,
+        size: 6,
+        etag: None,
+        last_modified: None,
+        settled: false,
+    };
+    store.remotes().put("https://h/f", &remote).unwrap();
     Full {
         dir,
         store,
@@ -180,6 +200,49 @@ const CASES: &[Case] = &[
             write(&full.store.builds().path(id), "");
         },
         |damage, _| matches!(damage, Damage::File { .. }),
+    ),
+    (
+        "a log",
+        |full| {
+            let id = &full.store.builds().list().unwrap()[0];
+            let path = full.store.builds().log_path(id).join("1");
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        },
+        |damage, _| matches!(damage, Damage::File { path, .. } if path.ends_with("1")),
+    ),
+    (
+        "what a layer is as a blob",
+        |full| {
+            write(
+                &full
+                    .store
+                    .variants()
+                    .folder(&Digest::sha256_of(b"tar"))
+                    .join("gzip-6"),
+                "?",
+            );
+        },
+        |damage, _| matches!(damage, Damage::File { path, .. } if path.ends_with("gzip-6")),
+    ),
+    (
+        "what a layer is as a blob, under another one's name",
+        |full| {
+            let folder = full.store.variants().folder(&Digest::sha256_of(b"tar"));
+            std::fs::rename(folder.join("gzip-6"), folder.join("zstd-3")).unwrap();
+        },
+        |damage, _| matches!(damage, Damage::File { reason, .. } if reason.contains("gzip-6")),
+    ),
+    (
+        "what is known of a download",
+        |full| {
+            let folder = full.dir.path().join("remotes");
+            let name = &files::names(&folder).unwrap()[0];
+            write(&folder.join(name), "kiln-remote 1 0\n{}");
+        },
+        |damage, _| matches!(damage, Damage::File { path, .. } if path.parent().is_some_and(|folder| folder.ends_with("remotes"))),
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! What lists, names and shows images.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// Arguments of `images`.
 #[derive(Debug, Args)]
@@ -36,6 +36,34 @@ pub(crate) struct Rmi {
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+}
+
+/// The commands of `image`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Remove images without a name, or all that no container uses
+    Prune(ImagePrune),
+}
+
+/// Arguments of `image prune`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kiln image prune\n  kiln image prune --all --force\n  kiln image prune --all --filter until=240h\n  \
+                  kiln image prune --filter label=stage=test"
+)]
+pub(crate) struct ImagePrune {
+    /// All images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only what fits: `until=24h` (created before that), `label=KEY[=VALUE]`, `label!=KEY[=VALUE]`, `dangling=false` (repeatable)
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+    /// Only show what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// Arguments of `tag`.

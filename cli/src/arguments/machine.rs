@@ -100,13 +100,15 @@ pub(crate) struct SystemDf {
 /// Arguments of `system prune`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kiln system prune\n  kiln system prune --all --force\n  kiln system prune --filter until=240h"
+    after_help = "Examples:\n  kiln system prune\n  kiln system prune --all --force\n  kiln system prune --filter until=240h\n  \
+                  kiln system prune --force --filter label=stage=test"
 )]
 pub(crate) struct SystemPrune {
     /// All images that no container uses, and all cache
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Only what fits: `until=24h`, made (cache: used) before that (repeatable)
+    /// Only what fits: `until=24h`, made (cache: used) before that; `label=KEY[=VALUE]`, `label!=KEY[=VALUE]`, which spare the
+    /// cache (repeatable)
     #[arg(long, value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
     /// Accepted for Docker's sake: there are no volumes yet

@@ -35,7 +35,8 @@ fn check(machine: &Machine, arguments: &CacheVerify) -> Result<ExitCode, Failure
     let as_json = super::is_json(arguments.format.as_deref(), "text")?;
     let store = machine.store()?;
     let options = verify::Options {
-        owners_and_devices: !machine.entered.user_namespace,
+        owners: !machine.entered.user_namespace,
+        devices: !machine.entered.user_namespace,
     };
     let report = verify::run(&store, options, &|_| {})?;
     let mut text = String::new();

@@ -5,6 +5,7 @@ mod builds;
 mod cache;
 mod compression;
 mod history;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -12,6 +13,7 @@ mod inspect;
 mod list;
 mod load;
 mod login;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -53,6 +55,7 @@ pub(crate) fn dispatch(kiln: Kiln) -> Result<ExitCode, Failure> {
         Command::Rm(arguments) => rm::run(&machine, &arguments),
         Command::Images(arguments) => images::run(&machine, &arguments),
         Command::Rmi(arguments) => rmi::run(&machine, &arguments),
+        Command::Image(command) => image::run(&machine, &command),
         Command::Tag(arguments) => tag::run(&machine, &arguments),
         Command::Inspect(arguments) => inspect::run(&machine, &arguments),
         Command::History(arguments) => history::run(&machine, &arguments),

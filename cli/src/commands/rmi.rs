@@ -6,6 +6,7 @@ use kiln_cache::Found;
 use kiln_container::{Container, ContainerState, Containers, Status};
 use kiln_image::{Digest, Reference};
 
+use super::prune::familiar;
 use crate::arguments::Rmi;
 use crate::exit;
 use crate::machine::Machine;
@@ -83,9 +84,4 @@ fn in_use(found: &Found, given: &str, containers: &[Container], force: bool) -> 
         "cannot remove image {given}: {how} {} uses it; {remedy}",
         user.name
     ))
-}
-
-fn familiar(name: &str) -> String {
-    name.parse::<kiln_image::Reference>()
-        .map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }

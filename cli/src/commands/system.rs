@@ -3,11 +3,7 @@
 mod df;
 mod prune;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
-
-use kiln_container::Container;
-use kiln_image::Digest;
 
 use crate::arguments::System;
 use crate::machine::Machine;
@@ -19,12 +15,4 @@ pub(crate) fn run(machine: &Machine, command: &System) -> Result<ExitCode, Failu
         System::Df(arguments) => df::run(machine, arguments),
         System::Prune(arguments) => prune::run(machine, arguments),
     }
-}
-
-/// The images that containers use.
-fn used_images<'a>(containers: impl IntoIterator<Item = &'a Container>) -> BTreeSet<Digest> {
-    containers
-        .into_iter()
-        .filter_map(|container| container.state().options.image)
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! `kiln cache prune`.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::arguments::CachePrune;
 use crate::format;
 use crate::machine::Machine;
 use crate::report::Failure;
+
+/// An answer has no more bytes than that.
+const ANSWER: u64 = 100;
 
 /// Runs `kiln cache prune`.
 pub(super) fn run(machine: &Machine, arguments: &CachePrune) -> Result<ExitCode, Failure> {
@@ -25,6 +28,7 @@ pub(super) fn run(machine: &Machine, arguments: &CachePrune) -> Result<ExitCode,
             max_size: size("--max-size", arguments.max_size.as_deref())?,
         },
         dry_run: arguments.dry_run,
+        ..Prune::default()
     };
     let what = if arguments.all {
         "all build cache"
@@ -32,7 +36,7 @@ pub(super) fn run(machine: &Machine, arguments: &CachePrune) -> Result<ExitCode,
         "all build cache that no image has, too"
     };
     let store = machine.store()?;
-    if !arguments.force && !arguments.dry_run && !confirm(&[what.to_owned()])? {
+    if !arguments.force && !arguments.dry_run && !confirm(&format!("WARNING! This will remove {what}.\n"))? {
         return Ok(ExitCode::SUCCESS);
     }
     let pruned = disk::prune(&store, &request)?;
@@ -68,22 +72,21 @@ pub(in crate::commands) fn total(bytes: u64, dry_run: bool) -> String {
     format!("{what}: {}\n", format::size(bytes))
 }
 
-/// Asks, if there is somebody to ask.
-pub(in crate::commands) fn confirm(what: &[String]) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(true);
-    }
-    let mut text = "WARNING! This will remove:\n".to_owned();
-    for line in what {
-        let _ = writeln!(text, "  - {line}");
-    }
-    text += "\nAre you sure you want to continue? [y/N] ";
-    crate::commands::print(&text)?;
+/// Asks whether to do what `warning` says. Without a terminal the answer may come by a pipe, as with Docker; where there
+/// is none, nothing is done, and that is no success.
+pub(in crate::commands) fn confirm(warning: &str) -> Result<bool, Failure> {
+    crate::commands::print(&format!("{warning}Are you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
-    std::io::stdin()
+    let read = std::io::stdin()
         .lock()
+        .take(ANSWER)
         .read_line(&mut answer)
         .map_err(|error| Failure::io("read from", "standard input", error))?;
+    if read == 0 {
+        crate::commands::print("\n")?;
+        return Err(Failure::message("nothing was deleted: there was no answer")
+            .hint("use --force to delete without being asked"));
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

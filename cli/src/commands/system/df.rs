@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::cache::du;
 use super::super::list::List;
-use super::used_images;
+use super::super::prune::used_images;
 use crate::arguments::SystemDf;
 use crate::format;
 use crate::machine::Machine;

@@ -2,175 +2,122 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
 
-use kiln_cache::disk::{self, Filter, Prune};
-use kiln_cache::{ImageRecord, Store};
+use kiln_cache::Store;
+use kiln_cache::disk::{self, Filter, Prune, Pruned};
 use kiln_container::{Container, Containers, Status};
 
-use super::super::cache::prune::{confirm, deleted, total, until};
-use super::used_images;
+use super::super::cache::prune::{confirm, deleted, total};
+use super::super::prune::{ImageFilter, choose_images, remove_images};
 use crate::arguments::SystemPrune;
 use crate::machine::Machine;
 use crate::report::{self, Failure};
 
 /// Runs `kiln system prune`.
 pub(super) fn run(machine: &Machine, arguments: &SystemPrune) -> Result<ExitCode, Failure> {
-    let age = age(&arguments.filter)?;
+    let filter = ImageFilter::read(&arguments.filter, false)?;
     let store = machine.store()?;
-    let what = [
-        "all stopped containers",
-        if arguments.all {
-            "all images without at least one container associated to them"
-        } else {
-            "all dangling images"
-        },
-        if arguments.all {
-            "all build cache"
-        } else {
-            "unused build cache"
-        },
-    ];
-    if !arguments.force && !arguments.dry_run && !confirm(&what.map(str::to_owned))? {
+    if !arguments.force && !arguments.dry_run && !confirm(&question(arguments, &filter))? {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = String::new();
-    let (stopped, stay) = containers(&store, age)?;
-    let mut bytes = 0;
-    if !stopped.is_empty() {
-        let _ = writeln!(text, "{}Containers:", verb(arguments.dry_run));
+    let (stopped, stay) = containers(&store, &filter)?;
+    let (mut text, mut bytes) = remove_containers(stopped, arguments.dry_run)?;
+    let chosen = choose_images(&store, arguments.all, &filter, &stay)?;
+    text += &remove_images(&store, &chosen, arguments.dry_run)?;
+    let cache = if filter.has_labels() {
+        // Cache has no labels, so nothing of it fits: only what the images leave behind goes.
+        Pruned {
+            bytes: disk::prune_images(&store, &chosen.images, arguments.dry_run)?.bytes,
+            ..Pruned::default()
+        }
+    } else {
+        let request = Prune {
+            all: arguments.all,
+            filter: Filter {
+                unused_for: filter.age,
+                ..Filter::default()
+            },
+            dry_run: arguments.dry_run,
+            without: chosen.images.iter().map(|image| image.id).collect(),
+            ..Prune::default()
+        };
+        if filter.age.is_some() && !arguments.dry_run {
+            // They are old enough, however lately their layers were looked at.
+            bytes += disk::prune_images(&store, &chosen.images, false)?.bytes;
+        }
+        disk::prune(&store, &request)?
+    };
+    text += &deleted(&cache, arguments.dry_run);
+    text += &total(bytes + cache.bytes, arguments.dry_run);
+    super::super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Docker's words.
+fn question(arguments: &SystemPrune, filter: &ImageFilter) -> String {
+    let mut text = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
+    text += if arguments.all {
+        "  - all images without at least one container associated to them\n"
+    } else {
+        "  - all dangling images\n"
+    };
+    if !filter.has_labels() {
+        text += if arguments.all {
+            "  - all build cache\n"
+        } else {
+            "  - unused build cache\n"
+        };
     }
+    if !arguments.filter.is_empty() {
+        text += "\n  Items to be pruned will be filtered with:\n";
+        for filter in &arguments.filter {
+            let _ = writeln!(text, "  - {filter}");
+        }
+    }
+    text + "\n"
+}
+
+/// The containers that go, and those that stay.
+fn containers(store: &Arc<Store>, filter: &ImageFilter) -> Result<(Vec<Container>, Vec<Container>), Failure> {
+    let (mut go, mut stay) = (Vec::new(), Vec::new());
+    for container in Containers::new(store).list()? {
+        let state = container.state();
+        // One that was created and is not run yet may be in the hands of its `kiln run`: its lock tells when it is
+        // removed.
+        let mut goes = state.status == Status::Exited && filter.is_old(Some(&state.created));
+        if goes && filter.has_labels() {
+            // A container has the labels of its image.
+            let image = state
+                .options
+                .image
+                .map(|id| store.images().by_id(&id))
+                .transpose()?;
+            goes = filter.fits_image(store, image.flatten().as_ref())?;
+        }
+        if goes { &mut go } else { &mut stay }.push(container);
+    }
+    Ok((go, stay))
+}
+
+/// Removes them; returns what was done, and what they took.
+fn remove_containers(stopped: Vec<Container>, dry_run: bool) -> Result<(String, u64), Failure> {
+    let (mut ids, mut bytes) = (String::new(), 0);
     for container in stopped {
         let size = disk::bytes_of(container.folder())?;
         let id = container.state().id.clone();
-        if !arguments.dry_run
-            && let Err(error) = container.remove(false)
-        {
+        if !dry_run && let Err(error) = container.remove(false) {
             // Somebody runs it by now.
             report::warning(&report::chain(&error));
             continue;
         }
         bytes += size;
-        let _ = writeln!(text, "{id}");
+        let _ = writeln!(ids, "{id}");
     }
-    if bytes > 0 {
-        text.push('\n');
-    }
-    text += &images(&store, arguments, age, &stay)?;
-    let request = Prune {
-        all: arguments.all,
-        filter: Filter {
-            unused_for: age,
-            ..Filter::default()
-        },
-        dry_run: arguments.dry_run,
-        ..Prune::default()
+    let text = match (ids.is_empty(), dry_run) {
+        (true, _) => ids,
+        (false, true) => format!("Containers that would be deleted:\n{ids}\n"),
+        (false, false) => format!("Deleted Containers:\n{ids}\n"),
     };
-    let pruned = disk::prune(&store, &request)?;
-    text += &deleted(&pruned, arguments.dry_run);
-    text += &total(bytes + pruned.bytes, arguments.dry_run);
-    super::super::print(&text)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn verb(dry_run: bool) -> &'static str {
-    if dry_run { "Would delete " } else { "Deleted " }
-}
-
-/// The values of `--filter`: only `until` is known.
-fn age(values: &[String]) -> Result<Option<Duration>, Failure> {
-    let mut age = None;
-    for text in values {
-        match text.split_once('=') {
-            Some(("until", value)) => age = Some(until(text, value)?),
-            _ => {
-                return Err(
-                    Failure::usage(format!("--filter {text}: there is no such filter"))
-                        .hint("the filter is until=DURATION"),
-                );
-            }
-        }
-    }
-    Ok(age)
-}
-
-/// Whether something that was made at `created` (RFC 3339) is old enough.
-fn is_old(created: Option<&str>, age: Option<Duration>) -> bool {
-    let Some(age) = age else { return true };
-    let made = created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    // What has no date was not made lately.
-    made.is_none_or(|made| {
-        let passed = jiff::Timestamp::now().duration_since(made);
-        Duration::try_from(passed).is_ok_and(|passed| passed >= age)
-    })
-}
-
-/// The containers that go, and those that stay.
-fn containers(
-    store: &std::sync::Arc<Store>,
-    age: Option<Duration>,
-) -> Result<(Vec<Container>, Vec<Container>), Failure> {
-    // One that was created and is not run yet may be in the hands of its `kiln run`: its lock tells when it is removed.
-    Ok(Containers::new(store).list()?.into_iter().partition(|container| {
-        let state = container.state();
-        state.status == Status::Exited && is_old(Some(&state.created), age)
-    }))
-}
-
-fn images(
-    store: &Store,
-    arguments: &SystemPrune,
-    age: Option<Duration>,
-    containers: &[Container],
-) -> Result<String, Failure> {
-    let used = used_images(containers);
-    let indexes = store.images().indexes()?;
-    let names_of = |record: &ImageRecord| -> Vec<String> {
-        let of = indexes
-            .iter()
-            .filter(|index| index.images.iter().any(|entry| entry.image == record.id));
-        record
-            .names
-            .iter()
-            .chain(of.flat_map(|index| &index.names))
-            .cloned()
-            .collect()
-    };
-    let mut text = String::new();
-    for record in store.images().list()? {
-        let names = names_of(&record);
-        let goes = !used.contains(&record.id)
-            && (arguments.all || names.is_empty())
-            && is_old(record.created.as_deref(), age);
-        if !goes {
-            continue;
-        }
-        if arguments.dry_run {
-            let _ = writeln!(text, "deleted: {}", record.id);
-            continue;
-        }
-        // By its id, or by the names of the multi-platform image that it belongs to.
-        let own = record.names.is_empty() && !names.is_empty();
-        let targets = if own { names } else { vec![record.id.to_string()] };
-        for target in targets {
-            match store.images().remove(&target, true) {
-                Ok(removed) => {
-                    for name in removed.untagged {
-                        let _ = writeln!(text, "untagged: {name}");
-                    }
-                    for id in removed.deleted {
-                        let _ = writeln!(text, "deleted: {id}");
-                    }
-                }
-                // Gone with another one, or a part of one that stays.
-                Err(kiln_cache::Error::ImageNotFound(_) | kiln_cache::Error::ImageInIndex { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    Ok(if text.is_empty() {
-        text
-    } else {
-        format!("{}Images:\n{text}\n", verb(arguments.dry_run))
-    })
+    Ok((text, bytes))
 }

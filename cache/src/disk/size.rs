@@ -1,0 +1,71 @@
+//! How large the store is, as far as that is known without looking at all of it: `index/size`.
+//!
+//! A store is measured as a whole when it may have passed its ceiling, and once a day. In between its size is the one
+//! that was measured and what processes have published since, or what the file system has filled since, whichever is
+//! more: what is said is rather too much than too little, and too much costs one more measuring.
+
+use serde::{Deserialize, Serialize};
+
+use super::prune::Space;
+use crate::{Result, Store, files, lease, sealed};
+
+const KIND: &str = "size";
+const VERSION: u32 = 1;
+/// As long as this a measured size is believed: what cache mounts grow by is not counted if others delete as much.
+const BELIEVED_MS: u64 = 24 * 60 * 60 * 1000;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SizeFile {
+    /// What was measured.
+    total: u64,
+    /// What was published since then.
+    added: u64,
+    /// What of the file system was filled then.
+    filled: u64,
+    measured_ms: u64,
+}
+
+/// Adds what this process has published since it last did so. Returns the size that the store has at most; `None` if
+/// it has to be measured.
+pub(super) fn estimate(store: &Store, published: u64, space: &Space) -> Result<Option<u64>> {
+    let _turn = lease::short(store.root(), "size")?;
+    let Some(mut known) = read(store)? else {
+        return Ok(None);
+    };
+    // A clock that was set back makes it look young: it grows old again.
+    if files::now_ms().saturating_sub(known.measured_ms) > BELIEVED_MS {
+        return Ok(None);
+    }
+    if published > 0 {
+        known.added = known.added.saturating_add(published);
+        write(store, &known)?;
+    }
+    let filled = space.filled().saturating_sub(known.filled);
+    Ok(Some(known.total.saturating_add(known.added.max(filled))))
+}
+
+/// Keeps what was measured.
+pub(super) fn measured(store: &Store, total: u64, space: &Space) -> Result<()> {
+    let _turn = lease::short(store.root(), "size")?;
+    write(
+        store,
+        &SizeFile {
+            total,
+            added: 0,
+            filled: space.filled(),
+            measured_ms: files::now_ms(),
+        },
+    )
+}
+
+fn read(store: &Store) -> Result<Option<SizeFile>> {
+    let bytes = files::read_opt(&store.root().join("index/size"))?;
+    Ok(bytes.and_then(|bytes| sealed::open(KIND, VERSION, &bytes).ok()))
+}
+
+fn write(store: &Store, known: &SizeFile) -> Result<()> {
+    let bytes = sealed::seal(KIND, VERSION, known)?;
+    store
+        .temp()
+        .publish(&bytes, &store.root().join("index/size"), false)
+}
