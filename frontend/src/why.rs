@@ -54,6 +54,10 @@ pub(crate) fn explain(
     reporter: &Reporter,
 ) {
     if !record.steps.iter().any(StepReport::is_miss) {
+        if record.steps.iter().any(|step| step.verified.is_some()) {
+            let source = Source::of(request);
+            record.steps.iter_mut().for_each(|step| source.set_line(step));
+        }
         if let Some(summary) = Summary::of(&record.steps) {
             reporter.summary(summary);
         }
@@ -68,13 +72,12 @@ pub(crate) fn explain(
         })
         .collect();
     kiln_solver::why::explain(store, &mut record.steps, &earlier);
-    let source = Source {
-        text: &request.dockerfile,
-        lines: LineIndex::new(&request.dockerfile),
-        dockerfile: kiln_parser::parse(&request.dockerfile).dockerfile,
-    };
+    let source = Source::of(request);
     for step in &mut record.steps {
         source.complete(step);
+        if let Some(Why::IgnoredCache { by_stage }) = &mut step.why {
+            *by_stage = !request.options.no_cache;
+        }
     }
     if let Some(summary) = Summary::of(&record.steps) {
         reporter.summary(summary);
@@ -87,11 +90,23 @@ struct Source<'a> {
     dockerfile: Dockerfile,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn of(request: &'a BuildRequest) -> Self {
+        Self {
+            text: &request.dockerfile,
+            lines: LineIndex::new(&request.dockerfile),
+            dockerfile: kiln_parser::parse(&request.dockerfile).dockerfile,
+        }
+    }
+
+    fn set_line(&self, step: &mut StepReport) {
+        step.line = step.span.map(|span| self.lines.line(span.start));
+    }
+
     /// Adds the step's line, and where its variables are declared.
     fn complete(&self, step: &mut StepReport) {
         let Some(span) = step.span else { return };
-        step.line = Some(self.lines.line(span.start));
+        self.set_line(step);
         let Some(Why::Changed { differences, .. }) = &mut step.why else {
             return;
         };

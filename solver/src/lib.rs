@@ -29,6 +29,7 @@ pub mod image;
 mod import;
 mod join;
 mod key;
+mod lazy;
 mod lend;
 pub mod limits;
 mod mounts;
@@ -53,6 +54,7 @@ mod take;
 pub mod task;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 pub mod why;
 
 pub use cancel::{Cancel, CancelGuard};
@@ -66,6 +68,7 @@ pub use export::ExportedIndex;
 pub use files::{FilesError, WrittenFiles};
 pub use import::{ImportError, ImportRequest};
 pub use join::Joiner;
+pub use lazy::{LazyImage, Needs};
 pub use platform::{CannotRun, emulator};
 pub use push::{PushError, PushRequest, Pushed};
 pub use report::{StepOutcome, StepReport};

@@ -276,7 +276,8 @@ fn details(
     fact("works on", (!inputs.is_empty()).then(|| inputs.join(", ")));
     fact("key", step.key.map(|key| key.to_string()));
     page.push_str("</dl>\n");
-    if let Some(name) = &step.log {
+    let again = step.verified.as_ref().and_then(|verified| verified.log.as_ref());
+    for name in step.log.iter().chain(again) {
         log(page, store, found, at, name)?;
     }
     page.push_str("</div>\n</details>\n");
