@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ("nothing is downloaded for nothing", cache_only),
         ("an index of layers that are elsewhere", lazy_index),
         ("another form needs the files", forced_compression),
+        ("an image below stays where it is", image_below),
     ];
     let others: &[Named] = &[
         ("bytes rewritten in place are seen", rewritten_in_place),
@@ -378,6 +379,61 @@ fn forced_compression() -> TestResult {
     Ok(Outcome::Passed)
 }
 
+/// What stands on an image and does not look at it needs nothing of it, whether it is cached or not.
+fn image_below() -> TestResult {
+    let registry = Registry::start()?;
+    let base = registry.push_base("busybox:latest", "busybox:latest", &[])?;
+    let layers = registry.manifest(&base)?["layers"].clone();
+    let layers: Vec<String> = layers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|layer| text(&layer["digest"]))
+        .collect();
+    ensure!(!layers.is_empty(), "the base has no layer");
+    let table = [
+        ("labels", format!("FROM {base}\nLABEL a=b\n"), &[][..]),
+        (
+            "linked",
+            format!("FROM {base}\nCOPY --link app.py /app.py\nCOPY --link --chmod=600 app.py /other\n"),
+            &[
+                "COPY --link app.py /app.py",
+                "COPY --link --chmod=600 app.py /other",
+            ][..],
+        ),
+    ];
+    for (name, dockerfile, ran) in table {
+        let files = [("Dockerfile", dockerfile.as_str()), ("app.py", "one\n")];
+        let mut project = Project::with_bases(name, &[], &files)?;
+        project.request.tag = format!("{}/{name}:1", registry.host);
+        registry.take_requests()?;
+        build(&project, &["--push"], ran)?;
+        let requests = registry.take_requests()?;
+        let fetched = requests.iter().any(|request| {
+            request.starts_with("GET ") && layers.iter().any(|layer| request.ends_with(layer.as_str()))
+        });
+        ensure!(!fetched, "{name}: the base was downloaded: {requests:#?}");
+        // It runs, from the registry; and where its files are needed they come.
+        project.shell("true")?;
+        let local = Project::with_bases(name, &[], &files)?;
+        build(&local, &[], ran)?;
+        let (pushed, kept) = (id(&project)?, id(&local)?);
+        ensure!(
+            !ran.is_empty() || pushed == kept,
+            "{name}: {pushed} was pushed, {kept} is kept"
+        );
+        local.shell("true")?;
+        // On the image a step that looks at it runs as ever.
+        project.write(
+            "Dockerfile",
+            &format!("{dockerfile}RUN cat /etc/passwd > /copy\n"),
+        )?;
+        build(&project, &["--push"], &["RUN cat /etc/passwd > /copy"])?;
+        project.shell("cat /copy")?;
+    }
+    Ok(Outcome::Passed)
+}
+
 /// What a build of `FROM scratch, COPY data` has in that file.
 fn built_data(project: &Project) -> Result<String> {
     let out = project.scratch("out");
@@ -658,7 +714,7 @@ fn ttl_of_kept() -> TestResult {
 }
 
 const VERIFIED: &str = "FROM busybox:latest\nCOPY in.txt /in\nRUN wc -c < /in > /count\n\
-    RUN head -c 8 /dev/urandom | od -x > /token && ln -s /$(cut -c 9-12 /token | head -n 1) /link\nCOPY in.txt /copy\n";
+    RUN head -c 8 /dev/urandom | od -x > /token && ln -s /$(cut -c 9-12 /token | head -n 1) /link\nCOPY --link in.txt /copy\n";
 
 fn verified(name: &str) -> Result<Project> {
     let project = Project::new(name, &[("Dockerfile", VERIFIED), ("in.txt", "one\n")])?;

@@ -254,6 +254,9 @@ impl Solve<'_> {
         cancel: &Cancel,
     ) -> Result<Vec<Snapshot>, SolveError> {
         self.plan(order)?;
+        if self.request.needs != Needs::Files {
+            self.complete_lazily(targets)?;
+        }
         let mut announced = false;
         loop {
             let needed = self.needed(targets, order);
