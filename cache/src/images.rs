@@ -217,6 +217,21 @@ impl<'a> Images<'a> {
         self.write_name(name, id)
     }
 
+    /// Takes names (canonical) away from whatever has them: they stand for something that is not kept here. Nothing
+    /// else goes: what had its last name is dangling then.
+    pub fn untag(&self, names: &[String]) -> Result<()> {
+        let _turn = lease::short(&self.shared.root, "images")?;
+        let mut any = false;
+        for name in names {
+            any |= self.id_of_name(name)?.is_some();
+            delete(self.name_path(name))?;
+        }
+        if any {
+            files::sync_folder(&self.shared.root.join("images/names"))?;
+        }
+        Ok(())
+    }
+
     /// `rmi`: by a name, takes the name away, and the image or index too if that was its last one. By an id, takes
     /// it with its one name away; with more names only if `force`. The images of an index go with it, and not before.
     /// Layers stay: they are the cache.

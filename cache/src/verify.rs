@@ -177,6 +177,19 @@ pub fn run(store: &Store, options: Options, progress: &dyn Fn(Progress)) -> Resu
     Ok(check.report)
 }
 
+/// Checks one layer: its files against its listing. `None` for one that is in order, or not there.
+pub fn layer(store: &Store, id: &LayerId, options: Options) -> Result<Option<Damage>> {
+    let mut check = Check {
+        store,
+        options,
+        progress: &|_| {},
+        report: Report::default(),
+        good: BTreeSet::new(),
+    };
+    check.layer(id.clone())?;
+    Ok(check.report.damage.pop())
+}
+
 struct Check<'a> {
     store: &'a Store,
     options: Options,

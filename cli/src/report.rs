@@ -60,10 +60,10 @@ impl Failure {
         let mut failure = Self::message(chain(error));
         failure.hints.extend(sandbox_hint(error));
         if is_disk_full(error) {
-            failure.hint(DISK_FULL)
-        } else {
-            failure
+            failure.hints.push(DISK_FULL.to_owned());
         }
+        failure.hints.extend(missing_image(error));
+        failure
     }
 
     /// The user ended it.
@@ -130,6 +130,32 @@ impl Failure {
 }
 
 const DISK_FULL: &str = "the disk is full: free some space on the file system of the store (see `kiln info`)";
+
+/// What to do about an image that is not in the store.
+fn missing_image(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let name = causes.find_map(|cause| {
+        // What is transparent is not among its own causes.
+        let store = match cause.downcast_ref::<kiln_solver::SaveError>() {
+            Some(kiln_solver::SaveError::Store(error)) => Some(error),
+            _ => cause.downcast_ref::<kiln_cache::Error>(),
+        };
+        match store {
+            Some(kiln_cache::Error::ImageNotFound(name)) => Some(name),
+            _ => None,
+        }
+    })?;
+    let is_id = name
+        .trim_start_matches("sha256:")
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit());
+    if is_id || name.parse::<kiln_image::Reference>().is_err() {
+        return Some("kiln images shows what there is".to_owned());
+    }
+    Some(format!(
+        "kiln images shows what there is; kiln pull {name} brings it from its registry"
+    ))
+}
 
 macro_rules! failure_from {
     ($($error:ty),* $(,)?) => {$(

@@ -36,6 +36,8 @@
 //! | base of a linked copy | hit | linked copy outlives its base | why/base of a linked copy |
 //! | users of the base, for `--chown=NAME` | miss | other users are a miss for a copy that names one | why/users of the base of a copy that names one |
 //! | `--no-cache`, `--no-cache-filter` | miss | no-cache runs everything; no-cache-filter runs the steps of its stages | why/no-cache; why/no-cache-filter |
+//! | result of a process, older than `--cache-ttl` | miss | cache_trust/results age; cache_trust/a result that is found again is as old as it is | why/cache-ttl |
+//! | content, rewritten in place with the old time | miss | cache_trust/bytes rewritten in place are seen; cache_trust/files swapped by rename are seen | why/other bytes under the old size and time |
 //! | order or names of stages | hit | reordered stages are a hit; renamed stage is a hit | why/reordered stages; why/renamed stage |
 //! | earlier stage, same result | hit | stage rebuilt to the same content cuts off | why/early cutoff |
 //! | earlier stage, same mounted files | hit | mounts/a bind of a stage counts by what it shows | why/earlier stage with the same mounted files |

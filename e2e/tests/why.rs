@@ -19,6 +19,7 @@ const OTHERS: &[Named] = &[
     ("owner of a context's file", owner),
     ("a context elsewhere of equal metadata", context_elsewhere),
     ("file at an address", file_at_address),
+    ("cache-ttl", cache_ttl),
     ("of one step, and as JSON", of_one_step),
     ("the summary says it in one line", summary),
     ("a cached build writes its record and nothing else", cached_build),
@@ -203,6 +204,19 @@ fn file_at_address() -> TestResult {
                 [3/3] RUN cp /f /g  (Dockerfile:3)\n    after [2/3] ADD URL /f\n",
         "{changed}"
     );
+    Ok(Outcome::Passed)
+}
+
+fn cache_ttl() -> TestResult {
+    let project = project("why-ttl", "FROM busybox:latest\nRUN echo x > /x\n")?;
+    build(&project, &[])?;
+    build(&project, &["--cache-ttl", "0s"])?;
+    let told = why(&project, &[])?;
+    let (before, after) = (
+        "[2/2] RUN echo x > /x  (Dockerfile:2)\n    its result is ",
+        "s old, and --cache-ttl is 0ms\n",
+    );
+    ensure!(told.starts_with(before) && told.ends_with(after), "{told}");
     Ok(Outcome::Passed)
 }
 

@@ -4,10 +4,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
-use kiln_parser::{Diagnostic, LineIndex, Parsed, lint};
+use kiln_parser::ast::Stage;
+use kiln_parser::{Diagnostic, Dockerfile, LineIndex, Parsed, lint};
 use kiln_remote::git::GitAddress;
 use kiln_remote::{Caller, Credentials};
 use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
@@ -17,20 +19,22 @@ use kiln_solver::remote::RemoteError;
 use kiln_solver::remote_cache::{CacheError, CacheOptions};
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
+use kiln_solver::verify::Percent;
 use kiln_solver::{
-    Cancel, Engine, LayerCompression, LocalKind, Secrets, Solution, SolveError, SolveRequest, StepFailure,
-    StepReport, chain,
+    Cancel, Engine, LayerCompression, LazyImage, LocalKind, Needs, Secrets, SolveError, SolveRequest,
+    StepFailure, StepReport, chain,
 };
 
 use crate::cache;
 use crate::checks::{self, Findings};
 use crate::contexts::{ContextImage, ImageLocation};
+use crate::export;
 use crate::fetch::FetchError;
 use crate::local;
 use crate::lower::{Checks, UnusedBuildArg};
 use crate::options::LowerOptions;
 use crate::outline::{Outline, outline};
-use crate::platforms::{LoweredAll, LoweredImage, is_index, lower_all, variants};
+use crate::platforms::{LoweredAll, is_index, lower_all, variants};
 use crate::record::{self, Announced};
 use crate::resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
@@ -71,6 +75,12 @@ pub struct BuildRequest {
     pub compress: Option<LayerCompression>,
     /// Caches from elsewhere, and caches to write.
     pub cache: CacheOptions,
+    /// Results of RUN steps count only so long.
+    pub cache_ttl: Option<Duration>,
+    /// So many of each hundred cached steps are run once more, and the results compared.
+    pub verify_cache: Option<Percent>,
+    /// What is needed of the image here: layers that are only in a cache elsewhere are fetched when it takes that.
+    pub needs: Needs,
 }
 
 /// Where the files of the main build context are.
@@ -106,6 +116,8 @@ pub struct Built {
     pub id: Digest,
     /// The images; several when there is an index.
     pub images: Vec<BuiltImage>,
+    /// The image or the index itself, if the store does not keep it: layers of it are only in registries.
+    pub lazy: Option<LazyImage>,
     /// What became of each step.
     pub steps: Vec<StepReport>,
     /// Findings that did not stop the build.
@@ -192,6 +204,7 @@ fn build_image(
     steps: &mut Vec<StepReport>,
 ) -> Result<Built, BuildError> {
     let parsed = load(request, reporter)?;
+    warn_of_unknown_stages(&parsed.dockerfile, &request.options, reporter);
     let ignore = local::ignore_file(request, reporter)?;
     let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
     let checks = Checks::All(ignore.as_deref());
@@ -219,7 +232,9 @@ fn build_image(
         compress: request.compress,
         cache_imports: request.cache.imports.clone(),
         cache_exports: request.cache.exports_any(),
-        needs_files: true,
+        cache_ttl: request.cache_ttl,
+        verify: request.verify_cache,
+        needs: request.needs,
         on_work: announced.hook(engine, request, id),
     };
     let targets: Vec<VertexId> = lowered.images.iter().map(|image| image.target).collect();
@@ -235,74 +250,40 @@ fn build_image(
     cache::inline(engine, request, &solved.cache, &solutions, &mut images)?;
     let mut task = reporter.announce("exporting to image", Vec::new(), None);
     task.start();
-    let (id, images) = export(engine, &solutions, images, is_index, request).map_err(|error| {
-        task.failed(chain(&error));
-        canceled_or(cancel, BuildError::Export(error))
-    })?;
-    if is_index {
-        for image in &images {
-            task.progress(
-                format!("writing image {} for {}", image.id, image.platform),
-                0,
-                None,
-                true,
-            );
-        }
-        task.progress(format!("writing index {id}"), 0, None, true);
-    } else {
-        task.progress(format!("writing image {id}"), 0, None, true);
-    }
-    for name in &request.names {
-        task.progress(format!("naming to {name}"), 0, None, true);
-    }
+    let (id, images, lazy) =
+        export::store(engine, &solutions, images, is_index, request).map_err(|error| {
+            task.failed(chain(&error));
+            canceled_or(cancel, BuildError::Export(error))
+        })?;
+    export::tell(&task, &id, &images, is_index, lazy.as_ref(), &request.names);
     task.done();
     cache::export(engine, request, &solved.cache, &solutions, reporter, cancel)?;
     Ok(Built {
         id,
         images,
+        lazy,
         steps: solved.steps,
         warnings,
         unused_build_args,
     })
 }
 
-/// Stores the images, and the index where there is to be one.
-fn export(
-    engine: &Engine,
-    solutions: &[Solution],
-    images: Vec<LoweredImage>,
-    is_index: bool,
-    request: &BuildRequest,
-) -> Result<(Digest, Vec<BuiltImage>), StepFailure> {
-    let mut platforms = Vec::with_capacity(images.len());
-    let mut exported = Vec::with_capacity(images.len());
-    let id = if is_index {
-        let entries = images.into_iter().zip(solutions).map(|(image, solution)| {
-            platforms.push(image.platform.clone());
-            (image.platform, solution, image.config)
-        });
-        let index = engine.export_index(entries.collect(), &request.names)?;
-        exported.extend(index.images);
-        index.id
-    } else {
-        let (Some(image), Some(solution)) = (images.into_iter().next(), solutions.first()) else {
-            return Err(StepFailure::Graph("a build without a target"));
+/// A stage that is to ignore the cache and does not exist is no error, as with Docker, but most likely a slip.
+fn warn_of_unknown_stages(dockerfile: &Dockerfile, options: &LowerOptions, reporter: &Reporter) {
+    let is_known = |filter: &String| {
+        let named = |stage: &Stage| {
+            let name = stage.name.as_ref();
+            name.is_some_and(|name| name.eq_ignore_ascii_case(filter))
         };
-        platforms.push(image.platform);
-        let image = engine.export(solution, image.config, &request.names)?;
-        let id = image.id;
-        exported.push(image);
-        id
+        let number = filter.parse::<usize>();
+        dockerfile.stages.iter().any(named) || number.is_ok_and(|number| number < dockerfile.stages.len())
     };
-    let built = platforms
-        .into_iter()
-        .zip(exported)
-        .map(|(platform, image)| BuiltImage {
-            platform,
-            id: image.id,
-            config: image.config,
-        });
-    Ok((id, built.collect()))
+    for filter in options.no_cache_filter.iter().filter(|filter| !is_known(filter)) {
+        reporter.warn(
+            format!("--no-cache-filter {filter}: no stage is called that"),
+            None,
+        );
+    }
 }
 
 /// The user stopped a build while its sources were looked up or its image was written: that is no failure of these.

@@ -32,6 +32,7 @@ mod contexts;
 mod display;
 mod environment;
 mod expansion;
+mod export;
 mod fetch;
 mod history;
 mod images;

@@ -108,16 +108,12 @@ pub(crate) fn explain(
     reporter: &Reporter,
 ) {
     if !record.steps.iter().any(StepReport::is_miss) {
-        // Nothing to compare; but what is told of kept steps has their lines.
-        if record
-            .steps
-            .iter()
-            .any(|step| step.outcome == StepOutcome::CachedByContent)
-        {
-            let lines = LineIndex::new(&request.dockerfile);
-            for step in &mut record.steps {
-                step.line = step.span.map(|span| lines.line(span.start));
-            }
+        // Nothing to compare; but what is told of kept and of verified steps has their lines.
+        let is_told =
+            |step: &StepReport| step.outcome == StepOutcome::CachedByContent || step.verified.is_some();
+        if record.steps.iter().any(is_told) {
+            let source = Source::of(request);
+            record.steps.iter_mut().for_each(|step| source.set_line(step));
         }
         if let Some(summary) = Summary::of(&record.steps) {
             reporter.summary(summary);
@@ -133,13 +129,12 @@ pub(crate) fn explain(
         })
         .collect();
     kiln_solver::why::explain(store, &mut record.steps, &earlier);
-    let source = Source {
-        text: &request.dockerfile,
-        lines: LineIndex::new(&request.dockerfile),
-        dockerfile: kiln_parser::parse(&request.dockerfile).dockerfile,
-    };
+    let source = Source::of(request);
     for step in &mut record.steps {
         source.complete(step);
+        if let Some(Why::IgnoredCache { by_stage }) = &mut step.why {
+            *by_stage = !request.options.no_cache;
+        }
     }
     if let Some(summary) = Summary::of(&record.steps) {
         reporter.summary(summary);
@@ -152,11 +147,23 @@ struct Source<'a> {
     dockerfile: Dockerfile,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn of(request: &'a BuildRequest) -> Self {
+        Self {
+            text: &request.dockerfile,
+            lines: LineIndex::new(&request.dockerfile),
+            dockerfile: kiln_parser::parse(&request.dockerfile).dockerfile,
+        }
+    }
+
+    fn set_line(&self, step: &mut StepReport) {
+        step.line = step.span.map(|span| self.lines.line(span.start));
+    }
+
     /// Adds the step's line, and where its variables are declared.
     fn complete(&self, step: &mut StepReport) {
         let Some(span) = step.span else { return };
-        step.line = Some(self.lines.line(span.start));
+        self.set_line(step);
         let Some(Why::Changed { differences, .. }) = &mut step.why else {
             return;
         };

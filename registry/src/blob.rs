@@ -54,6 +54,25 @@ impl Client {
         })
     }
 
+    /// Whether the blob can be downloaded, without downloading it. Asks for no more than the right to read.
+    pub fn has_blob(&self, reference: &Reference, blob: &Descriptor) -> Result<bool> {
+        self.on_endpoints("look for blob of", reference, Purpose::Content, |endpoint| {
+            let request = self.request(Method::HEAD, endpoint.url(&format!("blobs/{}", blob.digest)));
+            let scope = Scope::pull(&endpoint.repository);
+            self.retrying(&request.url, || {
+                let (response, authorization) = self.call(endpoint, &scope, &request)?;
+                match response.status.as_u16() {
+                    200 => Ok(response.content_length().is_none_or(|length| length == blob.size)),
+                    _ => Err(Failed::status(response, &authorization.state)),
+                }
+            })
+        })
+        .or_else(|error| match error.kind() {
+            ErrorKind::NotFound => Ok(false),
+            _ => Err(error),
+        })
+    }
+
     fn download(
         &self,
         endpoint: &Endpoint,

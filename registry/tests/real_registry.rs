@@ -104,7 +104,10 @@ fn push_and_pull_a_whole_image() {
         assert!(!client.blob_exists(&reference, blob).unwrap());
         client.put_blob(&reference, blob, bytes, &|_| {}).unwrap();
         assert!(client.blob_exists(&reference, blob).unwrap());
+        assert!(client.has_blob(&reference, blob).unwrap());
     }
+    let absent = descriptor("application/vnd.oci.image.layer.v1.tar", b"absent");
+    assert!(!client.has_blob(&reference, &absent).unwrap());
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{},"layers":[{}]}}"#,
@@ -134,6 +137,7 @@ fn push_and_pull_a_whole_image() {
             (digest, media_type)
         );
         assert_eq!(resolved.bytes, None, "HEAD was enough");
+        assert!(client.has_blob(reference, &layer_blob).unwrap());
         let fetched = client.manifest_by_digest(reference, &digest).unwrap();
         assert_eq!(fetched.bytes, manifest.as_bytes());
         let mut sink = layer[..1_000_000].to_vec();

@@ -26,20 +26,34 @@ impl Solve<'_> {
     ) -> Result<Snapshot, StepFailure> {
         let base = self.input_snapshot(inputs, 0)?;
         self.ensure_inputs(inputs, task)?;
-        let draft = self.engine.store.layers().draft()?;
-        self.roots.inherit_root(&base, &draft)?;
-        let written = match &vertex.op {
-            Op::Exec(exec) => {
-                let mounts = self.prepare_mounts(exec, &base, inputs, chosen, task)?;
-                self.run_process(exec, &vertex.platform, &base, &draft, &mounts, task)?;
-                Prehashed::default()
-            }
-            Op::File(op) => self.apply_files(op, inputs, chosen, &base, &draft, task)?,
-            Op::Source(_) | Op::Merge => return Err(StepFailure::Graph("nothing that is executed")),
-        };
+        let (draft, written) = self.perform(vertex, inputs, chosen, &base, task)?;
         let layer = commit(&self.engine.store, draft, &written)?;
         self.diff_ids.begin(&layer);
         Ok(base.with(layer.id().clone()))
+    }
+
+    /// Runs the operation of `vertex` on `base`. What it changed is in the draft, and nobody knows of it yet. All
+    /// layers that it takes are in the store.
+    pub(crate) fn perform(
+        &self,
+        vertex: &Vertex,
+        inputs: &[VertexId],
+        chosen: &[Option<Chosen>],
+        base: &Snapshot,
+        task: &Task,
+    ) -> Result<(LayerDraft, Prehashed), StepFailure> {
+        let draft = self.engine.store.layers().draft()?;
+        self.roots.inherit_root(base, &draft)?;
+        let written = match &vertex.op {
+            Op::Exec(exec) => {
+                let mounts = self.prepare_mounts(exec, base, inputs, chosen, task)?;
+                self.run_process(exec, &vertex.platform, base, &draft, &mounts, task)?;
+                Prehashed::default()
+            }
+            Op::File(op) => self.apply_files(op, inputs, chosen, base, &draft, task)?,
+            Op::Source(_) | Op::Merge => return Err(StepFailure::Graph("nothing that is executed")),
+        };
+        Ok((draft, written))
     }
 
     fn apply_files(

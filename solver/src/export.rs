@@ -1,28 +1,43 @@
 //! Turning solved root file systems and configurations into images of the store.
 
-use kiln_cache::{ImageLayer, ImageRecord, IndexRecord, IndexedImage};
+use std::collections::HashMap;
+
+use kiln_cache::{ImageLayer, ImageRecord, IndexRecord, IndexedImage, LayerId};
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 
 use crate::engine::Engine;
 use crate::error::StepFailure;
+use crate::lazy::{LazyImage, LazyLayer};
 use crate::solve::Solution;
 
-/// A named image of the store.
+/// An image that came of a build.
 #[derive(Debug, Clone)]
 pub struct Exported {
     /// The image's id: the digest of its configuration.
     pub id: Digest,
     /// The configuration, complete.
     pub config: ImageConfig,
+    /// The image itself, if the store does not keep it.
+    pub lazy: Option<LazyImage>,
 }
 
-/// A multi-platform image of the store.
+/// A multi-platform image that came of a build.
 #[derive(Debug, Clone)]
 pub struct ExportedIndex {
     /// The index's id.
     pub id: Digest,
     /// Its images, in the order in which they were given.
     pub images: Vec<Exported>,
+    /// The images together, if the store does not keep them.
+    pub lazy: Option<LazyImage>,
+}
+
+/// An image before it is kept.
+struct Complete {
+    record: ImageRecord,
+    config: ImageConfig,
+    /// Its layers that are not in the store.
+    lazy: HashMap<LayerId, LazyLayer>,
 }
 
 impl Engine {
@@ -32,18 +47,29 @@ impl Engine {
     ///
     /// The same layers and configuration give the same id, however often they are built: times are those of the
     /// layers, not of this build.
+    ///
+    /// An image with a layer that is not in the store is not kept there. What has its names in the store loses them:
+    /// they stand for the new image, and would not.
     pub fn export(
         &self,
         solution: &Solution,
         config: ImageConfig,
         names: &[Reference],
     ) -> Result<Exported, StepFailure> {
-        let (record, config) = self.image(solution, config)?;
-        self.store.images().put(&record, &canonical(names))?;
-        Ok(Exported {
-            id: record.id,
-            config,
-        })
+        let Complete { record, config, lazy } = self.complete(solution, config)?;
+        let id = record.id;
+        let lazy = if lazy.is_empty() {
+            self.store.images().put(&record, &canonical(names))?;
+            None
+        } else {
+            self.store.images().untag(&canonical(names))?;
+            Some(LazyImage {
+                images: vec![(record.platform.clone(), record)],
+                is_index: false,
+                layers: lazy,
+            })
+        };
+        Ok(Exported { id, config, lazy })
     }
 
     /// Like [`Engine::export`], for one image a platform; the names stand for all of them together.
@@ -53,40 +79,63 @@ impl Engine {
         names: &[Reference],
     ) -> Result<ExportedIndex, StepFailure> {
         let mut exported = Vec::with_capacity(images.len());
-        let mut entries = Vec::with_capacity(images.len());
+        let mut records = Vec::with_capacity(images.len());
+        let mut layers = HashMap::new();
         for (platform, solution, config) in images {
-            let (record, config) = self.image(solution, config)?;
-            self.store.images().put(&record, &[])?;
-            entries.push(IndexedImage {
-                image: record.id,
-                platform: platform.normalized(),
-            });
+            let Complete { record, config, lazy } = self.complete(solution, config)?;
             exported.push(Exported {
                 id: record.id,
                 config,
+                lazy: None,
             });
+            records.push((platform.normalized(), record));
+            layers.extend(lazy);
         }
-        let index = IndexRecord::new(entries);
-        self.store.images().put_index(&index, &canonical(names))?;
+        let entry = |(platform, record): &(Platform, ImageRecord)| IndexedImage {
+            image: record.id,
+            platform: platform.clone(),
+        };
+        let index = IndexRecord::new(records.iter().map(entry).collect());
+        let lazy = if layers.is_empty() {
+            for (_, record) in &records {
+                self.store.images().put(record, &[])?;
+            }
+            self.store.images().put_index(&index, &canonical(names))?;
+            None
+        } else {
+            self.store.images().untag(&canonical(names))?;
+            Some(LazyImage {
+                images: records,
+                is_index: true,
+                layers,
+            })
+        };
         Ok(ExportedIndex {
             id: index.id,
             images: exported,
+            lazy,
         })
     }
 
     /// The image of a solution, with its configuration stored.
-    fn image(
-        &self,
-        solution: &Solution,
-        mut config: ImageConfig,
-    ) -> Result<(ImageRecord, ImageConfig), StepFailure> {
+    fn complete(&self, solution: &Solution, mut config: ImageConfig) -> Result<Complete, StepFailure> {
         let mut layers = Vec::with_capacity(solution.snapshot.layers.len());
         let mut times = Vec::with_capacity(solution.snapshot.layers.len());
+        let mut lazy = HashMap::new();
+        let mut size = 0;
         for id in &solution.snapshot.layers {
-            let layer = self.store.layers().require(id)?;
-            let diff_id = solution.diff_ids.get(&layer)?;
-            times.push(layer.created_ms());
-            let blob = solution.blobs.get(id).cloned();
+            let (diff_id, blob) = if let Some(layer) = self.store.layers().get(id)? {
+                times.push(Some(layer.created_ms()));
+                size += layer.size();
+                (solution.diff_ids.get(&layer)?, solution.blobs.get(id).cloned())
+            } else {
+                let known = solution.lazy.get(id);
+                let layer = known.ok_or_else(|| kiln_cache::Error::LayerMissing(id.clone()))?;
+                times.push(layer.created_ms);
+                size += layer.size;
+                lazy.insert(id.clone(), layer.clone());
+                (layer.diff_id, Some(layer.blob.clone()))
+            };
             layers.push(ImageLayer {
                 layer: id.clone(),
                 diff_id,
@@ -100,7 +149,7 @@ impl Engine {
         let record = ImageRecord {
             id,
             config: id,
-            size: self.images.size(&layers)?,
+            size,
             platform: config.platform(),
             created: config.created.clone(),
             layers,
@@ -108,7 +157,7 @@ impl Engine {
             repo_digests: Vec::new(),
             names: Vec::new(),
         };
-        Ok((record, config))
+        Ok(Complete { record, config, lazy })
     }
 }
 
@@ -118,14 +167,15 @@ fn canonical(names: &[Reference]) -> Vec<String> {
 
 /// Gives each history entry without a time that of its layer, or of the layer before it; the image was created
 /// when its last step was.
-fn complete_times(config: &mut ImageConfig, layer_times: &[u64]) {
+fn complete_times(config: &mut ImageConfig, layer_times: &[Option<u64>]) {
     let mut layers = layer_times.iter();
     let mut last = None;
     for entry in &mut config.history {
         if !entry.empty_layer
             && let Some(milliseconds) = layers.next()
         {
-            last = entry.created.clone().or_else(|| rfc3339(*milliseconds)).or(last);
+            let own = || milliseconds.and_then(rfc3339);
+            last = entry.created.clone().or_else(own).or(last);
         }
         match &entry.created {
             Some(created) => last = Some(created.clone()),
@@ -164,7 +214,7 @@ mod tests {
             ],
             ..ImageConfig::default()
         };
-        complete_times(&mut config, &[1_000, 86_400_000]);
+        complete_times(&mut config, &[None, Some(86_400_000)]);
         let times: Vec<_> = config
             .history
             .iter()

@@ -29,6 +29,7 @@ pub mod image;
 mod import;
 mod join;
 mod key;
+mod lazy;
 mod lend;
 pub mod limits;
 mod load;
@@ -54,6 +55,7 @@ mod take;
 pub mod task;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 pub mod why;
 
 pub use cancel::{Cancel, CancelGuard};
@@ -67,6 +69,7 @@ pub use export::ExportedIndex;
 pub use files::{FilesError, WrittenFiles};
 pub use import::{ImportError, ImportRequest};
 pub use join::Joiner;
+pub use lazy::{LazyImage, Needs};
 pub use load::{LoadError, LoadRequest, LoadSource, Loaded};
 pub use platform::{CannotRun, emulator};
 pub use push::{PushError, PushRequest, Pushed};

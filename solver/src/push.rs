@@ -2,8 +2,9 @@
 //!
 //! Each layer becomes a blob (`compressed`) and goes its way as soon as it is one, several at a time: the
 //! registry is asked whether it has the blob, then whether it takes it from another of its repositories, and only
-//! then it is uploaded. The configuration follows, the manifests, the index, and last the tags: whoever looks in the
-//! meantime sees the old image or the new one.
+//! then it is uploaded. A layer that is not here but in another registry comes as its blob and goes on as that. The
+//! configuration follows, the manifests, the index, and last the tags: whoever looks in the meantime sees the old
+//! image or the new one.
 
 mod documents;
 mod error;
@@ -11,7 +12,7 @@ mod transfer;
 
 use std::collections::BTreeMap;
 
-use kiln_cache::{Found, ImageRecord};
+use kiln_cache::{Found, ImageRecord, LayerId};
 use kiln_image::{Descriptor, Digest, Platform, Reference};
 
 pub use error::PushError;
@@ -20,6 +21,7 @@ use crate::cancel::Cancel;
 use crate::compressed::LayerCompression;
 use crate::engine::Engine;
 use crate::error::chain;
+use crate::lazy::{LazyImage, LazyLayer};
 use crate::task::{Reporter, Task};
 use documents::{Blobs, Documents};
 use transfer::Target;
@@ -37,6 +39,8 @@ pub struct PushRequest {
     pub compression: LayerCompression,
     /// The names' tags are not touched: the image is there under its digest only.
     pub by_digest: bool,
+    /// The image itself, where the store does not have it.
+    pub lazy: Option<LazyImage>,
 }
 
 /// A pushed name.
@@ -98,6 +102,9 @@ impl Engine {
         &self,
         request: &PushRequest,
     ) -> Result<(Vec<(Platform, ImageRecord)>, bool), PushError> {
+        if let Some(lazy) = &request.lazy {
+            return Ok((lazy.images.clone(), lazy.is_index));
+        }
         let images = self.store.images();
         let not_found = || kiln_cache::Error::ImageNotFound(request.image.clone());
         let found = images.find(&request.image)?.ok_or_else(not_found)?;
@@ -208,6 +215,10 @@ impl Push<'_> {
     fn known_blobs(&self) -> Result<Option<Blobs>, PushError> {
         let mut blobs = Blobs::new();
         for layer in self.records.iter().flat_map(|(_, record)| &record.layers) {
+            if let Some(lazy) = self.lazy(&layer.layer) {
+                blobs.insert(layer.layer.clone(), lazy.blob.clone());
+                continue;
+            }
             self.engine.layer_blobs.adopt(layer)?;
             let known = self
                 .engine
@@ -221,8 +232,16 @@ impl Push<'_> {
         Ok(Some(blobs))
     }
 
+    /// What is known of a layer that is not in the store.
+    fn lazy(&self, id: &LayerId) -> Option<&LazyLayer> {
+        self.request.lazy.as_ref()?.layers.get(id)
+    }
+
     /// The images are known by this digest in this repository now.
     fn remember(&self, name: &Reference, root: &Descriptor) -> Result<(), PushError> {
+        if self.request.lazy.is_some() {
+            return Ok(());
+        }
         let repo_digest = format!("{}@{}", name.familiar_name(), root.digest);
         for (_, record) in self.records {
             if record.repo_digests.contains(&repo_digest) {

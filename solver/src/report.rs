@@ -4,6 +4,7 @@ use kiln_cache::{Key, KeyPart};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::SourceSpan;
+use crate::verify::Verification;
 use crate::why::Why;
 
 /// How a step came to its result, or why it has none.
@@ -56,6 +57,9 @@ pub struct SourceFacts {
     pub what: String,
     /// The digest or commit that it was resolved to.
     pub digest: String,
+    /// It was downloaded in this build, since its server could not say that it is unchanged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub downloaded: bool,
 }
 
 /// Why a record that there was did not help.
@@ -70,6 +74,13 @@ pub enum Missed {
     Damaged,
     /// A newer version of the program wrote it.
     Newer,
+    /// It is older than the request allows.
+    Expired {
+        /// How old it was, in milliseconds.
+        age_ms: u64,
+        /// How old it may be.
+        ttl_ms: u64,
+    },
 }
 
 /// The readable parts of a step's keys.
@@ -124,6 +135,9 @@ pub struct StepReport {
     /// Why a record that there was did not help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<Missed>,
+    /// What came of running it once more to see whether the cached result is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verification>,
     /// The line of the source text that it comes from; filled in by who knows the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,

@@ -55,6 +55,22 @@ fn names_come_and_go() {
 }
 
 #[test]
+fn a_name_without_an_image_is_nobodys() {
+    let (_dir, store) = testing::store();
+    let images = store.images();
+    let record = image(&store, "first");
+    images.put(&record, &[ONE.to_owned(), TWO.to_owned()]).unwrap();
+    images
+        .untag(&[TWO.to_owned(), "docker.io/library/none:1".to_owned()])
+        .unwrap();
+    assert_eq!(images.id_of_name(TWO).unwrap(), None);
+    images.untag(&[ONE.to_owned()]).unwrap();
+    // Like one whose name moved on: it stays.
+    assert_eq!(images.by_id(&record.id).unwrap(), Some(record));
+    assert!(images.names().unwrap().is_empty());
+}
+
+#[test]
 fn finds_by_id_and_prefix() {
     let (_dir, store) = testing::store();
     let images = store.images();

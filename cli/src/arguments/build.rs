@@ -26,7 +26,10 @@ pub(crate) enum Progress {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kiln build -t app:1 .\n  kiln build -t app:1 -f docker/Dockerfile --target test .\n  \
-                        kiln build --build-arg VERSION=2 --progress plain -q ."
+                        kiln build --build-arg VERSION=2 --progress plain -q .\n  \
+                        kiln build --push -t registry.example/app:1 --cache-from registry.example/app:cache .\n  \
+                        kiln build --no-cache-filter test,lint .\n  \
+                        kiln build --verify-cache=10 --cache-ttl 7d ."
 )]
 pub(crate) struct Build {
     /// Name of the image, `name[:tag]` (repeatable)
@@ -54,6 +57,19 @@ pub(crate) struct Build {
     /// Run every step of these stages (repeatable, comma-separated)
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Run RUN steps again whose results are older, such as 24h or 7d
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) cache_ttl: Option<String>,
+    /// Run so many of each hundred cached steps once more, at random, and tell where their results differ; with `,fail`
+    /// that is an error [default: 100]
+    #[arg(
+        long,
+        value_name = "PERCENT[,fail]",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100"
+    )]
+    pub(crate) verify_cache: Option<String>,
     /// Cache to take steps from: type=registry,ref=NAME or type=local,src=PATH; NAME alone is of a registry (repeatable)
     #[arg(long, value_name = "NAME|FIELDS")]
     pub(crate) cache_from: Vec<String>,

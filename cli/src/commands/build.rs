@@ -12,11 +12,13 @@ mod fields;
 mod limits;
 mod outputs;
 mod secrets;
+mod trust;
 mod values;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_cache::BuildId;
 use kiln_frontend::{BuildError, BuildRequest, Fetch, LowerOptions, build};
@@ -32,6 +34,7 @@ use self::context::Context;
 use self::dockerfile::Dockerfile;
 use self::export::Export;
 use self::outputs::Outputs;
+use self::trust::Verify;
 use crate::arguments::{Build, Progress};
 use crate::machine::{Machine, Upkeep};
 use crate::progress::View;
@@ -48,6 +51,8 @@ struct Options {
     ssh: SshAgents,
     limits: Limits,
     cache: CacheOptions,
+    cache_ttl: Option<Duration>,
+    verify: Option<Verify>,
 }
 
 /// What is told of a build that failed.
@@ -92,7 +97,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
         cancel: &cancel,
     };
     let has_file = arguments.file.is_some();
-    let (tags, outputs) = (options.tags.clone(), options.outputs.clone());
+    let (tags, outputs, verify) = (options.tags.clone(), options.outputs.clone(), options.verify);
     let prepared = context::open(origin, has_file, &options.lower, &engine, &fetch).and_then(|context| {
         let dockerfile = dockerfile::find(arguments, &context, &engine, &fetch)?;
         Ok((request(arguments, options, dockerfile, &context)?, context))
@@ -117,16 +122,24 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
     }
     let id = BuildId::new();
     let result = build(&engine, &request, &id, &reporter, &cancel);
-    let exported = result.as_ref().ok().map(|built| {
-        let export = Export {
-            engine: &engine,
-            built,
-            tags: &tags,
-            reporter: &reporter,
-            cancel: &cancel,
-        };
-        export.run(&outputs)
-    });
+    let distrusted = result
+        .as_ref()
+        .ok()
+        .and_then(|built| trust::failure(verify, &built.steps));
+    let exported = result
+        .as_ref()
+        .ok()
+        .filter(|_| distrusted.is_none())
+        .map(|built| {
+            let export = Export {
+                engine: &engine,
+                built,
+                tags: &tags,
+                reporter: &reporter,
+                cancel: &cancel,
+            };
+            export.run(&outputs)
+        });
     view.finish();
     if arguments.explain && !quiet {
         super::why::explain(engine.store(), &id, arguments.progress)?;
@@ -156,6 +169,9 @@ pub(crate) fn run(machine: &Machine, arguments: &Build) -> Result<ExitCode, Fail
             "--build-arg {}: no ARG declares it{suggestion}",
             argument.name
         ));
+    }
+    if let Some(failure) = distrusted {
+        return Err(failure);
     }
     let root = exported.transpose().map_err(|failure| {
         if crate::signal::came() {
@@ -223,6 +239,8 @@ fn options(machine: &Machine, arguments: &Build) -> Result<Options, Failure> {
         ssh: secrets::ssh(&machine.environment, &surroundings.ssh)?,
         limits: limits::limits(surroundings)?,
         cache: cache::options(&arguments.cache_from, &arguments.cache_to)?,
+        cache_ttl: trust::ttl(arguments.cache_ttl.as_deref())?,
+        verify: trust::verify(arguments.verify_cache.as_deref())?,
     })
 }
 
@@ -241,6 +259,7 @@ fn request(
         options: options.lower,
         names: options.outputs.names(&options.tags),
         compress: (options.outputs.early_compression()).or_else(|| options.cache.early_compression()),
+        needs: options.outputs.needs(),
         platforms: options.platforms,
         pull: if arguments.pull {
             PullPolicy::Always
@@ -253,5 +272,7 @@ fn request(
         ssh: Arc::new(options.ssh),
         limits: options.limits,
         cache: options.cache,
+        cache_ttl: options.cache_ttl,
+        verify_cache: options.verify.map(|verify| verify.percent),
     })
 }

@@ -37,6 +37,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Push) -> Result<ExitCode, Failu
                 platforms: platforms.clone(),
                 compression,
                 by_digest: false,
+                lazy: None,
             };
             push(&engine, &request, arguments.quiet)?;
             if arguments.quiet {

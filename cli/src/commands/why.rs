@@ -26,7 +26,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Why) -> Result<ExitCode, Failur
     let shown: Vec<&StepReport> = steps
         .into_iter()
         .map(|(_, step)| step)
-        .filter(|step| all || step.why.is_some() || step.outcome == StepOutcome::CachedByContent)
+        .filter(|step| all || is_told(step))
         .collect();
     if as_json {
         super::print_json(&as_value(&found, &shown))?;
@@ -45,13 +45,14 @@ pub(super) fn explain(store: &Store, id: &BuildId, progress: Progress) -> Result
     if progress == Progress::Rawjson {
         return Ok(());
     }
-    let shown: Vec<&StepReport> = record
-        .steps
-        .iter()
-        .filter(|step| step.why.is_some() || step.outcome == StepOutcome::CachedByContent)
-        .collect();
+    let shown: Vec<&StepReport> = record.steps.iter().filter(|step| is_told(step)).collect();
     eprint_text(&format!("\n{}", text(&record, &shown)));
     Ok(())
+}
+
+/// Whether there is anything to say of a step that nobody asked for.
+fn is_told(step: &StepReport) -> bool {
+    step.why.is_some() || step.outcome == StepOutcome::CachedByContent || step.verified.is_some()
 }
 
 fn eprint_text(text: &str) {
@@ -63,7 +64,7 @@ fn as_value(found: &Found, steps: &[&StepReport]) -> Value {
     let step = |step: &&StepReport| {
         json!({
             "step": step.name, "line": step.line, "outcome": step.outcome, "milliseconds": step.milliseconds,
-            "why": step.why, "text": step.why.as_ref().map(ToString::to_string),
+            "why": step.why, "text": step.why.as_ref().map(ToString::to_string), "verified": step.verified,
         })
     };
     json!({
@@ -103,8 +104,14 @@ fn text(record: &BuildRecord, steps: &[&StepReport]) -> String {
     text
 }
 
-/// Why a step ran, a line each; or why not.
+/// Why a step ran, a line each, or why not; and what came of running it once more.
 pub(super) fn reasons(step: &StepReport) -> Vec<String> {
+    let verified = step.verified.as_ref();
+    let verified = verified.map(|verified| format!("run again: {}", verified.outcome));
+    cause(step).into_iter().chain(verified).collect()
+}
+
+fn cause(step: &StepReport) -> Vec<String> {
     match (&step.why, step.outcome) {
         (Some(Reason::Changed { differences, .. }), _) => {
             let mut lines = Vec::new();

@@ -242,8 +242,8 @@ pub(crate) const ROWS: &[Row] = &[
         dockerfile: STAGES,
         arguments: [&[], &["--no-cache-filter", "gen"]],
         change: nothing,
-        expected: "[gen 2/3] COPY pkg.txt /in  (Dockerfile:2)\n    --no-cache\n\
-                   [gen 3/3] RUN head -c1 /in > /out  (Dockerfile:3)\n    --no-cache\n\
+        expected: "[gen 2/3] COPY pkg.txt /in  (Dockerfile:2)\n    --no-cache-filter\n\
+                   [gen 3/3] RUN head -c1 /in > /out  (Dockerfile:3)\n    --no-cache-filter\n\
                    [stage-1 2/3] COPY --from=gen /out /out  (Dockerfile:5)\n    kept: its inputs came out the same\n\
                    [stage-1 3/3] RUN cp /out /copy  (Dockerfile:6)\n    kept: its inputs came out the same\n\
                    early cutoff: 2 steps were kept, their inputs came out the same (saved …s)\n",

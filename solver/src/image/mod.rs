@@ -99,6 +99,11 @@ impl Images {
         self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the image with this manifest was resolved from a layout.
+    pub(crate) fn is_in_layout(&self, manifest: &Digest) -> bool {
+        self.layouts().contains_key(manifest)
+    }
+
     /// The client, made when it is first needed.
     pub(crate) fn client(&self) -> Result<&Client, kiln_registry::ConfigError> {
         if let Some(client) = self.client.get() {

@@ -3,6 +3,7 @@
 use kiln_image::{Digest, Platform};
 
 use crate::compressed::CompressError;
+use crate::image::PullError;
 
 /// Why an image cannot be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,15 @@ pub enum PushError {
     /// A layer's blob cannot be had.
     #[error(transparent)]
     Compress(#[from] CompressError),
+    /// A layer that is in another registry only cannot be had from there.
+    #[error("failed to fetch {blob}")]
+    Fetch {
+        /// Its blob.
+        blob: Digest,
+        /// The cause.
+        #[source]
+        source: Box<PullError>,
+    },
     /// The configuration of an image is not in the store.
     #[error("the configuration of image {0} is lost")]
     ConfigLost(Digest),

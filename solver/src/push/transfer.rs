@@ -5,13 +5,16 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_cache::{ImageLayer, Store};
+use kiln_cache::{ImageLayer, LayerId, Store};
 use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::{BlobSource, Client};
 
 use super::documents::{Blobs, Documents};
 use super::{Push, PushError};
 use crate::cancel::Cancel;
+use crate::graph::SourceLayer;
+use crate::image::PullError;
+use crate::lazy::LazyLayer;
 use crate::task::Task;
 
 /// As many layers are compressed and sent at a time. The client opens no more connections to a host either, and each
@@ -89,23 +92,38 @@ impl<'a> Target<'a> {
 
     fn send_layer(&self, layer: &ImageLayer, sent: &Mutex<HashSet<Digest>>) -> Result<Descriptor, PushError> {
         let engine = self.push.engine;
+        if let Some(lazy) = self.push.lazy(&layer.layer) {
+            if lock(sent).insert(lazy.blob.digest) {
+                self.send_blob(&lazy.blob, &layer.diff_id, Some(lazy))?;
+            }
+            return Ok(lazy.blob.clone());
+        }
         engine.layer_blobs.adopt(layer)?;
         let blob = engine
             .layer_blobs
             .get(&layer.layer, self.push.request.compression, &self.stop)?;
         // Two layers may be the same bytes.
         if lock(sent).insert(blob.digest) {
-            self.send_blob(&blob, &layer.diff_id)?;
+            self.send_blob(&blob, &layer.diff_id, None)?;
         }
         Ok(blob)
     }
 
-    fn send_blob(&self, blob: &Descriptor, diff_id: &Digest) -> Result<(), PushError> {
+    /// Brings a blob there; `lazy` says where it is when it is not in the store.
+    fn send_blob(
+        &self,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        lazy: Option<&LazyLayer>,
+    ) -> Result<(), PushError> {
         let store = &self.push.engine.store;
         let name = self.name.name();
         if self.client.blob_exists(self.name, blob)? {
             self.tell(blob, "already exists");
-        } else if !self.mount(blob, diff_id)? {
+        } else if !self.mount(blob, diff_id, lazy)? {
+            if let Some(lazy) = lazy {
+                self.fetch(lazy)?;
+            }
             let part = blob.digest.to_string();
             let source = StoreBlob {
                 store,
@@ -120,8 +138,34 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
+    /// Brings a blob into the store that is in another registry only. It is not unpacked.
+    fn fetch(&self, lazy: &LazyLayer) -> Result<(), PushError> {
+        let failed = |source| PushError::Fetch {
+            blob: lazy.blob.digest,
+            source: Box::new(source),
+        };
+        let layer = SourceLayer {
+            layer: LayerId::from_diff_id(&lazy.diff_id),
+            diff_id: lazy.diff_id,
+            blob: Some(lazy.blob.clone()),
+        };
+        let Some(from) = &lazy.from else {
+            return Err(failed(PullError::LayerLost(lazy.diff_id)));
+        };
+        let images = &self.push.engine.images;
+        images
+            .fetch_blob(from, &layer, self.task(), &self.stop)
+            .and_then(|()| images.keep_original(&layer, Some(from)))
+            .map_err(failed)
+    }
+
     /// Lets the registry take the blob from another of its repositories.
-    fn mount(&self, blob: &Descriptor, diff_id: &Digest) -> Result<bool, PushError> {
+    fn mount(
+        &self,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        lazy: Option<&LazyLayer>,
+    ) -> Result<bool, PushError> {
         let own = self.name.name();
         let mut sources: BTreeSet<String> = self.elsewhere.get(&blob.digest).cloned().unwrap_or_default();
         for variant in self.push.engine.store.variants().of(diff_id)? {
@@ -130,8 +174,12 @@ impl<'a> Target<'a> {
             }
         }
         let prefix = format!("{}/", self.name.registry);
-        let usable = sources
+        // Where it is for certain goes first.
+        let certain = lazy.and_then(|lazy| lazy.from.as_ref()).map(Reference::name);
+        let others = sources.iter().filter(|source| Some(*source) != certain.as_ref());
+        let usable = certain
             .iter()
+            .chain(others)
             .filter(|source| **source != own)
             .filter_map(|source| source.strip_prefix(&prefix));
         for repository in usable.take(MOUNTS) {

@@ -67,8 +67,11 @@ impl Engine {
     ) -> Result<serde_json::Value, CacheError> {
         let made = |id: &LayerId| match self.store.layers().get(id) {
             Ok(Some(layer)) => (layer.created_ms(), layer.size()),
-            // Only remarks are lost.
-            Ok(None) | Err(_) => (0, 0),
+            Ok(None) | Err(_) => match solution.lazy.get(id) {
+                Some(lazy) => (lazy.created_ms.unwrap_or(0), lazy.size),
+                // Only remarks are lost.
+                None => (0, 0),
+            },
         };
         let records = solved.within(&[&solution.snapshot]);
         Ok(portable::encode_inline(

@@ -5,6 +5,8 @@
 //! come when a step runs on them ([`Imports::ensure`]), from the first place that has them in order. A layer that no
 //! place has as promised is *lost*: the solver forgets the hits that led to it and goes on without them.
 
+mod lazy;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -9,32 +9,68 @@ use kiln_cache::{Key, KeyPart, LayerId, PortableRecord, RecordKind, Snapshot};
 use super::{Solve, StepOutcome, take};
 use crate::error::{SolveError, StepFailure};
 use crate::graph::{Op, Source, Vertex, VertexId};
+use crate::lazy::{LazyLayer, Needs};
 use crate::remote_cache::SolvedCache;
+use crate::report::Missed;
 use crate::task::Task;
 
+/// What a lookup found.
+pub(super) struct FoundResult {
+    pub(super) snapshot: Snapshot,
+    /// How long it took to make.
+    pub(super) duration_ms: u64,
+    /// When it was made.
+    pub(super) created_ms: u64,
+}
+
 impl Solve<'_> {
-    /// What is known under a key, here or elsewhere: the result and how long it took to make.
+    /// What is known under a key, here or elsewhere.
     pub(super) fn lookup(
         &self,
         id: VertexId,
         kind: RecordKind,
         key: Key,
         parts: &[KeyPart],
-    ) -> Result<Option<(Snapshot, u64)>, StepFailure> {
+    ) -> Result<Option<FoundResult>, StepFailure> {
         if let Some(record) = self.find(id, &key)? {
-            let layers = record.output;
-            return Ok(Some((Snapshot { layers }, record.duration_ms)));
+            return Ok(Some(FoundResult {
+                snapshot: Snapshot {
+                    layers: record.output,
+                },
+                duration_ms: record.duration_ms,
+                created_ms: record.created_ms,
+            }));
         }
         let Some(record) = self.imports.find(&key, kind)? else {
             return Ok(None);
         };
-        let layers = record.output.clone();
-        let duration_ms = record.duration_ms;
-        self.results.note(id, |made| made.saved_ms = Some(duration_ms));
+        if let Some(missed) = self.expired(id, record.created_ms) {
+            self.results.note(id, |made| made.missed = Some(missed));
+            return Ok(None);
+        }
+        let found = FoundResult {
+            snapshot: Snapshot {
+                layers: record.output.clone(),
+            },
+            duration_ms: record.duration_ms,
+            created_ms: record.created_ms,
+        };
+        self.results
+            .note(id, |made| made.saved_ms = Some(found.duration_ms));
         if let Some(vertex) = self.graph.get(id) {
             self.imports.note(key, parts.to_vec(), &vertex.name, record);
         }
-        Ok(Some((Snapshot { layers }, duration_ms)))
+        Ok(Some(found))
+    }
+
+    /// Whether what a process made is older than the request allows. What files are copied does not age: its key has
+    /// all that decides about it.
+    pub(super) fn expired(&self, id: VertexId, created_ms: u64) -> Option<Missed> {
+        let ttl = self.request.cache_ttl?;
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let is_process = matches!(self.graph.get(id)?.op, Op::Exec(_));
+        let age_ms = self.now_ms.saturating_sub(created_ms);
+        (is_process && age_ms > ttl_ms).then_some(Missed::Expired { age_ms, ttl_ms })
     }
 
     /// Makes sure that the layers of all inputs are in the store: a step is about to run on them.
@@ -69,9 +105,9 @@ impl Solve<'_> {
         Ok(())
     }
 
-    /// Brings the targets' layers into the store if the request needs their files.
+    /// Brings the targets' layers into the store as far as the request needs their files.
     pub(super) fn fetch_targets(&self, targets: &[VertexId]) -> Result<(), SolveError> {
-        if !self.request.needs_files {
+        if self.request.needs == Needs::Nothing {
             return Ok(());
         }
         let mut task: Option<Task> = None;
@@ -86,11 +122,18 @@ impl Solve<'_> {
                     return Ok(());
                 }
                 let task = task.get_or_insert_with(|| {
-                    let mut task = self.reporter.announce("fetching cached layers", Vec::new(), None);
+                    let name = match self.request.needs {
+                        Needs::Blobs(_) => "looking for cached layers",
+                        Needs::Files | Needs::Nothing => "fetching cached layers",
+                    };
+                    let mut task = self.reporter.announce(name, Vec::new(), None);
                     task.start();
                     task
                 });
-                self.imports.ensure(&snapshot, task, &self.stop)
+                match self.request.needs {
+                    Needs::Blobs(form) => self.imports.ensure_blobs(&snapshot, form, task, &self.stop),
+                    Needs::Files | Needs::Nothing => self.imports.ensure(&snapshot, task, &self.stop),
+                }
             });
             match result {
                 Ok(()) => {}
@@ -111,6 +154,22 @@ impl Solve<'_> {
             task.done();
         }
         Ok(())
+    }
+
+    /// The layers of the targets that are not in the store, and what is known of them.
+    pub(super) fn lazy(&self, targets: &[VertexId]) -> HashMap<LayerId, LazyLayer> {
+        if self.request.needs == Needs::Files {
+            return HashMap::new();
+        }
+        let snapshots = targets.iter().filter_map(|target| self.results.snapshot(*target));
+        snapshots
+            .flat_map(|snapshot| snapshot.layers)
+            .filter(|id| matches!(self.engine.store.layers().get(id), Ok(None)))
+            .filter_map(|id| {
+                let lazy = self.imports.lazy(&id)?;
+                Some((id, lazy))
+            })
+            .collect()
     }
 
     fn is_here(&self, snapshot: &Snapshot) -> Result<bool, StepFailure> {
@@ -146,8 +205,8 @@ impl Solve<'_> {
                 let found = self
                     .lookup(id, kind, definition.key, &definition.parts)
                     .map_err(fail)?;
-                if let Some((snapshot, _)) = found {
-                    self.results.complete(id, snapshot);
+                if let Some(found) = found {
+                    self.results.complete(id, found.snapshot);
                     self.report(id, vertex, StepOutcome::Cached, began);
                 }
             }

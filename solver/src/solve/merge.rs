@@ -1,13 +1,14 @@
 //! Merges: layers of one snapshot on top of another's, as soon as both are known.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use kiln_cache::{Key, Snapshot};
 
-use super::Solve;
 use super::results::Definition;
-use crate::error::StepFailure;
-use crate::graph::{Vertex, VertexId};
+use super::{Solve, StepOutcome};
+use crate::error::{SolveError, StepFailure};
+use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::key;
 
 impl Solve<'_> {
@@ -32,5 +33,29 @@ impl Solve<'_> {
             .collect();
         self.results.complete(id, Snapshot { layers });
         Ok(true)
+    }
+
+    /// Completes those of `targets` that are images, and images below layers of their own, as far as the images' layers
+    /// can be had: nobody needs their files. A step that has to run on one fetches them first, as those of any input.
+    pub(super) fn complete_lazily(&self, targets: &[VertexId]) -> Result<(), SolveError> {
+        for &id in targets {
+            let Some(vertex) = self.graph.get(id).filter(|_| !self.results.is_complete(id)) else {
+                continue;
+            };
+            let began = Instant::now();
+            match &vertex.op {
+                Op::Source(Source::Image(image)) if image.layers.iter().all(|layer| layer.blob.is_some()) => {
+                    self.results.complete(id, image.snapshot());
+                    self.report(id, vertex, StepOutcome::Cached, began);
+                }
+                Op::Merge => {
+                    self.complete_lazily(&self.graph.inputs(id))?;
+                    self.merge(id, vertex)
+                        .map_err(|cause| self.step_error(id, vertex, cause, began))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Two passes. The [*plan*](plan) goes over the vertices in order, on one thread and without running anything: it
 //! makes definition keys and looks them up. When the target hits, that is the whole build. Otherwise the
 //! [*run*](run) starts a thread for each vertex that the target needs and the plan did not find, as soon as its
-//! inputs are there. [`mod@merge`] puts snapshots on each other in both. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
+//! inputs are there. After it, [`mod@verify`] runs some cached steps once more if the request says so. [`mod@merge`] puts snapshots on each other in both. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
 //! [`results`] what is known of each vertex so far.
 
 mod cache;
@@ -14,11 +14,12 @@ mod plan;
 mod results;
 mod run;
 mod taken;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln_cache::{BuildId, LayerId, Snapshot};
 use kiln_image::Descriptor;
@@ -31,6 +32,7 @@ use crate::diff_ids::DiffIds;
 use crate::engine::Engine;
 use crate::error::{SolveError, StepError, StepFailure, chain};
 use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
+use crate::lazy::{LazyLayer, Needs};
 use crate::limits::Limits;
 use crate::remote_cache::import::Imports;
 use crate::remote_cache::{CacheLocation, SolvedCache};
@@ -40,6 +42,7 @@ use crate::secret::Secrets;
 use crate::ssh::SshAgents;
 use crate::take;
 use crate::task::{Reporter, Task};
+use crate::verify::Percent;
 
 use contexts::Contexts;
 pub(crate) use inputs::Chosen;
@@ -68,10 +71,14 @@ pub struct SolveRequest {
     pub compress: Option<LayerCompression>,
     /// Caches from elsewhere, the first goes first.
     pub cache_imports: Vec<CacheLocation>,
+    /// Results of processes count only so long.
+    pub cache_ttl: Option<Duration>,
+    /// So many of each hundred cached steps are run once more, and the results compared.
+    pub verify: Option<Percent>,
     /// Whether [`SolvedAll::cache`] is wanted.
     pub cache_exports: bool,
-    /// Whether the targets' files are needed: layers that only a cache elsewhere has are then fetched.
-    pub needs_files: bool,
+    /// What is needed of the targets: layers that are only elsewhere are fetched when it takes that.
+    pub needs: Needs,
     /// Called once, before the first step runs; never when everything is cached.
     pub on_work: Hook,
 }
@@ -127,13 +134,15 @@ pub struct Solution {
     pub(crate) diff_ids: Arc<DiffIds>,
     /// The blobs that layers of the build's images came from.
     pub(crate) blobs: Arc<HashMap<LayerId, Descriptor>>,
+    /// What is known of layers that are not in the store.
+    pub(crate) lazy: Arc<HashMap<LayerId, LazyLayer>>,
 }
 
 /// What the plan found out about one vertex and the run does not change.
 #[derive(Debug, Default)]
 struct Planned {
     task: Option<Task>,
-    /// A vertex before it, or it itself, has to run whatever the cache says.
+    /// A vertex before it, or it itself, has to run whatever the cache says, or because its result is too old.
     fresh: bool,
     /// Another vertex with the same definition key whose result it shares.
     same_as: Option<VertexId>,
@@ -153,6 +162,8 @@ pub(crate) struct Solve<'a> {
     graph: &'a Graph,
     reporter: &'a Reporter,
     contexts: Contexts<'a>,
+    /// Milliseconds since 1970 when the solve began: results age against it.
+    now_ms: u64,
     planned: HashMap<VertexId, Planned>,
     results: Results,
 }
@@ -206,6 +217,7 @@ impl Engine {
             graph,
             reporter,
             contexts: Contexts::new(self, request, graph, &order),
+            now_ms: jiff::Timestamp::now().as_millisecond().unsigned_abs(),
             planned: HashMap::new(),
             results: Results::default(),
         };
@@ -220,12 +232,14 @@ impl Engine {
             SolvedCache::default()
         };
         let steps = solve.reports(&order);
+        let lazy = Arc::new(solve.lazy(targets));
         let diff_ids = Arc::new(solve.diff_ids);
         let blobs = Arc::new(blobs(graph, &order));
         let solution = |snapshot| Solution {
             snapshot,
             diff_ids: Arc::clone(&diff_ids),
             blobs: Arc::clone(&blobs),
+            lazy: Arc::clone(&lazy),
         };
         let result = result.map(|snapshots| snapshots.into_iter().map(solution).collect());
         SolvedAll { steps, result, cache }
@@ -240,6 +254,9 @@ impl Solve<'_> {
         cancel: &Cancel,
     ) -> Result<Vec<Snapshot>, SolveError> {
         self.plan(order)?;
+        if self.request.needs != Needs::Files {
+            self.complete_lazily(targets)?;
+        }
         let mut announced = false;
         loop {
             let needed = self.needed(targets, order);
@@ -257,6 +274,9 @@ impl Solve<'_> {
                 Err(error) if error.is_lost_layer() && self.forget_lost(order)? => {}
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(percent) = self.request.verify {
+            self.verify(order, percent, announced)?;
         }
         let snapshot = |target: &VertexId| {
             let snapshot = self.results.snapshot(*target);
@@ -338,6 +358,7 @@ impl Solve<'_> {
                 log,
                 ignored_cache: vertex.ignore_cache,
                 missed: made.missed.filter(|_| outcome.worked()),
+                verified: None,
                 line: None,
                 why: None,
                 span: vertex.span,
@@ -419,6 +440,7 @@ fn facts(op: &Op) -> (StepKind, Option<SourceFacts>) {
         Some(SourceFacts {
             what: what.to_owned(),
             digest,
+            downloaded: matches!(op, Op::Source(Source::Http(file)) if file.fresh),
         })
     };
     match op {

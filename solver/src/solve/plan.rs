@@ -12,6 +12,7 @@ use crate::error::{SolveError, StepFailure};
 use crate::event::TaskId;
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::key;
+use crate::report::Missed;
 
 /// The first vertex with each definition key. Those that must run whatever the cache says share only among
 /// themselves.
@@ -103,7 +104,18 @@ impl Solve<'_> {
         Ok(())
     }
 
+    /// The vertex has to be made anew: what is known under the definition keys of those after it says nothing.
+    fn refresh(&mut self, id: VertexId) {
+        if let Some(planned) = self.planned.get_mut(&id) {
+            planned.fresh = true;
+        }
+    }
+
     fn plan_vertex(&mut self, id: VertexId, vertex: &Vertex, by_key: &mut ByKey) -> Result<(), StepFailure> {
+        // An input may have turned out to be too old.
+        if self.graph.inputs(id).iter().any(|input| self.is_fresh(*input)) {
+            self.refresh(id);
+        }
         match &vertex.op {
             Op::Source(Source::Scratch) => {
                 self.define_source(id, key::scratch(&vertex.platform));
@@ -149,8 +161,8 @@ impl Solve<'_> {
         let began = Instant::now();
         let found = self.lookup(id, RecordKind::Definition, key, &parts)?;
         self.results.define(id, Arc::new(Definition { key, parts }));
-        if let Some((snapshot, _)) = found {
-            self.results.complete(id, snapshot);
+        if let Some(found) = found {
+            self.results.complete(id, found.snapshot);
             self.report(id, vertex, outcome, began);
         }
         Ok(())
@@ -185,8 +197,12 @@ impl Solve<'_> {
             None
         } else {
             self.lookup(id, RecordKind::Definition, key, &definition.parts)?
-                .map(|(snapshot, _)| snapshot)
+                .map(|found| found.snapshot)
         };
+        let missed = self.results.made(first).missed;
+        if found.is_none() && matches!(missed, Some(Missed::Expired { .. })) {
+            self.refresh(id);
+        }
         if let Some(snapshot) = found {
             self.results.complete(id, snapshot);
             self.report(id, vertex, StepOutcome::Cached, began);

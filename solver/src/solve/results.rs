@@ -7,7 +7,8 @@ use std::time::Instant;
 use kiln_cache::{Key, KeyPart, Snapshot};
 
 use crate::graph::VertexId;
-use crate::report::{MadeOf, Missed, StepReport};
+use crate::report::{MadeOf, Missed, StepOutcome, StepReport};
+use crate::verify::Verification;
 
 /// A definition key and what it is made of.
 #[derive(Debug)]
@@ -103,6 +104,20 @@ impl Results {
 
     pub(super) fn report(&self, id: VertexId, report: StepReport) {
         self.lock().entry(id).or_default().report = Some(report);
+    }
+
+    /// Adds to a report what came of running the step once more.
+    pub(super) fn verified(&self, id: VertexId, verification: Verification) {
+        if let Some(report) = self.lock().get_mut(&id).and_then(|known| known.report.as_mut()) {
+            report.verified = Some(verification);
+        }
+    }
+
+    /// How a vertex came to its result, as far as that was reported.
+    pub(super) fn outcome(&self, id: VertexId) -> Option<StepOutcome> {
+        let known = self.lock();
+        let report = known.get(&id)?.report.as_ref()?;
+        Some(report.outcome)
     }
 
     /// The reports, in the order of `order`.

@@ -237,15 +237,16 @@ impl Solve<'_> {
         let chosen = self.choose_all(&vertex.op, inputs, local)?;
         let content = self.content_key(vertex, inputs, &chosen)?;
         if !vertex.ignore_cache
-            && let Some((output, duration_ms)) =
-                self.lookup(id, RecordKind::Content, content.0, &content.1)?
+            && let Some(found) = self.lookup(id, RecordKind::Content, content.0, &content.1)?
         {
             // Of another step's files the definition has none.
             let lists = self.keep_lists(local, inputs);
             let definition = (definition.key, with_lists(definition.parts.clone(), &lists));
             self.results.note(id, |made| made.content_key = Some(content.0));
-            self.remember(vertex, definition, None, &output, duration_ms)?;
-            return Ok((output, StepOutcome::CachedByContent));
+            // It is as old as it is, under whichever key.
+            let times = (found.created_ms, found.duration_ms);
+            self.remember(vertex, definition, None, &found.snapshot, times)?;
+            return Ok((found.snapshot, StepOutcome::CachedByContent));
         }
         let lists = self.keep_lists(&chosen, inputs);
         let definition = (definition.key, with_lists(definition.parts.clone(), &lists));
@@ -259,26 +260,21 @@ impl Solve<'_> {
         });
         task.start();
         let output = self.execute(vertex, inputs, &chosen, task)?;
-        self.remember(
-            vertex,
-            definition,
-            Some(content),
-            &output,
-            began.elapsed().as_millis() as u64,
-        )?;
+        let created_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
+        let times = (created_ms, began.elapsed().as_millis() as u64);
+        self.remember(vertex, definition, Some(content), &output, times)?;
         Ok((output, StepOutcome::Ran))
     }
 
-    /// Writes the records under which a result is found again.
+    /// Writes the records under which a result is found again, with when it was made and how long that took.
     fn remember(
         &self,
         vertex: &Vertex,
         (key, parts): (Key, Vec<KeyPart>),
         content: Option<(Key, Vec<KeyPart>)>,
         output: &Snapshot,
-        duration_ms: u64,
+        (created_ms, duration_ms): (u64, u64),
     ) -> Result<(), StepFailure> {
-        let created_ms = jiff::Timestamp::now().as_millisecond().unsigned_abs();
         let content = content.map(|(key, parts)| (RecordKind::Content, key, parts));
         let definition = (RecordKind::Definition, key, parts);
         for (kind, key, parts) in content.into_iter().chain([definition]) {

@@ -30,9 +30,12 @@ impl Solve<'_> {
         let records = self.engine.store.records();
         let missed = match records.lookup(key)? {
             Lookup::Hit(record) => {
-                self.results
-                    .note(id, |made| made.saved_ms = Some(record.duration_ms));
-                return Ok(Some(*record));
+                let Some(expired) = self.expired(id, record.created_ms) else {
+                    self.results
+                        .note(id, |made| made.saved_ms = Some(record.duration_ms));
+                    return Ok(Some(*record));
+                };
+                expired
             }
             Lookup::Miss(Miss::Absent) => return Ok(None),
             Lookup::Miss(Miss::LayerMissing(_)) => Missed::LayerGone,

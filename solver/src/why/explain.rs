@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use kiln_cache::{Key, KeyPart, Store};
 
 use super::{Difference, Earlier, Why, align, parts};
-use crate::report::{MadeOf, StepKind, StepOutcome, StepReport};
+use crate::report::{MadeOf, Missed, StepKind, StepOutcome, StepReport};
 
 /// The content key of each definition key, as far as earlier builds tell.
 fn content_keys(earlier: &[Earlier<'_>]) -> HashMap<Key, Key> {
@@ -42,7 +42,10 @@ impl<'a> Explainer<'a> {
     pub(super) fn why(&self, now: &[StepReport], at: usize) -> Option<Why> {
         let step = now.get(at).filter(|step| step.is_miss())?;
         if step.ignored_cache {
-            return Some(Why::IgnoredCache);
+            return Some(Why::IgnoredCache { by_stage: false });
+        }
+        if let Some(Missed::Expired { age_ms, ttl_ms }) = step.missed {
+            return Some(Why::Expired { age_ms, ttl_ms });
         }
         if self.earlier.is_empty() {
             return Some(Why::FirstBuild);
@@ -61,7 +64,8 @@ impl<'a> Explainer<'a> {
                 }
                 continue;
             }
-            if same_key {
+            // With the same key, what a step before it made may be another content: it ran whatever its key.
+            if same_key && !self.has_other_content(step, old) {
                 let missed = step.missed;
                 return Some(Why::Lost {
                     build: build_id,
@@ -93,6 +97,16 @@ impl<'a> Explainer<'a> {
         Some(fallback.unwrap_or(Why::NewStep))
     }
 
+    /// Whether what the step works on is known to be something else than before, by content.
+    fn has_other_content(&self, step: &StepReport, old: &StepReport) -> bool {
+        matches!((step.content_key, self.old_content(old)), (Some(now), Some(before)) if now != before)
+    }
+
+    fn old_content(&self, old: &StepReport) -> Option<Key> {
+        old.content_key
+            .or_else(|| self.content_keys.get(&old.key?).copied())
+    }
+
     /// How the keys differ; `None` when the earlier record is gone.
     fn compare(&self, now: &[StepReport], step: &StepReport, old: &StepReport) -> Option<Vec<Difference>> {
         let old_key = old.key?;
@@ -107,9 +121,7 @@ impl<'a> Explainer<'a> {
                 content: kept(step.content_key).unwrap_or_default(),
             },
         };
-        let old_content = old
-            .content_key
-            .or_else(|| self.content_keys.get(&old_key).copied());
+        let old_content = self.old_content(old);
         let sources = sources_of(now, step);
         if !made_of.content.is_empty()
             && let Some(before) = kept(old_content)

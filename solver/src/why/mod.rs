@@ -17,7 +17,8 @@ pub use align::StepName;
 pub(crate) use files::FileList;
 pub use files::{FileChange, FileChanges};
 
-use crate::report::{Missed, StepOutcome, StepReport};
+use crate::report::{Missed, StepKind, StepOutcome, StepReport};
+use crate::verify::Verification;
 use explain::Explainer;
 
 /// Why a step ran.
@@ -25,7 +26,18 @@ use explain::Explainer;
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum Why {
     /// The request said so.
-    IgnoredCache,
+    IgnoredCache {
+        /// Of this stage, and not of all; filled in by who knows the request.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_stage: bool,
+    },
+    /// There is a result, and it is older than the request allows.
+    Expired {
+        /// How old it was, in milliseconds.
+        age_ms: u64,
+        /// How old it may be.
+        ttl_ms: u64,
+    },
     /// There is no record of an earlier build to compare with.
     FirstBuild,
     /// No earlier build had this step.
@@ -160,13 +172,14 @@ pub struct Earlier<'a> {
 /// What early cutoff did for a build.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cutoff {
-    /// Steps that did not run, although something before them did, because their inputs came out the same.
+    /// Steps that did not run, although something before them was made or fetched anew, because their inputs came
+    /// out the same.
     pub steps: usize,
     /// What they took when they ran.
     pub saved_ms: u64,
 }
 
-/// What the summary of a build that was not fully cached says.
+/// What the summary of a build says in which something was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// The steps that ran, and why.
@@ -174,6 +187,22 @@ pub struct Summary {
     /// What early cutoff saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_cutoff: Option<Cutoff>,
+    /// The cached steps that were run once more, and what came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified: Vec<StepVerified>,
+}
+
+/// A cached step that was run once more, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepVerified {
+    /// The step.
+    pub step: String,
+    /// Its line in the source text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// What came of it.
+    #[serde(flatten)]
+    pub verification: Verification,
 }
 
 /// A step that ran, and why.
@@ -190,7 +219,7 @@ pub struct StepWhy {
 }
 
 impl Summary {
-    /// The summary of a build; `None` when nothing ran.
+    /// The summary of a build; `None` when nothing was done.
     pub fn of(steps: &[StepReport]) -> Option<Self> {
         let why: Vec<StepWhy> = steps
             .iter()
@@ -203,19 +232,40 @@ impl Summary {
             })
             .collect();
         let early_cutoff = cutoff(steps);
-        (!why.is_empty() || early_cutoff.is_some()).then_some(Self { why, early_cutoff })
+        let verified: Vec<StepVerified> = steps
+            .iter()
+            .filter_map(|step| {
+                Some(StepVerified {
+                    step: step.name.clone(),
+                    line: step.line,
+                    verification: step.verified.clone()?,
+                })
+            })
+            .collect();
+        let is_something = !why.is_empty() || early_cutoff.is_some() || !verified.is_empty();
+        is_something.then_some(Self {
+            why,
+            early_cutoff,
+            verified,
+        })
     }
 }
 
-/// What early cutoff did for these steps.
+/// What early cutoff did for these steps: those whose definition was another one and whose inputs had the same content
+/// after all, and those after a file that was downloaded again and had not changed.
 pub fn cutoff(steps: &[StepReport]) -> Option<Cutoff> {
-    let mut after_miss = vec![false; steps.len()];
+    let mut after_download = vec![false; steps.len()];
     let mut cutoff = Cutoff::default();
     for (at, step) in steps.iter().enumerate() {
-        let follows = |input: &usize| after_miss.get(*input).copied().unwrap_or(false);
-        let inherited = step.inputs.iter().any(follows);
-        after_miss[at] = inherited || step.is_miss();
-        if inherited && step.outcome == StepOutcome::CachedByContent {
+        let follows = |input: &usize| after_download.get(*input).copied().unwrap_or(false);
+        let downloaded = step.source.as_ref().is_some_and(|source| source.downloaded);
+        after_download[at] = downloaded || step.inputs.iter().any(follows);
+        let was_kept = match step.outcome {
+            StepOutcome::CachedByContent => true,
+            StepOutcome::Cached => step.kind != StepKind::Source && after_download[at],
+            _ => false,
+        };
+        if was_kept {
             cutoff.steps += 1;
             cutoff.saved_ms += step.saved_ms.unwrap_or(0);
         }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::{Cutoff, Difference, FileChange, FileChanges, StepWhy, Summary, Why};
+use super::{Cutoff, Difference, FileChange, FileChanges, StepVerified, StepWhy, Summary, Why};
 use crate::report::Missed;
+use crate::verify::Verified;
 
 /// Values are shown up to here.
 const VALUE: usize = 40;
@@ -182,10 +183,34 @@ impl fmt::Display for Difference {
     }
 }
 
+fn expired(f: &mut fmt::Formatter<'_>, age_ms: u64, ttl_ms: u64) -> fmt::Result {
+    write!(
+        f,
+        "its result is {} old, and --cache-ttl is {}",
+        length(age_ms),
+        length(ttl_ms)
+    )
+}
+
+/// A length of time with as much of it as matters: `90s`, `26h`, `9d`.
+fn length(milliseconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let unit = UNITS.iter().find(|(size, _)| {
+        // The first of which there are a few, or an exact number.
+        milliseconds >= 2 * size || milliseconds >= *size && milliseconds.is_multiple_of(*size)
+    });
+    match unit {
+        Some((size, name)) => format!("{}{name}", milliseconds / size),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::IgnoredCache => f.write_str("--no-cache"),
+            Self::IgnoredCache { by_stage: false } => f.write_str("--no-cache"),
+            Self::IgnoredCache { by_stage: true } => f.write_str("--no-cache-filter"),
+            Self::Expired { age_ms, ttl_ms } => expired(f, *age_ms, *ttl_ms),
             Self::FirstBuild => f.write_str("no earlier record"),
             Self::NewStep => f.write_str("no earlier record of this step"),
             Self::NeverFinished { .. } => f.write_str("it has not succeeded before"),
@@ -194,6 +219,7 @@ impl fmt::Display for Why {
                 Some(Missed::Damaged) => "its record was damaged",
                 Some(Missed::Newer) => "its record is of a newer version",
                 Some(Missed::LayerGone) => "its layer is no longer in the store",
+                Some(Missed::Expired { age_ms, ttl_ms }) => return expired(f, *age_ms, *ttl_ms),
                 None => "its result is no longer in the store",
             }),
             Self::Changed { differences, .. } => {
@@ -235,6 +261,33 @@ impl fmt::Display for Cutoff {
 }
 
 impl Summary {
+    /// How many cached steps were run once more, and how many of these did not make what the cache has.
+    fn verification(&self) -> Option<String> {
+        let run = |step: &&StepVerified| !matches!(step.verification.outcome, Verified::NotRun { .. });
+        let run = self.verified.iter().filter(run).count();
+        let bad = self
+            .verified
+            .iter()
+            .filter(|step| step.verification.outcome.is_bad())
+            .count();
+        let not_run = match self.verified.len() - run {
+            0 => String::new(),
+            not_run => format!("; {not_run} could not be run"),
+        };
+        let (steps, were) = if run == 1 {
+            ("step", "was")
+        } else {
+            ("steps", "were")
+        };
+        let result = match bad {
+            0 => "the same results".to_owned(),
+            1 => "1 gave another result".to_owned(),
+            bad => format!("{bad} gave other results"),
+        };
+        (!self.verified.is_empty())
+            .then(|| format!("cache verification: {run} cached {steps} {were} run again: {result}{not_run}"))
+    }
+
     /// The lines of a build's summary: the reason of the first step that has one of its own, and what was saved.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -258,6 +311,7 @@ impl Summary {
             }
         }
         lines.extend(self.early_cutoff.map(|cutoff| format!("early cutoff: {cutoff}")));
+        lines.extend(self.verification());
         lines
     }
 }

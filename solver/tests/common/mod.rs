@@ -96,7 +96,9 @@ impl Lab {
             compress: None,
             cache_imports: Vec::new(),
             cache_exports: false,
-            needs_files: true,
+            cache_ttl: None,
+            verify: None,
+            needs: kiln_solver::Needs::Files,
             on_work: kiln_solver::Hook::default(),
         }
     }

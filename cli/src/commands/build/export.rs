@@ -43,6 +43,7 @@ impl Export<'_> {
                         platforms: Vec::new(),
                         compression: *compression,
                         by_digest: *by_digest,
+                        lazy: self.built.lazy.clone(),
                     };
                     let pushed = self.engine.push(&request, self.reporter, self.cancel);
                     let pushed = pushed.map_err(crate::commands::push::failure)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_image::Reference;
-use kiln_solver::LayerCompression;
+use kiln_solver::{LayerCompression, Needs};
 
 use super::fields::fields;
 use super::values;
@@ -117,6 +117,38 @@ impl Outputs {
             | Output::Archive { compression, .. } => Some(*compression),
             _ => None,
         })
+    }
+
+    /// What is needed of the image here. What is only pushed needs no files, nor does what goes nowhere.
+    pub(super) fn needs(&self) -> Needs {
+        let mut needs = None;
+        for output in &self.outputs {
+            match (output, needs) {
+                (Output::CacheOnly, _) => {}
+                (
+                    Output::Image {
+                        push: true,
+                        compression,
+                        ..
+                    },
+                    None,
+                ) => needs = Some(*compression),
+                (
+                    Output::Image {
+                        push: true,
+                        compression,
+                        ..
+                    },
+                    Some(same),
+                ) if *compression == same => {}
+                _ => return Needs::Files,
+            }
+        }
+        match needs {
+            Some(form) => Needs::Blobs(form),
+            None if self.outputs.is_empty() => Needs::Files,
+            None => Needs::Nothing,
+        }
     }
 
     /// Standard output is taken.
@@ -243,7 +275,9 @@ fn parse(text: &str) -> Result<Output, Failure> {
             // Both are what happens anyway.
             for name in ["unpack", "store"] {
                 if attributes.flag(name)? == Some(false) {
-                    return Err(attributes.wrong(&format!("{name}=false: images are always kept here")));
+                    return Err(attributes.wrong(&format!(
+                        "{name}=false: an image whose layers are here is always kept"
+                    )));
                 }
             }
             Output::Image {
@@ -385,6 +419,29 @@ mod tests {
         ] {
             let message = parse(text).unwrap_err().message_text();
             assert!(message.contains(wrong), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_pushed_needs_no_files() {
+        let pushed = |text: &str| parse(text).unwrap();
+        let zstd = LayerCompression::from(Compression::Zstd);
+        let cases: [(&[&str], Needs); 8] = [
+            (&[], Needs::Files),
+            (&["type=registry"], Needs::Blobs(LayerCompression::default())),
+            (
+                &["type=image,push=true,compression=zstd", "type=cacheonly"],
+                Needs::Blobs(zstd),
+            ),
+            (&["type=cacheonly"], Needs::Nothing),
+            (&["type=image"], Needs::Files),
+            (&["type=registry", "type=image"], Needs::Files),
+            (&["type=registry", "out"], Needs::Files),
+            (&["type=registry", "type=registry,compression=zstd"], Needs::Files),
+        ];
+        for (texts, needs) in cases {
+            let outputs = texts.iter().map(|text| pushed(text)).collect();
+            assert_eq!(Outputs { outputs }.needs(), needs, "{texts:?}");
         }
     }
 

@@ -28,7 +28,15 @@ pub(super) fn run(store: &Store, arguments: &BuildsLogs) -> Result<ExitCode, Fai
     let steps = matching(&found.record.steps, arguments.step.as_deref())?;
     let logged: Vec<(&StepReport, &str)> = steps
         .into_iter()
-        .filter_map(|(_, step)| Some((step, step.log.as_deref()?)))
+        .flat_map(|(_, step)| {
+            let again = step.verified.as_ref();
+            let again = again.and_then(|verified| verified.log.as_deref());
+            step.log
+                .as_deref()
+                .into_iter()
+                .chain(again)
+                .map(move |log| (step, log))
+        })
         .collect();
     let alone = logged.len() == 1 && arguments.step.is_some();
     let mut gone = 0;

@@ -83,7 +83,7 @@ fn text(found: &Found) -> String {
     let mut table = Table::new(&["#", "STEP", "RESULT", "TIME", "SIZE", "WHY"]);
     for (at, step) in record.steps.iter().enumerate() {
         let mark = if critical.contains(&at) { "*" } else { "" };
-        let why = if step.why.is_some() {
+        let why = if step.why.is_some() || step.verified.is_some() {
             reasons(step).join("; ")
         } else {
             String::new()

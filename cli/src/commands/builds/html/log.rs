@@ -85,11 +85,22 @@ impl<'a> Logs<'a> {
         }
     }
 
-    /// Writes the log of the step at `at`, if it wrote one.
+    /// Writes the logs of the step at `at`: its own, and that of a run to verify it, as far as there are any.
     pub(super) fn write(&mut self, page: &mut String, at: usize, step: &StepReport) -> Result<(), Failure> {
-        let Some(name) = &step.log else {
-            return Ok(());
-        };
+        let again = step.verified.as_ref().and_then(|verified| verified.log.as_ref());
+        for name in step.log.iter().chain(again) {
+            self.write_one(page, at, step, name)?;
+        }
+        Ok(())
+    }
+
+    fn write_one(
+        &mut self,
+        page: &mut String,
+        at: usize,
+        step: &StepReport,
+        name: &str,
+    ) -> Result<(), Failure> {
         let log = self.store.builds().log(&self.found.id);
         let Some(reader) = log.read(name)? else {
             page.push_str("<p class=\"cut\">The log is no longer kept.</p>\n");
