@@ -15,6 +15,8 @@ pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// That of a layer with zstd.
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Bytes that a header has for a name. Longer ones get a PAX header.
+const FIELD: usize = 100;
 /// The size of a tar's blocks.
 const BLOCK: usize = 512;
 
@@ -27,7 +29,7 @@ pub struct Tar {
 /// One entry. What is not said is as usual.
 #[derive(Debug, Clone)]
 pub struct Entry<'a> {
-    /// Its name, cut at 100 bytes.
+    /// Its name.
     pub name: &'a str,
     /// The type flag.
     pub kind: u8,
@@ -69,6 +71,11 @@ impl Tar {
     /// With one entry more.
     #[must_use]
     pub fn entry(mut self, entry: &Entry<'_>) -> Self {
+        let long = [("path", entry.name), ("linkpath", entry.link)];
+        let long: Vec<(&str, &str)> = long.into_iter().filter(|(_, text)| text.len() > FIELD).collect();
+        if !long.is_empty() {
+            self = self.pax(&long);
+        }
         let mut header = [0; BLOCK];
         let mut put = |at: usize, most: usize, bytes: &[u8]| {
             let count = bytes.len().min(most);

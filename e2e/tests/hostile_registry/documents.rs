@@ -141,8 +141,9 @@ fn manifests() -> Vec<Case> {
         Case::of("a manifest of sizes that are no numbers", |_| {
             manifest(|manifest| manifest["layers"][0]["size"] = 1e300.into())
         }),
-        Case::of("a manifest whose digests are paths", |world| {
-            let aim = format!("sha256:{}", world.climb("evil"));
+        Case::of("a manifest whose digests are paths", |_| {
+            // Where this would lead from the folder of blobs.
+            let aim = "sha256:../../../out/evil";
             manifest(|manifest| manifest["layers"][0]["digest"] = aim.into())
         }),
         Case::of("a manifest of another kind of digest", |_| {
