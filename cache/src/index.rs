@@ -55,6 +55,8 @@ pub(crate) trait Index: Send {
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// A rebuild pauses after so long, and the next process goes on with it.
 const REBUILD_LIMIT: Duration = Duration::from_secs(2);
+/// More records than that, about, make the database large.
+const LARGE: usize = 20_000;
 /// So many journals are worth opening the database for.
 const JOURNALS: usize = 8;
 /// The buffer is appended to the journal when it is this long.
@@ -171,6 +173,18 @@ impl IndexHandle {
     pub(crate) fn has_work(&self) -> Result<bool> {
         let folder = self.shared.root.join("index");
         Ok(database::wants_opening(&folder) || files::names(&folder.join("journal"))?.len() >= JOURNALS)
+    }
+
+    /// Whether the database is so large that to open it beside a build would be felt: then only those commands do it
+    /// that look at the whole store anyway.
+    pub(crate) fn is_large(&self) -> Result<bool> {
+        let folder = self.shared.root.join("records");
+        let shards = files::names(&folder)?;
+        // Keys are hashes: one folder is as full as the others.
+        let Some(shard) = shards.first() else {
+            return Ok(false);
+        };
+        Ok(files::names(&folder.join(shard))?.len() * shards.len() > LARGE)
     }
 
     /// Opens the database, if nobody else has it, which merges the journals, and closes it again. Returns whether it

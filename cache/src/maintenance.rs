@@ -83,7 +83,7 @@ fn run(store: &Store, stop: &AtomicBool) {
             drop_old_damage(&store.root().join("damaged"))
         }),
         ("index", |store, stop| {
-            if store.index().has_work()? {
+            if store.index().has_work()? && !store.index().is_large()? {
                 store.index().merge(stop)?;
             }
             Ok(())

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::AtomicBool,
     time::Duration,
 };
 
@@ -119,6 +120,10 @@ pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
         }
     }
     store.index().flush()?;
+    let index = store.index();
+    if !request.dry_run && index.is_large()? && index.has_work()? {
+        index.merge(&AtomicBool::new(false))?;
+    }
     Ok(pruned)
 }
 

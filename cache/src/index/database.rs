@@ -27,6 +27,8 @@ const COUNT: &[u8] = b"mcount";
 /// sled never gives space back. A tree this many times larger than its content is built anew.
 const BLOAT: u64 = 8;
 const BLOAT_FREE: u64 = 16 << 20;
+/// What sled keeps in memory: it is opened beside builds, which are not to notice.
+const CACHE: u64 = 1 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct StateFile {
@@ -276,7 +278,7 @@ fn open_sled(folder: &Path, shared: &Arc<Shared>, lock: &File) -> Result<Sled, S
     super::guarded(|| {
         let db = sled::Config::new()
             .path(folder.join("sled"))
-            .cache_capacity(16 << 20)
+            .cache_capacity(CACHE)
             .flush_every_ms(None)
             .open()
             .map_err(text)?;
