@@ -80,14 +80,18 @@ fn layout(name: &[u8], blob: &[u8]) -> Result<Vec<u8>> {
     ])
 }
 
-/// What is left over below the store's folder for work in progress.
+/// What is left over below the store's folder for work in progress. A process that ends while another thread of it
+/// still holds the store leaves its lock, which the next one sweeps.
 fn leftovers(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for owner in std::fs::read_dir(root.join("tmp"))? {
         let owner = owner?.path();
         if owner.is_dir() {
             for entry in std::fs::read_dir(&owner)? {
-                found.push(entry?.path().display().to_string());
+                let entry = entry?;
+                if entry.file_name() != "lock" {
+                    found.push(entry.path().display().to_string());
+                }
             }
         }
     }
