@@ -276,7 +276,7 @@ fn deflate(input: &[u8], dictionary: &[u8], level: flate2::Compression, last: bo
 /// holds of such data is compressed or encrypted; the rare exception (a repetition within 32 KiB) only grows.
 fn looks_random(block: &[u8]) -> bool {
     const PIECE: usize = 16 << 10;
-    block.len() >= PIECE && block.chunks_exact(PIECE).all(|piece| is_flat(piece))
+    block.len() >= PIECE && block.chunks_exact(PIECE).all(is_flat)
 }
 
 /// Whether the counts of a piece's bytes differ by chance. The measure is Pearson's chi-squared statistic against an
