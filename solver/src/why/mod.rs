@@ -1,8 +1,8 @@
 //! Why a step ran: what its keys are made of, against the nearest earlier record of the same step.
 //!
-//! Asked only of builds that were not fully cached, and after their steps are done. [`mod@explain`] goes over
-//! the steps, [`align`] finds the same one in an earlier build, [`parts`] compares what the keys are made of, [`files`] names the files behind a hash, and
-//! [`text`] puts it into words.
+//! Asked only of builds that were not fully cached, and after their steps are done. `explain` goes over
+//! the steps, `align` finds the same one in an earlier build, `parts` compares what the keys are made of, `files` names the files behind a hash, and
+//! `text` puts it into words.
 
 mod align;
 mod explain;
