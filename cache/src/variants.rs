@@ -11,12 +11,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_image::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Result, error, files, lease,
+    Error, Result, error, files, lease, remove,
     sealed::{self, Flaw},
     store::Shared,
 };
@@ -131,6 +132,29 @@ impl<'a> Variants<'a> {
         Ok(())
     }
 
+    /// Forgets a layer of whose blobs none is there any more, if nothing was noted of it for `age`.
+    pub(crate) fn forget(
+        self,
+        diff_id: &Digest,
+        age: Duration,
+        is_there: impl Fn(&Digest) -> bool,
+    ) -> Result<()> {
+        let _turn = lease::short(&self.shared.root, "variants")?;
+        let folder = self.folder(diff_id);
+        let is_old = std::fs::symlink_metadata(&folder)
+            .and_then(|there| there.modified())
+            .is_ok_and(|noted| noted.elapsed().is_ok_and(|passed| passed >= age));
+        if is_old
+            && !self
+                .of(diff_id)?
+                .iter()
+                .any(|variant| is_there(&variant.blob.digest))
+        {
+            remove::tree(&folder).map_err(error::io("delete", folder))?;
+        }
+        Ok(())
+    }
+
     /// The DiffIDs of all layers with a blob, as far as the folders' names go.
     pub fn list(&self) -> Result<Vec<Digest>> {
         let names = files::names(&self.shared.root.join("variants"))?;
@@ -217,6 +241,26 @@ mod tests {
             assert!(known.repositories.contains(&name));
             assert!(known.repositories.len() <= REPOSITORIES);
         }
+    }
+
+    #[test]
+    fn what_is_known_of_lost_blobs_is_forgotten_after_some_time() {
+        let (_scratch, store) = testing::store();
+        let variants = store.variants();
+        let diff_id = Digest::from_bytes([7; 32]);
+        variants.put(&variant("none", &["r/a"])).unwrap();
+        variants.put(&variant(ORIGINAL, &["r/a"])).unwrap();
+        let kept = [
+            (Duration::ZERO, true),
+            (Duration::from_hours(1), true),
+            (Duration::from_hours(1), false),
+        ];
+        for (age, is_there) in kept {
+            variants.forget(&diff_id, age, |_| is_there).unwrap();
+            assert_eq!(variants.of(&diff_id).unwrap().len(), 2);
+        }
+        variants.forget(&diff_id, Duration::ZERO, |_| false).unwrap();
+        assert_eq!(variants.list().unwrap(), []);
     }
 
     #[test]

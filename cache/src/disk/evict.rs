@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::FlockOperation;
@@ -12,7 +13,7 @@ use super::{
     roots::Roots,
 };
 use crate::{
-    MountEntry, Result, Store, error, files,
+    LayerId, MountEntry, Result, Store, error, files,
     index::{Entry, journal},
     remove,
     uses::{Place, Turn},
@@ -42,10 +43,23 @@ pub(crate) fn items(store: &Store, items: &[&Item], mut deleted: impl FnMut(&Ite
 pub(crate) fn records(store: &Store, keys: &[crate::Key]) -> Result<()> {
     for key in keys {
         store.records().remove(key)?;
-        store.index().note(&Entry::Forget {
+        // What cannot be told only makes the index know less, and a full disk is where room is to be made.
+        let _ = store.index().note(&Entry::Forget {
             item: journal::Item::Record(*key),
             at_ms: files::now_ms(),
-        })?;
+        });
+    }
+    Ok(())
+}
+
+/// Deletes what is known of the blobs of layers, where they all are gone and nothing was noted for `age`. Of a layer
+/// that came as a tar it stays while the layer is there: it says where that tar is to be had again.
+pub(crate) fn variants(store: &Store, age: Duration) -> Result<()> {
+    let variants = store.variants();
+    for diff_id in variants.list()? {
+        if !store.layers().path(&LayerId::from_diff_id(&diff_id)).exists() {
+            variants.forget(&diff_id, age, |blob| store.blobs().path(blob).exists())?;
+        }
     }
     Ok(())
 }
@@ -112,7 +126,7 @@ fn take_repository(store: &Store, name: &str) -> Result<Option<PathBuf>> {
 
 /// `None` when it is gone already.
 fn move_away(store: &Store, path: &Path) -> Result<Option<PathBuf>> {
-    let away = store.temp().path()?;
+    let away = store.temp().away();
     match std::fs::rename(path, &away) {
         Ok(()) => Ok(Some(away)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),

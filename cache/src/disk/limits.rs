@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     catalog::Catalog,
+    evict,
     prune::{self, Filter, Prune, Pruned, Space, sweep_records},
     survey::Survey,
 };
@@ -101,7 +102,9 @@ impl Keeper {
         }
         if !pruned.items.is_empty() {
             sweep_records(store, RECORDS_KEPT, &|| false)?;
-            store.index().flush()?;
+            evict::variants(store, RECORDS_KEPT)?;
+            // What cannot be told only makes the index know less.
+            let _ = store.index().flush();
         }
         Ok(pruned)
     }
