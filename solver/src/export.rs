@@ -1,6 +1,6 @@
 //! Turning solved root file systems and configurations into images of the store.
 
-use kiln_cache::{ImageLayer, ImageRecord, IndexRecord, IndexedImage};
+use kiln_cache::{Found, ImageLayer, ImageRecord, IndexRecord, IndexedImage};
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 
 use crate::engine::Engine;
@@ -40,10 +40,9 @@ impl Engine {
     ) -> Result<Exported, StepFailure> {
         let (record, config) = self.image(solution, config)?;
         self.store.images().put(&record, &canonical(names))?;
-        Ok(Exported {
-            id: record.id,
-            config,
-        })
+        let id = record.id;
+        self.note_exported(Found::Image(Box::new(record)));
+        Ok(Exported { id, config })
     }
 
     /// Like [`Engine::export`], for one image a platform; the names stand for all of them together.
@@ -65,13 +64,13 @@ impl Engine {
                 id: record.id,
                 config,
             });
+            self.note_exported(Found::Image(Box::new(record)));
         }
         let index = IndexRecord::new(entries);
         self.store.images().put_index(&index, &canonical(names))?;
-        Ok(ExportedIndex {
-            id: index.id,
-            images: exported,
-        })
+        let id = index.id;
+        self.note_exported(Found::Index(index));
+        Ok(ExportedIndex { id, images: exported })
     }
 
     /// The image of a solution, with its configuration stored.

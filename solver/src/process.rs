@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{LayerDraft, Snapshot, StepLog};
+use kiln_cache::disk::Space;
+use kiln_cache::{LayerDraft, Snapshot, StepLog, Store};
 use kiln_executor::spec::{self, Bind, Network, SpecBuilder};
 use kiln_executor::{ExitStatus, Sandbox, Stdio};
 use kiln_image::Platform;
@@ -100,11 +101,14 @@ impl Solve<'_> {
         }
         let (last_output, log) = (ended.lines, ended.log);
         let out_of_memory = running.ran_out_of_memory();
+        // Before the step's files go.
+        let disk_full = is_disk_full(&self.engine.store);
         Err(StepFailure::Process {
             command,
             status: describe(status, out_of_memory),
             code: i32::from(status.code()),
             out_of_memory,
+            disk_full,
             last_output,
             log,
         })
@@ -215,6 +219,13 @@ impl Solve<'_> {
         }
         Ok(builder)
     }
+}
+
+/// With less than this a file system is full: what could not be written any more was not a single byte.
+const FULL: u64 = 64 * 1024;
+
+fn is_disk_full(store: &Store) -> bool {
+    Space::of(store).is_ok_and(|space| space.free < FULL)
 }
 
 /// `/etc/hosts` of a step.

@@ -90,9 +90,7 @@ impl<'a> Target<'a> {
     fn send_layer(&self, layer: &ImageLayer, sent: &Mutex<HashSet<Digest>>) -> Result<Descriptor, PushError> {
         let engine = self.push.engine;
         engine.layer_blobs.adopt(layer)?;
-        let blob = engine
-            .layer_blobs
-            .get(&layer.layer, self.push.request.compression, &self.stop)?;
+        let blob = engine.layer_blob(&layer.layer, self.push.request.compression, &self.stop)?;
         // Two layers may be the same bytes.
         if lock(sent).insert(blob.digest) {
             self.send_blob(&blob, &layer.diff_id)?;
