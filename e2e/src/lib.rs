@@ -8,9 +8,11 @@
 //! - [`case`] is one folder of `testdata/build`: a context, how to build it, and what must come out.
 //! - [`builder`] builds with Kiln, or with a peer (Buildah, Docker), behind one enum.
 //! - [`differences`] compares two builds, less what a list explains.
+//! - [`faults`] is what the fault runs are made of: one store, several processes, kills, full disks, flipped bytes.
 //! - [`machine`] is what the tests know about the machine: binaries, base images, temporary folders.
 //! - [`progress`] reads the plain progress output.
 //! - [`project`] is a context that a test changes between builds.
+//! - [`random`] gives random numbers that can be had again.
 //! - [`remote`] serves files and git repositories.
 //! - [`server`] is a real registry.
 //! - [`trial`] turns functions into tests that pass, fail, or are skipped with a reason.
@@ -19,10 +21,12 @@ pub mod base;
 pub mod builder;
 pub mod case;
 pub mod differences;
+pub mod faults;
 pub mod machine;
 pub mod oci;
 pub mod progress;
 pub mod project;
+pub mod random;
 pub mod remote;
 pub mod server;
 pub mod tree;

@@ -182,18 +182,21 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 fn steps(word: &str, count: usize, pause: &str) -> String {
     let mut text = "FROM busybox:latest\n".to_owned();
     for number in 0..count {
-        text += &format!(
+        let step = format!(
             "RUN sleep {pause}; echo {word} > /{word}{number}; dd if=/dev/urandom of=/random{number} bs=1M count=2\n"
         );
+        text += &step;
     }
     text
 }
+
+/// What a step of [`steps`] writes.
+const STEP: u64 = 2 << 20;
 
 fn ceiling() -> TestResult {
     if !machine::is_root() {
         return Ok(Outcome::Skipped("needs root: du must see every file".to_owned()));
     }
-    const STEP: u64 = 2 << 20;
     let project = Project::new("disk-ceiling", &[("Dockerfile", &steps("old", 10, "0"))])?;
     let kiln = &project.kiln;
     project.build(&[])?;
