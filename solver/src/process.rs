@@ -93,7 +93,9 @@ impl Solve<'_> {
             self.engine
                 .note(format!("the log of a step is not complete: {error}"));
         }
-        if status.success() {
+        // Before the step's files go.
+        let disk_full = is_disk_full(&self.engine.store);
+        if status.success() && !disk_full {
             return Ok(());
         }
         if self.stop.is_raised() {
@@ -101,11 +103,15 @@ impl Solve<'_> {
         }
         let (last_output, log) = (ended.lines, ended.log);
         let out_of_memory = running.ran_out_of_memory();
-        // Before the step's files go.
-        let disk_full = is_disk_full(&self.engine.store);
+        let status_text = if status.success() {
+            // Many programs do not notice what they could not write; that is not to be cached.
+            "the disk is full, and what it wrote may be cut off".to_owned()
+        } else {
+            describe(status, out_of_memory)
+        };
         Err(StepFailure::Process {
             command,
-            status: describe(status, out_of_memory),
+            status: status_text,
             code: i32::from(status.code()),
             out_of_memory,
             disk_full,
