@@ -1,5 +1,6 @@
 //! The Dockerfiles of the fault runs. Each is made so that two builds anywhere give the same layers, most of them to
-//! the byte: what a step writes gets a fixed time, and nothing depends on what a cache mount held.
+//! the byte: what a step writes gets a fixed time, and nothing depends on what a cache mount held. All is written by `dd`, which
+//! fails when the disk is full; some other programs of busybox do not.
 
 use crate::Result;
 use std::fs::File;
@@ -50,31 +51,31 @@ pub const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 const STEPS: &str = "FROM BASE\nARG VARIANT\n\
-    RUN seq 1 40000 > /numbers && touch -d @1700000000 /numbers\n\
-    RUN for i in 1 2 3 4 5 6 7 8 9; do echo $i $VARIANT > /f$i; done && touch -d @1700000000 /f?\n\
-    COPY data /data\nENV A=$VARIANT\nRUN cat /data /f9 | md5sum > /sum && touch -d @1700000000 /sum\nCMD [\"cat\", \"/sum\"]\n";
+    RUN seq 1 40000 | dd of=/numbers && touch -d @1700000000 /numbers\n\
+    RUN set -e; for i in 1 2 3 4 5 6 7 8 9; do echo $i $VARIANT | dd of=/f$i; done; touch -d @1700000000 /f?\n\
+    COPY data /data\nENV A=$VARIANT\nRUN cat /data /f9 | md5sum | dd of=/sum && touch -d @1700000000 /sum\nCMD [\"cat\", \"/sum\"]\n";
 
 /// Stages that run side by side, and what a server has.
-const STAGES: &str = "FROM BASE AS one\nRUN sleep 0.05; yes one | head -c 200000 > /one && touch -d @1700000000 /one\n\
-    FROM BASE AS two\nCOPY data /two\nRUN sleep 0.05; sort -r /two | md5sum > /sum && touch -d @1700000000 /sum\n\
-    FROM BASE AS three\nADD URL /three\nRUN md5sum /three > /sum3 && touch -d @1700000000 /sum3\n\
+const STAGES: &str = "FROM BASE AS one\nRUN sleep 0.05; yes one | head -c 200000 | dd of=/one && touch -d @1700000000 /one\n\
+    FROM BASE AS two\nCOPY data /two\nRUN sleep 0.05; sort -r /two | md5sum | dd of=/sum && touch -d @1700000000 /sum\n\
+    FROM BASE AS three\nADD URL /three\nRUN md5sum /three | dd of=/sum3 && touch -d @1700000000 /sum3\n\
     FROM BASE\nARG VARIANT\nCOPY --from=one /one /one\nCOPY --from=two /sum /sum\nCOPY --from=three /three /sum3 /\n\
-    RUN cat /sum /sum3 | md5sum > /all && echo $VARIANT >> /all && touch -d @1700000000 /all\n";
+    RUN (cat /sum /sum3 | md5sum; echo $VARIANT) | dd of=/all && touch -d @1700000000 /all\n";
 
 /// A directory that all steps of both forms fill and read, and a bound folder.
 const MOUNTS: &str = "FROM BASE\nARG VARIANT\n\
     RUN --mount=type=cache,id=shared,target=/cache,sharing=locked \
-    head -c 100000 /dev/zero > /cache/$VARIANT.new && mv /cache/$VARIANT.new /cache/$VARIANT && \
-    wc -c < /cache/$VARIANT > /size && touch -d @1700000000 /size\n\
-    RUN --mount=type=bind,target=/context sort /context/data | head -n 50 > /bound && touch -d @1700000000 /bound\n\
-    RUN --mount=type=cache,id=many,target=/cache ls /cache > /cache/$VARIANT.$$; unlink /cache/$VARIANT.$$; \
-    echo done $VARIANT > /done && touch -d @1700000000 /done\n";
+    head -c 100000 /dev/zero | dd of=/cache/$VARIANT.new && mv /cache/$VARIANT.new /cache/$VARIANT && \
+    wc -c < /cache/$VARIANT | dd of=/size && touch -d @1700000000 /size\n\
+    RUN --mount=type=bind,target=/context sort /context/data | head -n 50 | dd of=/bound && touch -d @1700000000 /bound\n\
+    RUN --mount=type=cache,id=many,target=/cache ls /cache | dd of=/cache/$VARIANT.$$; unlink /cache/$VARIANT.$$; \
+    echo done $VARIANT | dd of=/done && touch -d @1700000000 /done\n";
 
 /// Many files, links, attributes of files, what is deleted and what is replaced.
 const TREES: &str = "FROM BASE\nARG VARIANT\nCOPY --link data /linked\nCOPY many /\n\
     RUN chmod 4750 /file1 && chown 12:34 /file2 && ln /file3 /hard && ln -s file4 /soft && rm /file5 /bin/wc && \
     mkfifo /pipe && touch -hd @1700000000 /hard /soft /pipe /file1 /file2 /bin\n\
-    RUN tar -c /file? | md5sum > /sum; rm /file7; echo $VARIANT > /file8; touch -d @1700000000 /sum /file8\n\
+    RUN tar -c /file? | md5sum | dd of=/sum && rm /file7 && echo $VARIANT | dd of=/file8 && touch -d @1700000000 /sum /file8\n\
     COPY data /file7\n";
 
 /// Writes a program's context. Both forms have the same names, sizes and times: only the bytes tell them apart.
