@@ -33,8 +33,8 @@ pub use draft::BlobDraft;
 /// Blobs up to this size are verified at each opening.
 const SMALL: u64 = 64 * 1024;
 
-const KIND: &str = "blob";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "blob";
+pub(crate) const VERSION: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct BlobStamp {
@@ -87,6 +87,12 @@ impl<'a> Blobs<'a> {
             self.write_stamp(digest, size)?;
         }
         Ok(Some(file))
+    }
+
+    /// From now on nobody deletes the blob, if it is there, until this process has closed the store: for one that an
+    /// image is going to name.
+    pub fn hold(&self, digest: &Digest) -> Result<()> {
+        self.shared.uses.hold(Place::of_blob(digest))
     }
 
     /// The bytes of a blob; for manifests and configs.

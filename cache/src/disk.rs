@@ -24,6 +24,8 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use survey::USAGE_FILE;
+
 pub use catalog::{Catalog, ImageUsage, Item, ItemType, Sum};
 pub use limits::{Amount, DiskLimits, Keeper};
 pub use prune::{Filter, Keep, Prune, Pruned, Space, prune, prune_images};

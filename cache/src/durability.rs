@@ -47,8 +47,8 @@ struct SyncedEpoch {
     epoch: u64,
 }
 
-const KIND: &str = "synced";
-const VERSION: u32 = 1;
+pub(crate) const KIND: &str = "synced";
+pub(crate) const VERSION: u32 = 1;
 
 /// The keeper of the epochs.
 #[derive(Debug)]

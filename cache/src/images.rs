@@ -22,6 +22,7 @@ use crate::{
     Error, LayerId, Layers, Result, error, files, lease,
     sealed::{self, Flaw},
     store::Shared,
+    uses::Place,
 };
 
 mod indexes;
@@ -159,6 +160,21 @@ impl<'a> Images<'a> {
     /// The image with this id, without its names.
     pub fn by_id(&self, id: &Digest) -> Result<Option<ImageRecord>> {
         self.read(id)
+    }
+
+    /// From now on nobody deletes what the image is made of, until this process has closed the store. False when the
+    /// image is gone by now: then some of it may be, too.
+    pub fn hold(&self, record: &ImageRecord) -> Result<bool> {
+        let uses = &self.shared.uses;
+        for layer in &record.layers {
+            uses.hold(Place::of_layer(&layer.layer))?;
+        }
+        let blobs = record.layers.iter().filter_map(|layer| layer.blob.as_ref());
+        for blob in blobs.chain(&record.manifests) {
+            uses.hold(Place::of_blob(&blob.digest))?;
+        }
+        uses.hold(Place::of_blob(&record.config))?;
+        Ok(self.id_path(&record.id).exists())
     }
 
     /// All images, dangling ones too, sorted by id.

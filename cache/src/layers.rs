@@ -137,6 +137,8 @@ const VERSION: u32 = 1;
 pub(crate) const META: &str = "meta.json";
 const DIFF_ID: &str = "diffid";
 const DIFF_ID_VERSION: u32 = 1;
+/// Name, kind and version of a layer's file with its DiffID.
+pub(crate) const DIFF_ID_FILE: (&str, (&str, u32)) = (DIFF_ID, (DIFF_ID, DIFF_ID_VERSION));
 
 /// The layers of the store.
 #[derive(Debug)]
@@ -509,7 +511,7 @@ impl LayerDraft {
         {
             return Ok(false);
         }
-        let worthless = self.shared.temp.path()?;
+        let worthless = self.shared.temp.away();
         match std::fs::rename(to, &worthless) {
             Ok(()) => {}
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}

@@ -179,7 +179,7 @@ fn drop_layer_if_untrusted(store: &Store, id: &LayerId) -> Result<()> {
     if !worthless()? {
         return Ok(());
     }
-    let away = shared.temp.path()?;
+    let away = shared.temp.away();
     std::fs::rename(&path, &away).map_err(error::io("delete", &path))?;
     drop(turn);
     remove::tree(&away).map_err(error::io("delete", away))

@@ -274,7 +274,7 @@ impl<'a> CacheMounts<'a> {
         let Some(_lock) = lock_at(&path, FlockOperation::NonBlockingLockExclusive)? else {
             return Ok(!path.exists());
         };
-        let away = self.shared.temp.path()?;
+        let away = self.shared.temp.away();
         std::fs::rename(&path, &away).map_err(error::io("delete", &path))?;
         if let Some(parent) = path.parent() {
             // The last one of its key takes the key's folder along; others keep it, and it may come back.

@@ -2,8 +2,9 @@
 //!
 //! The folder holds a file `lock` that the owner keeps `flock`ed for its life; the kernel lets go of it however
 //! the owner ends. A sweeper that gets the lock has proof that nobody works there. The folder gets its final
-//! name only when it is locked already; before, it is called `new-<random>` and is left alone for a day. Before it
-//! is deleted it is renamed to `dead-<random>`, which anybody may delete: so a killed sweeper leaves no riddles.
+//! name only when it is locked already; before, it is called `new-<random>` and is left alone for some seconds: whoever
+//! was held up for longer makes another one. Before a folder is deleted it is renamed to `dead-<random>`, which anybody
+//! may delete: so a killed sweeper leaves no riddles.
 
 use std::{
     fs::File,
@@ -18,10 +19,12 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use crate::{Result, error, files, remove};
+use crate::{Error, Result, error, files, remove};
 
 /// Folders without a proof of death are swept when they are as old as this.
 const FORGOTTEN: Duration = Duration::from_hours(24);
+/// So long it takes nobody to lock a folder and to give it its name.
+const ABANDONED: Duration = Duration::from_secs(5);
 /// Half-fetched blobs are kept this long for a resume.
 const PARTIAL_KEPT: Duration = Duration::from_hours(168);
 
@@ -61,6 +64,13 @@ impl Temp {
             None => owner.insert(self.settle()?).path.clone(),
         };
         Ok(folder.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string()))
+    }
+
+    /// A new path for what is to be deleted. On a full disk there may be no folder of this process: then it is where
+    /// every sweep deletes what it finds, so that room can be made even there.
+    pub(crate) fn away(&self) -> PathBuf {
+        self.path()
+            .unwrap_or_else(|_| self.area.join(format!("dead-{}", files::random_name())))
     }
 
     /// Whether a process that is gone left something behind: worth a [`crate::Store::maintenance`] soon. Looks at
@@ -124,15 +134,33 @@ impl Temp {
     }
 
     fn settle(&self) -> Result<Owner> {
+        loop {
+            match self.try_to_settle() {
+                // Somebody took it for abandoned.
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && self.area.is_dir() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn try_to_settle(&self) -> Result<Owner> {
         let new = self.area.join(format!("new-{}", files::random_name()));
         rustix::fs::mkdir(&new, 0o700.into()).map_err(error::errno("create", &new))?;
+        self.settle_in(&new).inspect_err(|_| {
+            // The first error is the one to tell; the sweep gets it otherwise.
+            let _ = remove::tree(&new);
+        })
+    }
+
+    fn settle_in(&self, new: &Path) -> Result<Owner> {
         let lock_path = new.join("lock");
         let lock = files::open_lock(&lock_path)?;
         files::flock(&lock, FlockOperation::LockExclusive, &lock_path)?;
         let path = self
             .area
             .join(format!("{}-{}", std::process::id(), files::random_name()));
-        std::fs::rename(&new, &path).map_err(error::io("publish", &path))?;
+        std::fs::rename(new, &path).map_err(error::io("publish", &path))?;
         Ok(Owner { path, _lock: lock })
     }
 
@@ -150,9 +178,8 @@ impl Temp {
                 // Another sweeper may be at it too: what is left after both is for the next one.
                 swept += usize::from(remove::tree(&path).is_ok());
             } else if name.starts_with("new-") {
-                if older_than(&path, FORGOTTEN) && remove::tree(&path).is_ok() {
-                    swept += 1;
-                }
+                // Renamed first: then its maker cannot go on with what is being deleted.
+                swept += usize::from(older_than(&path, ABANDONED) && delete_owned(&path).is_ok());
             } else if sweep_owned(&path)? {
                 swept += 1;
             }
@@ -263,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_deleted_has_a_place_where_no_folder_can_be_made() {
+        let scratch = Scratch::new();
+        std::fs::create_dir(scratch.path().join("tmp")).unwrap();
+        let temp = Temp::new(scratch.path());
+        assert!(temp.away().parent() != Some(&scratch.path().join("tmp")));
+        let other = Temp::new(&scratch.path().join("elsewhere"));
+        let away = other.away();
+        let name = away.file_name().and_then(|name| name.to_str()).unwrap();
+        assert!(name.starts_with("dead-"), "{name}");
+    }
+
+    #[test]
     fn sweeps_the_dead_and_spares_the_living() {
         let scratch = Scratch::new();
         std::fs::create_dir(scratch.path().join("tmp")).unwrap();
@@ -279,6 +318,14 @@ mod tests {
         assert!(!scratch.path().join("tmp/99-dead").exists());
         drop(kept);
         drop(living);
+        // Nobody takes that long to begin.
+        let abandoned = scratch.path().join("tmp/new-abandoned");
+        std::fs::create_dir(&abandoned).unwrap();
+        File::open(&abandoned)
+            .unwrap()
+            .set_modified(SystemTime::now() - 2 * ABANDONED)
+            .unwrap();
+        assert_eq!(other.sweep(&|| false).unwrap(), 1);
         assert_eq!(
             files::names(&scratch.path().join("tmp")).unwrap(),
             ["new-beginning"]

@@ -7,6 +7,8 @@
 //!
 //! What an earlier boot left unsynced is not damage: nothing believes it. It is counted and not looked at.
 
+mod sealed_files;
+
 use std::{collections::BTreeSet, fmt, fs::File, os::fd::AsFd, path::PathBuf};
 
 use kiln_image::Digest;
@@ -105,7 +107,7 @@ pub enum Damage {
         /// What is wrong.
         reason: String,
     },
-    /// A name points to no image.
+    /// A name points to no image, or to a damaged one.
     Name {
         /// The name.
         name: String,
@@ -131,7 +133,7 @@ impl fmt::Display for Damage {
             Self::Blob { digest, found } => write!(f, "blob {digest}: the bytes have digest {found}"),
             Self::Image { id, reason } => write!(f, "image {id}: {reason}"),
             Self::Index { id, reason } => write!(f, "index {id}: {reason}"),
-            Self::Name { name, image } => write!(f, "name {name}: image {image} is missing"),
+            Self::Name { name, image } => write!(f, "name {name}: image {image} is missing or damaged"),
             Self::File { path, reason } => write!(f, "{}: {reason}", path.display()),
         }
     }
@@ -368,9 +370,15 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Whether a name may point to it: what is damaged goes, and its names with it.
     fn is_known(&self, image: &Digest) -> bool {
         let images = self.store.images();
-        images.id_path(image).exists() || images.index_path(image).exists()
+        let has = |damage: &Damage| match damage {
+            Damage::Image { id, .. } | Damage::Index { id, .. } => id == image,
+            _ => false,
+        };
+        (images.id_path(image).exists() || images.index_path(image).exists())
+            && !self.report.damage.iter().any(has)
     }
 
     fn indexes(&mut self) -> Result<()> {
@@ -384,8 +392,8 @@ impl Check<'_> {
                 Ok(index) => index
                     .images
                     .iter()
-                    .find(|entry| !images.id_path(&entry.image).exists())
-                    .map(|entry| format!("image {} is missing", entry.image)),
+                    .find(|entry| !check.is_known(&entry.image))
+                    .map(|entry| format!("image {} is missing or damaged", entry.image)),
                 Err(Flaw::Newer(_)) => None,
                 Err(Flaw::Damaged(reason)) => Some(reason),
             };

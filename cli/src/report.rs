@@ -114,7 +114,16 @@ impl Failure {
     /// A failed build. `source` and `name` are the Dockerfile's bytes and name.
     pub(crate) fn build(error: &BuildError, source: &[u8], name: &str) -> Self {
         match error {
-            BuildError::Dockerfile(diagnostics) => dockerfile(diagnostics, source, name),
+            BuildError::Dockerfile(diagnostics) => {
+                let failure = dockerfile(diagnostics, source, name);
+                // What the build needed of other places is looked up before there are steps; only the text says why
+                // that failed.
+                if diagnostics.iter().any(|found| found.message.contains(NO_SPACE)) {
+                    failure.hint(DISK_FULL)
+                } else {
+                    failure
+                }
+            }
             BuildError::Solve(SolveError::Step(step)) => step_failure(step, source, name),
             BuildError::Solve(SolveError::Canceled) => Self::canceled(),
             BuildError::Context { source, .. } => {
@@ -156,6 +165,9 @@ fn missing_image(error: &(dyn Error + 'static)) -> Option<String> {
         "kiln images shows what there is; kiln pull {name} brings it from its registry"
     ))
 }
+
+/// How the system words it.
+const NO_SPACE: &str = "No space left on device";
 
 macro_rules! failure_from {
     ($($error:ty),* $(,)?) => {$(
@@ -339,7 +351,7 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
         StepFailure::Remote(error) => hints.extend(error.hint()),
         _ => hints.extend(sandbox_hint(cause)),
     }
-    if is_disk_full(cause) || output_says_disk_full(cause) {
+    if is_disk_full(cause) || ended_on_full_disk(cause) {
         hints.push(DISK_FULL.to_owned());
     }
     (chain(cause), hints)
@@ -398,14 +410,17 @@ fn reason(message: &str) -> String {
     format!("{before}{after}")
 }
 
-/// A process only tells in words that it could not write.
-fn output_says_disk_full(cause: &StepFailure) -> bool {
-    let StepFailure::Process { last_output, .. } = cause else {
+/// A process only tells in words that it could not write, and not every one does.
+fn ended_on_full_disk(cause: &StepFailure) -> bool {
+    let StepFailure::Process {
+        last_output,
+        disk_full,
+        ..
+    } = cause
+    else {
         return false;
     };
-    last_output
-        .iter()
-        .any(|line| line.contains("No space left on device"))
+    *disk_full || last_output.iter().any(|line| line.contains(NO_SPACE))
 }
 
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
@@ -414,7 +429,8 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
         let full = error
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
-        if full {
+        // Some errors are for several steps, and have become text.
+        if full || error.to_string().contains(NO_SPACE) {
             return true;
         }
         next = error.source();
@@ -511,6 +527,7 @@ mod tests {
             status: "exit code: 2".to_owned(),
             code: 2,
             out_of_memory: false,
+            disk_full: false,
             last_output: last_output.iter().map(|&line| line.to_owned()).collect(),
             log: log.map(PathBuf::from),
         }
@@ -665,6 +682,30 @@ mod tests {
                 "{name}: {text}"
             );
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_recognized_in_words_and_where_nobody_says_so() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("failed: No space left on device (os error 28)")]
+        struct Text;
+        #[derive(Debug, thiserror::Error)]
+        #[error("failed to store the image")]
+        struct Outer(#[source] Text);
+        assert!(
+            Failure::error(&Outer(Text))
+                .render(Style::PLAIN)
+                .contains(DISK_FULL)
+        );
+        let found = Diagnostic::error(Span::default(), "cannot create /x: No space left on device");
+        let error = BuildError::Dockerfile(vec![found]);
+        let failure = Failure::build(&error, DOCKERFILE, "Dockerfile");
+        assert!(failure.render(Style::PLAIN).contains(DISK_FULL));
+        let mut silent = process(&["no word of it"], None);
+        if let StepFailure::Process { disk_full, .. } = &mut silent {
+            *disk_full = true;
+        }
+        assert!(step("COPY", silent).render(Style::PLAIN).contains(DISK_FULL));
     }
 
     #[test]

@@ -10,9 +10,11 @@
 //! - [`builder`] builds with Kiln, or with a peer (Buildah, Docker), behind one enum.
 //! - [`differences`] compares two builds, less what a list explains.
 //! - [`crafted`] makes images and layers that no tool would make, and [`hostile_registry`] serves them.
+//! - [`faults`] is what the fault runs are made of: one store, several processes, kills, full disks, flipped bytes.
 //! - [`machine`] is what the tests know about the machine: binaries, base images, temporary folders.
 //! - [`progress`] reads the plain progress output.
 //! - [`project`] is a context that a test changes between builds.
+//! - [`random`] gives random numbers that can be had again.
 //! - [`remote`] serves files and git repositories.
 //! - [`server`] is a real registry.
 //! - [`trial`] turns functions into tests that pass, fail, or are skipped with a reason.
@@ -22,12 +24,14 @@ pub mod builder;
 pub mod case;
 pub mod crafted;
 pub mod differences;
+pub mod faults;
 pub mod hostile_registry;
 pub mod machine;
 pub mod measure;
 pub mod oci;
 pub mod progress;
 pub mod project;
+pub mod random;
 pub mod remote;
 pub mod server;
 pub mod tree;

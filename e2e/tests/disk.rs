@@ -544,7 +544,7 @@ fn steps(word: &str, count: usize, pause: &str) -> String {
     text
 }
 
-/// What one of them takes.
+/// What a step of [`steps`] writes.
 const STEP: u64 = 2 << 20;
 
 fn ceiling() -> TestResult {

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         ("what other tools read is what was built", round_trip),
         ("a second push moves nothing", second_push),
         ("blobs are mounted across repositories", mounts),
+        ("a lost blob of a base comes back", lost_blob),
         ("pulled images keep their digests", keeps_digests),
         ("several platforms are one index", index),
         ("all tags", all_tags),
@@ -270,6 +271,50 @@ fn mounts() -> TestResult {
     );
     same(&by_skopeo(&project, &name)?, &project.image()?)?;
     Ok(Outcome::Passed)
+}
+
+/// The tar of the base is not one that Kiln would make of its files: nothing but the tar itself will do.
+fn lost_blob() -> TestResult {
+    let registry = Registry::start()?;
+    let base = registry.push_base("busybox:latest", "base/busybox:1", &[])?;
+    let dockerfile = format!("FROM {base}\nRUN echo own > /own\n");
+    let project = Project::with_bases("lost-blob", &[], &[("Dockerfile", &dockerfile)])?;
+    project.build(&[])?;
+    let built = project.image()?;
+    let blob = text(&manifest(&project, &base)?["layers"][0]["digest"]);
+    let blob = project
+        .kiln
+        .root
+        .join("blobs/sha256")
+        .join(blob.trim_start_matches("sha256:"));
+    // Another registry's repository, so that nothing can be mounted.
+    let other = Registry::start()?;
+    let name = tag(&project, &other, "team/app:1")?;
+    std::fs::remove_file(&blob)?;
+    project.kiln.run(["push", &name])?.success()?;
+    same(&by_skopeo(&project, &name)?, &built)?;
+    std::fs::remove_file(&blob)?;
+    same(&project.image()?, &built)?;
+    std::fs::remove_file(&blob)?;
+    let cache = format!("type=registry,ref={}/team/cache,mode=max", other.host);
+    project.build(&["--cache-to", &cache])?;
+    // Nobody knows any more where it came from: an error that says what to do, and that helps.
+    std::fs::remove_file(&blob).or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    std::fs::remove_dir_all(project.kiln.root.join("variants"))?;
+    let elsewhere = tag(&project, &other, "elsewhere/app:1")?;
+    let stderr = project.kiln.run(["push", &elsewhere])?.failure(1)?;
+    ensure!(stderr.contains("pull or load its image anew"), "{stderr}");
+    project.kiln.run(["pull", &base])?.success()?;
+    project.kiln.run(["push", &elsewhere])?.success()?;
+    same(&by_skopeo(&project, &elsewhere)?, &built)?;
+    Ok(Outcome::Passed)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn keeps_digests() -> TestResult {

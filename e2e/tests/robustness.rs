@@ -325,6 +325,26 @@ fn full_disk() -> TestResult {
         stderr.to_lowercase().contains("no space left on device"),
         "the full disk is not told:\n{stderr}"
     );
+    // A program that says nothing of it.
+    project.write(
+        "Dockerfile",
+        "FROM busybox:latest\nRUN dd if=/dev/zero of=/big bs=1M count=40 2> /dev/null\n",
+    )?;
+    let stderr = project.try_build(&[])?.failure(1)?;
+    ensure!(
+        stderr.contains("hint: the disk is full"),
+        "the full disk is not told:\n{stderr}"
+    );
+    // One that does not even notice it: its result is not taken for good.
+    project.write(
+        "Dockerfile",
+        "FROM busybox:latest\nRUN dd if=/dev/zero of=/big bs=1M count=40 2> /dev/null; true\n",
+    )?;
+    let stderr = project.try_build(&[])?.failure(1)?;
+    ensure!(
+        stderr.contains("may be cut off") && stderr.contains("hint: the disk is full"),
+        "what a full disk cut off is taken for whole:\n{stderr}"
+    );
     project.kiln.run(["cache", "verify"])?.success()?;
     project.write("Dockerfile", "FROM busybox:latest\nRUN echo fits > /small\n")?;
     project.build(&[])?;

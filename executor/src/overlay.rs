@@ -95,6 +95,40 @@ pub fn mount(overlay: &Overlay<'_>) -> Result<OwnedFd, OverlayError> {
         return bind_read_only(&overlay.lowers[0]);
     }
     let userxattr = crate::namespace::in_user_namespace();
+    let mounted = mount_once(overlay, userxattr)?;
+    let Some((_, work)) = overlay.upper else {
+        return Ok(mounted);
+    };
+    if !is_read_only(&mounted) {
+        return Ok(mounted);
+    }
+    // Where it cannot make its work folder, as on a full disk, overlayfs is content to be read-only.
+    drop(mounted);
+    can_make_a_folder(work)?;
+    let again = mount_once(overlay, userxattr)?;
+    if is_read_only(&again) {
+        return Err(OverlayError::Mount {
+            action: "make it writable".to_owned(),
+            source: Errno::ROFS.into(),
+            log: String::new(),
+        });
+    }
+    Ok(again)
+}
+
+fn is_read_only(mount: &OwnedFd) -> bool {
+    rustix::fs::fstatvfs(mount)
+        .is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+fn can_make_a_folder(folder: &Path) -> Result<(), OverlayError> {
+    let probe = folder.join("probe");
+    std::fs::create_dir(&probe)
+        .and_then(|()| std::fs::remove_dir(&probe))
+        .map_err(|source| OverlayError::Directory { path: probe, source })
+}
+
+fn mount_once(overlay: &Overlay<'_>, userxattr: bool) -> Result<OwnedFd, OverlayError> {
     match mount_by_fsconfig(overlay, userxattr) {
         Err(MountFailure::NoLowerdirPlus) => legacy::mount(overlay, userxattr),
         Err(MountFailure::Refused { action, source, log }) => {

@@ -193,6 +193,7 @@ const CASES: &[Case] = &[
     ("killing", killing),
     ("death of the parent", parent_death),
     ("overlays", overlays),
+    ("an overlay on a full disk", overlay_on_a_full_disk),
     ("nothing is left of many", many),
     ("privileged", privileged),
     ("programs of another architecture", foreign),
@@ -890,6 +891,45 @@ fn overlays(context: &Context) {
         matches!(&error, overlay::OverlayError::UpperUnsupported { .. }),
         "{error}"
     );
+}
+
+/// Where overlayfs cannot make its work folder it would be read-only, and nobody would know why.
+fn overlay_on_a_full_disk(context: &Context) {
+    let lower = context.scratch.join("lower");
+    let disk = context.scratch.join("full");
+    for folder in [&lower, &disk] {
+        fs::create_dir(folder).unwrap();
+    }
+    rustix::mount::mount(
+        "tmpfs",
+        &disk,
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        Some(c"nr_inodes=16"),
+    )
+    .unwrap();
+    let (upper, work) = (disk.join("u"), disk.join("w"));
+    for folder in [&upper, &work] {
+        fs::create_dir(folder).unwrap();
+    }
+    let overlay = Overlay {
+        lowers: &[lower],
+        upper: Some((&upper, &work)),
+        volatile: true,
+    };
+    let full = (0..1000).find(|number| fs::write(disk.join(format!("f{number}")), "").is_err());
+    let error = overlay::mount(&overlay).expect_err("a full disk");
+    let overlay::OverlayError::Directory { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    for number in 0..full.unwrap() {
+        fs::remove_file(disk.join(format!("f{number}"))).unwrap();
+    }
+    let writable = overlay::mount(&overlay).unwrap();
+    openat(&writable, "new", OFlags::WRONLY | OFlags::CREATE, Mode::RUSR).unwrap();
+    drop(writable);
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
 }
 
 fn kiln_executor_path(fd: &std::os::fd::OwnedFd) -> PathBuf {

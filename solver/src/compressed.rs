@@ -17,6 +17,7 @@ use kiln_tree::Root;
 
 use crate::cancel::Cancel;
 use crate::engine::Engine;
+use crate::image::PullError;
 
 /// The form that a layer's blob is wanted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -72,8 +73,11 @@ pub enum CompressError {
         #[source]
         source: layer::LayerError,
     },
-    /// The layer's files are not what its DiffID says.
-    #[error("layer {layer} has the digest {found} instead of {wanted}: its files were changed in the store")]
+    /// The layer came as a tar that is not in the store any more, and its files do not give that tar again: it was
+    /// arranged in another way, or the files are damaged.
+    #[error(
+        "the tar of layer {layer} is not in the store, and its files do not give it again (digest {found} instead of {wanted}); pull or load its image anew"
+    )]
     DiffId {
         /// The layer.
         layer: LayerId,
@@ -81,6 +85,15 @@ pub enum CompressError {
         wanted: Digest,
         /// What its files give.
         found: Digest,
+    },
+    /// The tar that the layer came as is not in the store any more, and is not to be had again.
+    #[error("the tar of layer {layer} is not in the store, and cannot be fetched again")]
+    Lost {
+        /// The layer.
+        layer: LayerId,
+        /// The cause.
+        #[source]
+        source: Box<PullError>,
     },
     /// The work was stopped.
     #[error("canceled")]
@@ -95,7 +108,43 @@ impl Engine {
         layer: &LayerId,
         wanted: impl Into<LayerCompression>,
     ) -> Result<Descriptor, CompressError> {
-        self.layer_blobs.get(layer, wanted.into(), &Cancel::new())
+        self.layer_blob(layer, wanted.into(), &Cancel::new())
+    }
+
+    /// The same; the work ends when `cancel` is raised. The tar that a layer was pulled as is fetched once more when
+    /// the store has lost it and the layer's files do not give it again.
+    pub(crate) fn layer_blob(
+        &self,
+        layer: &LayerId,
+        wanted: LayerCompression,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, CompressError> {
+        match self.layer_blobs.get(layer, wanted, cancel) {
+            Err(CompressError::DiffId { wanted: diff_id, .. })
+                if self.fetch_original(layer, &diff_id, cancel)? =>
+            {
+                self.layer_blobs.get(layer, wanted, cancel)
+            }
+            other => other,
+        }
+    }
+
+    /// Brings back the blob that a layer came as; false when nobody knows where it is to be had.
+    pub(crate) fn fetch_original(
+        &self,
+        layer: &LayerId,
+        diff_id: &Digest,
+        cancel: &Cancel,
+    ) -> Result<bool, CompressError> {
+        self.images
+            .fetch_original(diff_id, cancel)
+            .map_err(|error| match error {
+                PullError::Canceled => CompressError::Canceled,
+                error => CompressError::Lost {
+                    layer: layer.clone(),
+                    source: Box::new(error),
+                },
+            })
     }
 }
 

@@ -1,10 +1,12 @@
 //! The engine: the store, the registries and the sandbox that builds share.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::Store;
+use kiln_cache::{Found, ImageRecord, Store};
 use kiln_executor::Backend;
+use kiln_image::Digest;
 use kiln_remote::git::{GitSettings, Repositories};
 
 use crate::compressed::LayerBlobs;
@@ -34,6 +36,7 @@ pub struct Engine {
     pub(crate) emulators: Emulators,
     pub(crate) layer_blobs: Arc<LayerBlobs>,
     notes: Mutex<Vec<String>>,
+    exported: Mutex<HashMap<Digest, Found>>,
 }
 
 impl Engine {
@@ -56,6 +59,7 @@ impl Engine {
             settings,
             emulators: Emulators::default(),
             notes: Mutex::default(),
+            exported: Mutex::default(),
         }
     }
 
@@ -67,6 +71,37 @@ impl Engine {
     /// Images: local ones and those of registries.
     pub fn images(&self) -> &Images {
         &self.images
+    }
+
+    /// Remembers an image or index that this engine made: it can be pushed and saved even when somebody removes it right
+    /// away. What it is made of is in use here.
+    pub(crate) fn note_exported(&self, made: Found) {
+        let mut exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        exported.insert(made.id(), made);
+    }
+
+    fn exported(&self, text: &str) -> Option<Found> {
+        let id = text.parse::<Digest>().ok()?;
+        let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        exported.get(&id).cloned()
+    }
+
+    /// The image or index that is meant: one of the store, or one that was made here.
+    pub(crate) fn find_image(&self, text: &str) -> Result<Option<Found>, kiln_cache::Error> {
+        Ok(self.store.images().find(text)?.or_else(|| self.exported(text)))
+    }
+
+    /// The image with this id, of which from now on nothing is deleted; none when it is gone.
+    pub(crate) fn hold_image(&self, id: &Digest) -> Result<Option<ImageRecord>, kiln_cache::Error> {
+        if let Some(record) = self.store.images().by_id(id)?
+            && self.store.images().hold(&record)?
+        {
+            return Ok(Some(record));
+        }
+        Ok(match self.exported(&id.to_string()) {
+            Some(Found::Image(record)) => Some(*record),
+            _ => None,
+        })
     }
 
     /// Keeps something that is worth telling and stops nothing.

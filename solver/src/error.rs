@@ -38,6 +38,8 @@ pub enum StepFailure {
         code: i32,
         /// The kernel killed it, or a process of it, because it used more memory than the request allows.
         out_of_memory: bool,
+        /// The store's file system was full when it ended: not every program says so.
+        disk_full: bool,
         /// The last lines of its output.
         last_output: Vec<String>,
         /// Where the whole output is kept.

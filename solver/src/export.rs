@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kiln_cache::{ImageLayer, ImageRecord, IndexRecord, IndexedImage, LayerId};
+use kiln_cache::{Found, ImageLayer, ImageRecord, IndexRecord, IndexedImage, LayerId};
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 
 use crate::engine::Engine;
@@ -60,6 +60,7 @@ impl Engine {
         let id = record.id;
         let lazy = if lazy.is_empty() {
             self.store.images().put(&record, &canonical(names))?;
+            self.note_exported(Found::Image(Box::new(record)));
             None
         } else {
             self.store.images().untag(&canonical(names))?;
@@ -96,11 +97,16 @@ impl Engine {
             platform: platform.clone(),
         };
         let index = IndexRecord::new(records.iter().map(entry).collect());
+        let id = index.id;
         let lazy = if layers.is_empty() {
             for (_, record) in &records {
                 self.store.images().put(record, &[])?;
             }
             self.store.images().put_index(&index, &canonical(names))?;
+            for (_, record) in records {
+                self.note_exported(Found::Image(Box::new(record)));
+            }
+            self.note_exported(Found::Index(index));
             None
         } else {
             self.store.images().untag(&canonical(names))?;
@@ -111,7 +117,7 @@ impl Engine {
             })
         };
         Ok(ExportedIndex {
-            id: index.id,
+            id,
             images: exported,
             lazy,
         })

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{LayerDraft, Snapshot, StepLog};
+use kiln_cache::disk::Space;
+use kiln_cache::{LayerDraft, Snapshot, StepLog, Store};
 use kiln_executor::spec::{self, Bind, Network, SpecBuilder};
 use kiln_executor::{ExitStatus, Sandbox, Stdio};
 use kiln_image::Platform;
@@ -92,7 +93,9 @@ impl Solve<'_> {
             self.engine
                 .note(format!("the log of a step is not complete: {error}"));
         }
-        if status.success() {
+        // Before the step's files go.
+        let disk_full = is_disk_full(&self.engine.store);
+        if status.success() && !disk_full {
             return Ok(());
         }
         if self.stop.is_raised() {
@@ -100,11 +103,18 @@ impl Solve<'_> {
         }
         let (last_output, log) = (ended.lines, ended.log);
         let out_of_memory = running.ran_out_of_memory();
+        let status_text = if status.success() {
+            // Many programs do not notice what they could not write; that is not to be cached.
+            "the disk is full, and what it wrote may be cut off".to_owned()
+        } else {
+            describe(status, out_of_memory)
+        };
         Err(StepFailure::Process {
             command,
-            status: describe(status, out_of_memory),
+            status: status_text,
             code: i32::from(status.code()),
             out_of_memory,
+            disk_full,
             last_output,
             log,
         })
@@ -215,6 +225,13 @@ impl Solve<'_> {
         }
         Ok(builder)
     }
+}
+
+/// With less than this a file system is full: what could not be written any more was not a single byte.
+const FULL: u64 = 64 * 1024;
+
+fn is_disk_full(store: &Store) -> bool {
+    Space::of(store).is_ok_and(|space| space.free < FULL)
 }
 
 /// `/etc/hosts` of a step.

@@ -105,9 +105,8 @@ impl Engine {
         if let Some(lazy) = &request.lazy {
             return Ok((lazy.images.clone(), lazy.is_index));
         }
-        let images = self.store.images();
         let not_found = || kiln_cache::Error::ImageNotFound(request.image.clone());
-        let found = images.find(&request.image)?.ok_or_else(not_found)?;
+        let found = self.find_image(&request.image)?.ok_or_else(not_found)?;
         let entries: Vec<(Platform, Digest)> = match &found {
             Found::Image(record) => vec![(record.platform.clone(), record.id)],
             Found::Index(index) => {
@@ -131,11 +130,8 @@ impl Engine {
         let is_index = matches!(found, Found::Index(_)) && request.platforms.len() != 1;
         let mut records = Vec::with_capacity(chosen.len());
         for (platform, id) in chosen {
-            let record = images.by_id(&id)?;
-            records.push((
-                platform,
-                record.ok_or_else(|| kiln_cache::Error::ImageNotFound(id.to_string()))?,
-            ));
+            // Somebody may be removing it just now.
+            records.push((platform, self.hold_image(&id)?.ok_or_else(not_found)?));
         }
         Ok((records, is_index))
     }
@@ -244,7 +240,9 @@ impl Push<'_> {
         }
         let repo_digest = format!("{}@{}", name.familiar_name(), root.digest);
         for (_, record) in self.records {
-            if record.repo_digests.contains(&repo_digest) {
+            // One that was removed meanwhile stays removed.
+            let is_gone = self.engine.store.images().by_id(&record.id)?.is_none();
+            if is_gone || record.repo_digests.contains(&repo_digest) {
                 continue;
             }
             let mut record = record.clone();

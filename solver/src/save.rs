@@ -9,6 +9,7 @@ use kiln_image::layout::{Form, LayoutError, SavedImage, Writer};
 use kiln_image::{Descriptor, Digest, Index, Manifest, Platform, Reference, layer, media_type};
 use kiln_tree::Root;
 
+use crate::cancel::Cancel;
 use crate::compressed::{CompressError, LayerCompression};
 use crate::engine::Engine;
 
@@ -102,7 +103,7 @@ impl Engine {
     ) -> Result<(W, Vec<Descriptor>), SaveError> {
         let mut chosen: Vec<Chosen> = Vec::new();
         for image in &request.images {
-            let found = self.store.images().find(image)?;
+            let found = self.find_image(image)?;
             let found = found.ok_or_else(|| kiln_cache::Error::ImageNotFound(image.clone()))?;
             let name = image
                 .parse::<Reference>()
@@ -157,9 +158,9 @@ impl Engine {
         }
         let mut images = Vec::with_capacity(wanted.len());
         for (platform, id) in wanted {
-            let record = self.store.images().by_id(&id)?;
-            let record = record.ok_or_else(|| kiln_cache::Error::ImageNotFound(id.to_string()))?;
-            images.push((platform, record));
+            let not_found = || kiln_cache::Error::ImageNotFound(text.to_owned());
+            // Somebody may be removing it just now.
+            images.push((platform, self.hold_image(&id)?.ok_or_else(not_found)?));
         }
         Ok(Chosen {
             id,
@@ -263,16 +264,23 @@ impl Engine {
             writer.blob(&descriptor, file)?;
             return Ok(descriptor);
         }
-        if let Some(blob) = &image_layer.blob
-            && let Some(file) = self.store.blobs().get(&blob.digest)?
-        {
-            let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest, blob.size);
-            writer.blob(&descriptor, file)?;
+        if let Some(descriptor) = self.save_blob(writer, image_layer)? {
             return Ok(descriptor);
         }
         let layer = self.store.layers().require(&image_layer.layer)?;
         let listing = layer.listing()?;
         let root = Root::open(&layer.diff_path())?;
+        if image_layer.blob.is_some() {
+            // The blob that it came as is lost. If its files do not give the same tar again, that has to come back.
+            let failed = |source| SaveError::Layer {
+                layer: image_layer.layer.clone(),
+                source,
+            };
+            let found = layer::diff_id(&listing, &root).map_err(failed)?;
+            if found != image_layer.diff_id {
+                return self.save_fetched(writer, image_layer, found);
+            }
+        }
         let failed = |source| SaveError::Layer {
             layer: image_layer.layer.clone(),
             source,
@@ -290,6 +298,40 @@ impl Engine {
         let descriptor = Descriptor::new(media_type::OCI_LAYER, image_layer.diff_id, size);
         writer.blob(&descriptor, File::open(&path).map_err(tar)?)?;
         Ok(descriptor)
+    }
+}
+
+impl Engine {
+    /// Writes the blob that a layer came as, if the store has it.
+    fn save_blob<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        layer: &ImageLayer,
+    ) -> Result<Option<Descriptor>, SaveError> {
+        let Some(blob) = &layer.blob else { return Ok(None) };
+        let Some(file) = self.store.blobs().get(&blob.digest)? else {
+            return Ok(None);
+        };
+        let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest, blob.size);
+        writer.blob(&descriptor, file)?;
+        Ok(Some(descriptor))
+    }
+
+    /// The same after it was fetched once more. `found` is the digest of the tar that the layer's files give.
+    fn save_fetched<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        layer: &ImageLayer,
+        found: Digest,
+    ) -> Result<Descriptor, SaveError> {
+        self.layer_blobs.adopt(layer)?;
+        self.fetch_original(&layer.layer, &layer.diff_id, &Cancel::new())?;
+        let lost = || CompressError::DiffId {
+            layer: layer.layer.clone(),
+            wanted: layer.diff_id,
+            found,
+        };
+        Ok(self.save_blob(writer, layer)?.ok_or_else(lost)?)
     }
 }
 

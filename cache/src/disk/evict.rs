@@ -14,7 +14,7 @@ use super::{
     roots::Roots,
 };
 use crate::{
-    MountEntry, Result, Store, error, files,
+    LayerId, MountEntry, Result, Store, error, files,
     index::{Entry, journal},
     remove,
     uses::{Place, Turn},
@@ -48,10 +48,11 @@ pub(crate) fn items(store: &Store, items: &[&Item], mut deleted: impl FnMut(&Ite
 pub(crate) fn records(store: &Store, keys: &[crate::Key]) -> Result<()> {
     for key in keys {
         store.records().remove(key)?;
-        store.index().note(&Entry::Forget {
+        // What cannot be told only makes the index know less, and a full disk is where room is to be made.
+        let _ = store.index().note(&Entry::Forget {
             item: journal::Item::Record(*key),
             at_ms: files::now_ms(),
-        })?;
+        });
     }
     Ok(())
 }
@@ -86,7 +87,11 @@ fn take_away<'a>(store: &Store, batch: &[&'a Item]) -> Result<Vec<(&'a Item, Opt
                 continue;
             }
             Spot::Variant { diff_id, form, blob } => {
-                store.variants().forget(diff_id, form)?;
+                // Of a layer that stays, where its own blob is to be had again stays, too: nothing else makes that blob.
+                let layer = store.layers().path(&LayerId::from_diff_id(diff_id));
+                if form != variants::ORIGINAL || !layer.exists() {
+                    store.variants().forget(diff_id, form)?;
+                }
                 let blob = blob.filter(|digest| !roots.blobs.contains(digest));
                 let path = match &blob {
                     Some(digest) => take_blob(store, digest)?,
@@ -169,7 +174,7 @@ fn take_repository(store: &Store, name: &str) -> Result<Option<PathBuf>> {
 
 /// `None` when it is gone already.
 fn move_away(store: &Store, path: &Path) -> Result<Option<PathBuf>> {
-    let away = store.temp().path()?;
+    let away = store.temp().away();
     match std::fs::rename(path, &away) {
         Ok(()) => Ok(Some(away)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -16,6 +16,8 @@ use kiln_image::Digest;
 const KIND: &str = "usage";
 const VERSION: u32 = 1;
 const USAGE: &str = "usage";
+/// Name, kind and version of a layer's file with what it takes.
+pub(crate) const USAGE_FILE: (&str, (&str, u32)) = (USAGE, (KIND, VERSION));
 
 /// What a layer takes may still change shortly after it was made: file systems allocate late. It is measured again
 /// until the layer is as old as this.

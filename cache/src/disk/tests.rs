@@ -264,7 +264,14 @@ fn what_is_in_use_or_of_an_image_stays() {
         []
     );
     drop(reader);
+    // Whoever is about to push it says so first; it may be removed meanwhile.
+    let pusher = other(&dir);
+    let record = pusher.images().require("app").unwrap();
+    assert!(pusher.images().hold(&record).unwrap());
     deleter.images().remove("app", false).unwrap();
+    assert_eq!(pruned(&deleter, &all).items.len(), 0);
+    assert!(!pusher.images().hold(&record).unwrap(), "it is gone by now");
+    drop(pusher);
     assert_eq!(pruned(&deleter, &all).items.len(), 3, "two layers and the config");
     assert_eq!(deleter.layers().list().unwrap(), []);
     assert_agrees(&deleter);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Check, Damage};
+use super::{Check, Damage, sealed_files};
 use crate::{
     Result, files, hashes, mounts, remotes,
     sealed::{self, Flaw},
@@ -21,6 +21,7 @@ impl Check<'_> {
                 self.report.damage.push(Damage::File { path, reason });
             }
         }
+        self.report.damage.extend(sealed_files::check(self.store)?);
         self.cache_mounts()?;
         self.variants()?;
         let folder = self.store.root().join("remotes");

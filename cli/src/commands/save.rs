@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kiln_image::layout::Form;
 use kiln_solver::{SaveError, SaveRequest};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::arguments::{ArchiveFormat, Save};
 use crate::machine::Machine;
@@ -41,32 +43,94 @@ pub(crate) fn run(machine: &Machine, arguments: &Save) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets `write` write a file: beside the target, which it becomes by a rename, so that a failure leaves no half file.
+/// Lets `write` write a file: without a name, or beside the target where the file system cannot do that. It becomes the
+/// target by a rename when it is complete, so that a failure leaves no half file, and a kill none at all.
 /// What is no regular file (a pipe, a device) is written to as it is.
 pub(super) fn into_file<T>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let special = std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir());
-    let mut part = path.as_os_str().to_owned();
-    if !special {
-        part.push(format!(".kiln-{}", std::process::id()));
-    }
-    let part = Path::new(&part);
-    let file = File::create(part).map_err(|error| Failure::io("create", part, error))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let written = write(&mut out).and_then(|value| {
-        out.flush().map_err(|error| Failure::io("write", path, error))?;
-        if !special {
-            std::fs::rename(part, path).map_err(|error| Failure::io("create", path, error))?;
-        }
-        Ok(value)
-    });
-    if written.is_err() && !special {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(part);
+    let mut draft = Draft::begin(path)?;
+    let written = write(&mut draft.out).and_then(|value| draft.finish().map(|()| value));
+    if written.is_err() {
+        draft.discard();
     }
     written
+}
+
+/// A file in the making.
+struct Draft<'a> {
+    target: &'a Path,
+    out: BufWriter<File>,
+    place: Place,
+}
+
+/// Where a draft is.
+enum Place {
+    /// In the target itself, which is no regular file.
+    Target,
+    /// In a file without a name, which gets this one for a moment.
+    Nameless(PathBuf),
+    /// In a file of this name.
+    Beside(PathBuf),
+}
+
+impl<'a> Draft<'a> {
+    fn begin(target: &'a Path) -> Result<Self, Failure> {
+        let special = std::fs::metadata(target).is_ok_and(|there| !there.is_file() && !there.is_dir());
+        let mut beside = target.as_os_str().to_owned();
+        beside.push(format!(".kiln-{}", std::process::id()));
+        let beside = PathBuf::from(beside);
+        let create = |path: &Path| File::create(path).map_err(|error| Failure::io("create", path, error));
+        let (file, place) = if special {
+            (create(target)?, Place::Target)
+        } else if let Some(file) = nameless(target) {
+            (file, Place::Nameless(beside))
+        } else {
+            (create(&beside)?, Place::Beside(beside))
+        };
+        Ok(Self {
+            target,
+            out: BufWriter::with_capacity(1 << 20, file),
+            place,
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let target = self.target;
+        self.out
+            .flush()
+            .map_err(|error| Failure::io("write", target, error))?;
+        let named = match &self.place {
+            Place::Target => return Ok(()),
+            Place::Beside(path) => path,
+            Place::Nameless(path) => {
+                let open = format!("/proc/self/fd/{}", self.out.get_ref().as_raw_fd());
+                rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)
+                    .map_err(|errno| Failure::io("create", target, errno.into()))?;
+                path
+            }
+        };
+        std::fs::rename(named, target).map_err(|error| Failure::io("create", target, error))
+    }
+
+    fn discard(&self) {
+        if let Place::Nameless(path) | Place::Beside(path) = &self.place {
+            // It may not be there; and the first error is the one to tell.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A file without a name in the folder of `target`; `None` where that cannot be had.
+fn nameless(target: &Path) -> Option<File> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?;
+    Some(File::from(file))
 }
 
 pub(super) fn failure(error: SaveError) -> Failure {
@@ -78,5 +142,62 @@ pub(super) fn failure(error: SaveError) -> Failure {
         } => super::no_platform(&image, &wanted, &available)
             .hint("--platform picks one of them; --format oci takes them all"),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Place, into_file, nameless};
+    use crate::report::Failure;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_is_there_whole_or_as_it_was() {
+        let folder = std::env::temp_dir().join(format!("kiln-cli-save-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let target = folder.join("target");
+        let write = |text: &'static str| {
+            into_file(&target, |out| {
+                out.write_all(text.as_bytes()).unwrap();
+                // While it is being written, nothing of it is to be seen where the file system can do that.
+                let seen = names(&folder);
+                assert!(
+                    nameless(&target).is_none() || seen.iter().all(|name| name == "target"),
+                    "{seen:?}"
+                );
+                if text == "fails" {
+                    Err(Failure::message("no"))
+                } else {
+                    Ok(())
+                }
+            })
+        };
+        write("one").unwrap();
+        assert!(write("fails").is_err());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "one");
+        write("two").unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "two");
+        assert_eq!(names(&folder), ["target"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(into_file(&target, |_| Ok(())).is_err(), "its folder is gone");
+        assert!(
+            into_file(Path::new("/dev/null"), |out| {
+                out.write_all(b"x").unwrap();
+                Ok(())
+            })
+            .is_ok()
+        );
+        assert!(matches!(
+            super::Draft::begin(Path::new("/dev/null")).unwrap().place,
+            Place::Target
+        ));
     }
 }

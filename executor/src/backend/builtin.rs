@@ -4,7 +4,7 @@ use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, Once, PoisonError, mpsc};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSeccomp};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -38,6 +38,8 @@ pub struct Builtin {
     executable: OwnedFd,
     host: Host,
     groups: Groups,
+    /// Done with the first sandbox: the groups of killed programs are taken away.
+    swept: Once,
     /// The last profile and what it was compiled to: they hardly ever differ.
     filter: Mutex<Option<(LinuxSeccomp, Arc<Filter>)>>,
 }
@@ -55,6 +57,7 @@ impl Builtin {
             executable: own_executable()?,
             host,
             groups,
+            swept: Once::new(),
             filter: Mutex::new(None),
         })
     }
@@ -89,6 +92,10 @@ impl Backend for Builtin {
             stdio,
             emulator,
         } = sandbox;
+        // Programs that are killed cannot do it themselves.
+        self.swept.call_once(|| {
+            self.groups.sweep();
+        });
         let linux = spec.linux().clone().unwrap_or_default();
         let filter = linux
             .seccomp()

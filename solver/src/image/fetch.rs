@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use kiln_cache::variants::ORIGINAL;
 use kiln_cache::{BlobWriter, LayerId, Variant};
 use kiln_image::layer::{self, UnpackOptions};
-use kiln_image::{Digest, Reference};
+use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::BlobSink;
 use kiln_tree::Root;
 
@@ -15,9 +15,13 @@ use crate::graph::{ImageSource, SourceLayer};
 use crate::task::Task;
 
 impl Images {
-    /// Whether all layers are unpacked in the store.
+    /// Whether all layers are unpacked in the store. From then on they stay, and so do the blobs that they came as:
+    /// what is built on them cannot be pushed without.
     pub fn is_unpacked(&self, source: &ImageSource) -> Result<bool, kiln_cache::Error> {
         for layer in &source.layers {
+            if let Some(blob) = &layer.blob {
+                self.store.blobs().hold(&blob.digest)?;
+            }
             if self.store.layers().get(&layer.layer)?.is_none() {
                 return Ok(false);
             }
@@ -122,6 +126,22 @@ impl Images {
         let Some(blob) = &layer.blob else {
             return Err(PullError::LayerLost(layer.diff_id));
         };
+        let part = blob.digest.to_string();
+        let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
+        if self.download(reference, blob, &progress, cancel)? {
+            task.progress(&part, blob.size, Some(blob.size), true);
+        }
+        Ok(())
+    }
+
+    /// Brings a blob into the store; false when it is there already.
+    fn download(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        progress: &dyn Fn(u64),
+        cancel: &Cancel,
+    ) -> Result<bool, PullError> {
         if cancel.is_raised() {
             return Err(PullError::Canceled);
         }
@@ -130,12 +150,10 @@ impl Images {
             .blobs()
             .unhashed_writer(&blob.digest, Some(blob.size))?
         else {
-            return Ok(());
+            return Ok(false);
         };
         let mut sink = StoreSink { writer, cancel };
-        let part = blob.digest.to_string();
-        let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
-        if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, &progress) {
+        if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, progress) {
             // Where nothing came that a later download could go on with, nothing stays.
             if sink.writer.offset() == 0 {
                 sink.writer.discard()?;
@@ -147,8 +165,26 @@ impl Images {
             });
         }
         sink.writer.commit_hashed(&blob.digest)?;
-        task.progress(&part, blob.size, Some(blob.size), true);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Brings back the blob that a layer came as, from a repository that had it. False when none is known.
+    pub(crate) fn fetch_original(&self, diff_id: &Digest, cancel: &Cancel) -> Result<bool, PullError> {
+        let Some(original) = self.store.variants().get(diff_id, ORIGINAL)? else {
+            return Ok(false);
+        };
+        let mut failure = None;
+        for repository in &original.repositories {
+            let Ok(reference) = repository.parse::<Reference>() else {
+                continue;
+            };
+            match self.download(&reference, &original.blob, &|_| {}, cancel) {
+                Ok(_) => return Ok(true),
+                Err(PullError::Canceled) => return Err(PullError::Canceled),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(false), Err)
     }
 
     /// Makes a layer of its blob, which is in the store: one whose tar has the DiffID and, if the layer's id is that

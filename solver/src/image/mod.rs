@@ -165,6 +165,10 @@ impl Images {
         reference: &Reference,
         record: &ImageRecord,
     ) -> Result<Option<Resolved>, PullError> {
+        // Somebody may be removing it just now.
+        if !self.store.images().hold(record)? {
+            return Ok(None);
+        }
         let Some(bytes) = self.store.blobs().read(&record.config)? else {
             return Ok(None);
         };
@@ -322,6 +326,11 @@ impl Images {
         let Some(record) = &resolved.record else {
             return Ok(());
         };
+        // Of layers that were here before, the blobs may be gone: now it is known where they are to be had.
+        let is_layout = self.layouts().contains_key(&resolved.source.digest);
+        for layer in &resolved.source.layers {
+            self.keep_original(layer, (!is_layout).then_some(reference))?;
+        }
         let mut record = record.clone();
         record.size = self.size(&record.layers)?;
         let images = self.store.images();

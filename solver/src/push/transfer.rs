@@ -99,9 +99,7 @@ impl<'a> Target<'a> {
             return Ok(lazy.blob.clone());
         }
         engine.layer_blobs.adopt(layer)?;
-        let blob = engine
-            .layer_blobs
-            .get(&layer.layer, self.push.request.compression, &self.stop)?;
+        let blob = engine.layer_blob(&layer.layer, self.push.request.compression, &self.stop)?;
         // Two layers may be the same bytes.
         if lock(sent).insert(blob.digest) {
             self.send_blob(&blob, &layer.diff_id, None)?;

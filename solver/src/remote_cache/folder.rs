@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kiln_image::layout::{LayoutError, LayoutReader, REF_NAME};
 use kiln_image::{Descriptor, Digest, Index, Manifest, Reference, media_type};
@@ -41,6 +42,9 @@ impl Folder {
         let lock = File::open(path).map_err(failed(path))?;
         rustix::fs::flock(lock.as_fd(), FlockOperation::LockExclusive)
             .map_err(|errno| failed(path)(errno.into()))?;
+        for folder in [path, &blobs] {
+            sweep_partial(folder).map_err(failed(folder))?;
+        }
         Ok(Self {
             _lock: Some(lock),
             ..Self::open(path, tag, None)
@@ -70,15 +74,17 @@ impl Folder {
             .join(digest.hex())
     }
 
-    /// Deletes the blobs of the manifest that had the name until now, as far as no other entry has them.
-    fn collect(&self, old: &Descriptor, index: &Index) -> Result<(), CacheError> {
+    /// Deletes the blobs of the manifest that had the name until now, as far as no other entry has them, and those
+    /// that a killed export left.
+    fn collect(&self, old: Option<&Descriptor>, index: &Index) -> Result<(), CacheError> {
         let blobs = |entry: &Descriptor| -> Option<Vec<Digest>> {
             let bytes = fs::read(self.blob_path(&entry.digest)).ok()?;
             let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
             let all = manifest.layers.iter().map(|layer| layer.digest);
             Some(all.chain([manifest.config.digest, entry.digest]).collect())
         };
-        let Some(gone) = blobs(old) else { return Ok(()) };
+        let mut gone = old.and_then(blobs).unwrap_or_default();
+        gone.extend(self.forgotten()?);
         let mut kept = std::collections::HashSet::new();
         for entry in &index.manifests {
             match blobs(entry) {
@@ -98,9 +104,42 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// The blobs that nobody wrote or replaced lately: whoever was about to refer to them is gone.
+    fn forgotten(&self) -> Result<Vec<Digest>, CacheError> {
+        let folder = self.path.join("blobs/sha256");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
+            let entry = entry.map_err(failed(&folder))?;
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > FORGOTTEN));
+            let name = entry.file_name();
+            let digest = name.to_str().and_then(|name| Digest::from_hex(name).ok());
+            found.extend(digest.filter(|_| is_old));
+        }
+        Ok(found)
+    }
+}
+
+/// Blobs without an entry that are younger may be those of another program that has not written the index yet.
+const FORGOTTEN: Duration = Duration::from_hours(24);
+
+/// Deletes what killed exports left half-written. The layout is locked: nobody is at it.
+fn sweep_partial(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == PARTIAL) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+const PARTIAL: &str = "partial";
+
 /// Gives a file its name when it is complete.
 fn write(path: &Path, mut from: impl Read) -> Result<(), CacheError> {
-    let partial = path.with_extension("partial");
+    let partial = path.with_extension(PARTIAL);
     let written = File::create(&partial).and_then(|mut file| {
         io::copy(&mut from, &mut file)?;
         file.flush()?;
@@ -207,9 +246,45 @@ impl Target for Folder {
             &self.path.join("oci-layout"),
             &br#"{"imageLayoutVersion":"1.0.0"}"#[..],
         )?;
-        match old {
-            Some(old) => self.collect(&old, &index),
-            None => Ok(()),
+        self.collect(old.as_ref(), &index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::testing::TempDir;
+
+    #[test]
+    fn what_a_killed_export_left_goes_with_the_next_one() {
+        let scratch = TempDir::new();
+        let path = scratch.path().join("cache");
+        let blob = |bytes: &[u8]| Descriptor::of("m/t", bytes);
+        let at = |bytes: &[u8]| path.join("blobs/sha256").join(blob(bytes).digest.hex());
+        let manifest = |layers: Vec<Descriptor>| Manifest::new(blob(b"config"), layers).to_bytes();
+        let old = SystemTime::now() - 2 * FORGOTTEN;
+        let killed = Folder::create(&path, "one").unwrap();
+        for bytes in [b"old-lost", b"new-lost", b"old-used"] {
+            killed.put(&blob(bytes), &bytes.to_vec()).unwrap();
+            if bytes.starts_with(b"old") {
+                let file = File::options().write(true).open(at(bytes)).unwrap();
+                file.set_modified(old).unwrap();
+            }
         }
+        fs::write(at(b"x").with_extension(PARTIAL), "half").unwrap();
+        fs::write(path.join("index.partial"), "half").unwrap();
+        drop(killed);
+        let next = Folder::create(&path, "one").unwrap();
+        next.publish(&manifest(vec![blob(b"old-used")])).unwrap();
+        assert!(!at(b"old-lost").exists() && at(b"new-lost").exists() && at(b"old-used").exists());
+        let left: Vec<_> = [&path, &path.join("blobs/sha256")]
+            .into_iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap().flatten())
+            .filter(|entry| entry.path().extension().is_some())
+            .map(|entry| entry.path())
+            .collect();
+        assert_eq!(left, [path.join("index.json")]);
     }
 }

@@ -52,7 +52,7 @@ impl Uploads<'_> {
             self.task.warn(message, None);
             return Ok(None);
         }
-        let blob = self.engine.layer_blobs.get(id, self.compression, self.cancel)?;
+        let blob = self.engine.layer_blob(id, self.compression, self.cancel)?;
         let Some(diff_id) = layer.diff_id() else {
             return Err(CacheError::LayerLost(id.clone()));
         };
