@@ -199,11 +199,6 @@ const CASES: &[Case] = &[
         |damage, _| matches!(damage, Damage::File { .. }),
     ),
     (
-        "what a layer is as a blob",
-        |full| write(&full.dir.path().join("variants/x/none"), "?"),
-        |damage, _| matches!(damage, Damage::File { path, .. } if path.ends_with("variants/x/none")),
-    ),
-    (
         "a layer's DiffID",
         |full| write(&full.layer.path().join("diffid"), "?"),
         |damage, _| matches!(damage, Damage::File { .. }),
