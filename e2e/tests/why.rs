@@ -194,7 +194,10 @@ fn file_at_address() -> TestResult {
     server.put("/f", "one\n", &[("ETag", "\"v2\"")]);
     build(&project, &[])?;
     let same = why(&project, &[])?;
-    ensure!(same == NOTHING, "{same}");
+    ensure!(
+        masked(&same) == "early cutoff: 2 steps were kept, their inputs came out the same (saved …s)\n",
+        "{same}"
+    );
     server.put("/f", "two\n", &[("ETag", "\"v3\"")]);
     build(&project, &[])?;
     let changed = why(&project, &[])?.replace(&url, "URL");

@@ -436,7 +436,8 @@ pub(crate) const ROWS: &[Row] = &[
         dockerfile: "FROM base:1\nRUN echo x > /x\n",
         arguments: [&[], &[]],
         change: |project| base_of(project, "FROM busybox:latest\nRUN echo one > /base\nLABEL l=m\n"),
-        expected: "[2/2] RUN echo x > /x  (Dockerfile:2)\n    kept: its inputs came out the same\n",
+        expected: "[2/2] RUN echo x > /x  (Dockerfile:2)\n    kept: its inputs came out the same\n\
+                   early cutoff: 1 step was kept, its inputs came out the same (saved …s)\n",
     },
     Row {
         name: "base of a linked copy",
