@@ -199,7 +199,7 @@ fn kill_loop() -> TestResult {
     }
     let begun = Instant::now();
     project.build(&["--no-cache", "--build-arg", "ROUND=first"])?;
-    let whole_build = begun.elapsed();
+    let mut whole_build = begun.elapsed();
     let mut random = u64::from(std::process::id()) * 2 + 1;
     let mut cut_off = 0;
     for round in 0..50 {
@@ -224,7 +224,12 @@ fn kill_loop() -> TestResult {
                 .stderr(Stdio::null()),
         )?;
         std::thread::sleep(moment);
-        cut_off += u32::from(child.try_wait()?.is_none());
+        if child.try_wait()?.is_none() {
+            cut_off += 1;
+        } else {
+            // The first build took longer than the later ones: on a busy machine that tells little.
+            whole_build = whole_build.mul_f64(0.9);
+        }
         child.kill()?;
         child.wait()?;
         nothing_left(&project.kiln.root, &marker)
