@@ -10,12 +10,10 @@ use kiln_cache::BuildId;
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::ast::Stage;
 use kiln_parser::{Diagnostic, Dockerfile, LineIndex, Parsed, lint};
-use kiln_remote::git::GitAddress;
-use kiln_remote::{Caller, Credentials};
-use kiln_solver::graph::{GitSource, HttpSource, SourceSpan, VertexId};
-use kiln_solver::image::{LayoutSelector, PullError, PullPolicy, Resolved};
+use kiln_remote::Credentials;
+use kiln_solver::graph::VertexId;
+use kiln_solver::image::PullPolicy;
 use kiln_solver::limits::Limits;
-use kiln_solver::remote::RemoteError;
 use kiln_solver::remote_cache::{CacheError, CacheOptions};
 use kiln_solver::ssh::SshAgents;
 use kiln_solver::task::Reporter;
@@ -27,18 +25,15 @@ use kiln_solver::{
 
 use crate::cache;
 use crate::checks::{self, Findings};
-use crate::contexts::{ContextImage, ImageLocation};
 use crate::export;
 use crate::fetch::FetchError;
 use crate::local;
 use crate::lower::{Checks, UnusedBuildArg};
 use crate::options::LowerOptions;
 use crate::outline::{Outline, outline};
-use crate::platforms::{LoweredAll, is_index, lower_all, variants};
+use crate::platforms::{LoweredAll, lower_all, variants};
 use crate::record::{self, Announced};
-use crate::resolve::{
-    ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage,
-};
+use crate::resolver::EngineResolver;
 use crate::step::source_span;
 
 /// What a build is asked to do. Files are read already: the engine gets bytes, not paths, but for the context.
@@ -206,7 +201,7 @@ fn build_image(
     let parsed = load(request, reporter)?;
     warn_of_unknown_stages(&parsed.dockerfile, &request.options, reporter);
     let ignore = local::ignore_file(request, reporter)?;
-    let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
+    let resolver = EngineResolver::new(engine, request, reporter, cancel).map_err(one)?;
     let checks = Checks::All(ignore.as_deref());
     let lowered = lower_all(
         &parsed.dockerfile,
@@ -345,7 +340,7 @@ pub fn check_build(
     cancel: &Cancel,
 ) -> Result<Findings, BuildError> {
     let ignore = local::ignore_file(request, reporter)?;
-    let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
+    let resolver = EngineResolver::new(engine, request, reporter, cancel).map_err(one)?;
     let variants = variants(&request.options, &request.platforms).map_err(one)?;
     Ok(checks::check_all(
         &request.dockerfile,
@@ -363,7 +358,7 @@ pub fn outline_build(
     cancel: &Cancel,
 ) -> Result<Outline, BuildError> {
     let parsed = load(request, reporter)?;
-    let resolver = EngineResolver::new(engine, request, reporter, cancel)?;
+    let resolver = EngineResolver::new(engine, request, reporter, cancel).map_err(one)?;
     let variants = variants(&request.options, &request.platforms).map_err(one)?;
     let options = variants.first().unwrap_or(&request.options);
     outline(&parsed.dockerfile, options, &resolver)
@@ -395,204 +390,4 @@ fn load(request: &BuildRequest, reporter: &Reporter) -> Result<Parsed, BuildErro
     task.progress("transferring dockerfile", size, Some(size), true);
     task.done();
     Ok(parsed)
-}
-
-/// Resolves images through the engine, as a task of the build.
-struct EngineResolver<'a> {
-    engine: &'a Engine,
-    request: &'a BuildRequest,
-    reporter: &'a Reporter,
-    cancel: &'a Cancel,
-    /// The result is an index: names say which platform they are about.
-    is_index: bool,
-}
-
-impl<'a> EngineResolver<'a> {
-    fn new(
-        engine: &'a Engine,
-        request: &'a BuildRequest,
-        reporter: &'a Reporter,
-        cancel: &'a Cancel,
-    ) -> Result<Self, BuildError> {
-        Ok(Self {
-            engine,
-            request,
-            reporter,
-            cancel,
-            is_index: is_index(&request.options, &request.platforms).map_err(one)?,
-        })
-    }
-
-    /// Looks something up as a task of the build.
-    fn look_up<T>(
-        &self,
-        name: &str,
-        span: Option<SourceSpan>,
-        look_up: impl FnOnce(Caller<'_>) -> Result<T, RemoteError>,
-    ) -> Result<T, RemoteFailure> {
-        let mut task = self.reporter.announce(name, Vec::new(), span);
-        task.start();
-        let result = look_up(Caller {
-            credentials: &*self.request.credentials,
-            progress: &|received, total| task.progress("downloading", received, total, false),
-            canceled: &|| self.cancel.is_raised(),
-        });
-        match result {
-            Ok(found) => {
-                task.done();
-                Ok(found)
-            }
-            Err(error) => {
-                let message = chain(&error);
-                if error.is_canceled() {
-                    task.canceled();
-                } else {
-                    task.failed(&*message);
-                }
-                Err(RemoteFailure {
-                    hint: error.hint(),
-                    message,
-                })
-            }
-        }
-    }
-}
-
-impl RemoteResolver for EngineResolver<'_> {
-    fn http(
-        &self,
-        url: &str,
-        checksum: Option<Digest>,
-        name: &str,
-        span: Option<SourceSpan>,
-    ) -> Result<HttpSource, RemoteFailure> {
-        let look_up = |caller: Caller<'_>| self.engine.resolve_http(url, checksum, caller);
-        if checksum.is_some() {
-            // Nobody is asked, so there is nothing to tell.
-            return look_up(Caller::default()).map_err(|error| RemoteFailure {
-                hint: error.hint(),
-                message: chain(&error),
-            });
-        }
-        self.look_up(name, span, look_up)
-    }
-
-    fn git(
-        &self,
-        address: &GitAddress,
-        name: &str,
-        span: Option<SourceSpan>,
-    ) -> Result<GitSource, RemoteFailure> {
-        self.look_up(name, span, |caller| self.engine.resolve_git(address, caller))
-    }
-}
-
-impl ImageResolver for EngineResolver<'_> {
-    fn resolve(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-        span: Option<SourceSpan>,
-    ) -> Result<ResolvedImage, ResolveError> {
-        let for_platform = if self.is_index {
-            format!("{} ", platform.full())
-        } else {
-            String::new()
-        };
-        let name = format!("[{for_platform}internal] load metadata for {reference}");
-        self.registry_image(name, reference, platform, span)
-    }
-
-    fn resolve_context(
-        &self,
-        image: &ContextImage,
-        platform: &Platform,
-        span: Option<SourceSpan>,
-    ) -> Result<ResolvedImage, ResolveError> {
-        match &image.location {
-            ImageLocation::Registry(reference) => {
-                let familiar = reference.familiar();
-                let name = format!("[context {}] load metadata for {familiar}", image.name);
-                self.registry_image(name, reference, platform, span)
-            }
-            ImageLocation::Layout(layout) => {
-                let name = format!("[context {}] load metadata from OCI layout", image.name);
-                self.task(name, span, || {
-                    let selector = LayoutSelector {
-                        path: &layout.path,
-                        tag: layout.tag.as_deref(),
-                        digest: layout.digest.as_ref(),
-                    };
-                    self.engine
-                        .images()
-                        .resolve_layout(&image.name, selector, platform)
-                })
-            }
-        }
-    }
-}
-
-impl EngineResolver<'_> {
-    fn registry_image(
-        &self,
-        task: String,
-        reference: &Reference,
-        platform: &Platform,
-        span: Option<SourceSpan>,
-    ) -> Result<ResolvedImage, ResolveError> {
-        let requested = self.request.options.platform_requested
-            || !self.request.platforms.is_empty()
-            || *platform != self.request.options.build_platform;
-        let images = self.engine.images();
-        self.task(task, span, || {
-            let resolved = images.resolve(reference, platform, requested, self.request.pull)?;
-            images.expect(&resolved, reference);
-            Ok(resolved)
-        })
-    }
-
-    /// Resolves an image as a task of the build.
-    fn task(
-        &self,
-        name: String,
-        span: Option<SourceSpan>,
-        resolve: impl FnOnce() -> Result<Resolved, PullError>,
-    ) -> Result<ResolvedImage, ResolveError> {
-        let mut task = self.reporter.announce(name, Vec::new(), span);
-        task.start();
-        match resolve() {
-            Ok(resolved) => {
-                task.done();
-                Ok(ResolvedImage {
-                    source: resolved.source,
-                    config: resolved.config,
-                    platform: resolved.platform,
-                })
-            }
-            Err(error) => {
-                task.failed(error.to_string());
-                Err(ResolveError::new(kind(&error), error))
-            }
-        }
-    }
-}
-
-fn kind(error: &PullError) -> ResolveErrorKind {
-    use kiln_registry::ErrorKind;
-    match error {
-        PullError::NotLocal(_) => ResolveErrorKind::NotFound,
-        PullError::NoPlatform { source, .. } => ResolveErrorKind::NoPlatform {
-            available: source.available.clone(),
-        },
-        PullError::OtherPlatforms { available, .. } => ResolveErrorKind::NoPlatform {
-            available: available.clone(),
-        },
-        PullError::Registry(error) => match error.kind() {
-            ErrorKind::NotFound => ResolveErrorKind::NotFound,
-            ErrorKind::Unauthorized | ErrorKind::Denied => ResolveErrorKind::Unauthorized,
-            ErrorKind::Unreachable(_) | ErrorKind::TlsUntrusted => ResolveErrorKind::Unreachable,
-            _ => ResolveErrorKind::Other,
-        },
-        _ => ResolveErrorKind::Other,
-    }
 }

@@ -49,6 +49,7 @@ mod platforms;
 mod record;
 mod remote;
 mod resolve;
+mod resolver;
 mod scope;
 mod settle;
 mod stage;
