@@ -122,6 +122,8 @@ impl Context<'_> {
             Err(()) => return None,
         };
         let last = sources.pop();
+        // Most often one of four places is taken, and a file may have very many of these.
+        sources.shrink_to_fit();
         if sources.is_empty() {
             let message = format!("{keyword} requires at least two arguments, but only one was provided");
             let error = Diagnostic::error(
