@@ -89,6 +89,13 @@ impl TempFolder {
         Ok(Self { path })
     }
 
+    /// Makes one with a path as short as can be, for programs that need that.
+    pub fn short() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("kiln-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|error| format!("create {}: {error}", path.display()))?;
+        Ok(Self { path })
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,7 +3,7 @@
 use super::{COMPRESSIONS, exported_fits, inspection_fits};
 use crate::fixture::{Fixture, fixture};
 use kiln_e2e::builder::{Ended, run};
-use kiln_e2e::machine;
+use kiln_e2e::machine::{self, TempFolder};
 use kiln_e2e::server::Registry;
 use kiln_e2e::trial::{Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
@@ -14,6 +14,8 @@ use std::path::PathBuf;
 struct Podman<'a> {
     fixture: &'a Fixture,
     program: PathBuf,
+    /// podman takes no path of more than 50 characters.
+    run_root: TempFolder,
 }
 
 impl Podman<'_> {
@@ -33,13 +35,13 @@ impl Podman<'_> {
         command
             .env("CONTAINERS_CONF", home.join("containers.conf"))
             .env("CONTAINERS_REGISTRIES_CONF", home.join("registries.conf"))
-            .env("XDG_RUNTIME_DIR", home.join("run"));
+            .env("XDG_RUNTIME_DIR", self.run_root.path());
         command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
         command
             .arg("--root")
             .arg(home.join("root"))
             .arg("--runroot")
-            .arg(home.join("run"));
+            .arg(self.run_root.path());
         command.args(arguments);
         if matches!(arguments[0], "pull" | "load" | "push") {
             command.arg("--signature-policy").arg(policy);
@@ -75,6 +77,7 @@ pub(crate) fn podman() -> TestResult {
     let podman = Podman {
         fixture: &fixture,
         program,
+        run_root: TempFolder::short()?,
     };
     for (at, (compression, transports)) in COMPRESSIONS.iter().enumerate() {
         let (name, digest) = fixture.push(&registry, &format!("p{at}/app:1"), compression)?;
