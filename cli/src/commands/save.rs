@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kiln_image::layout::Form;
 use kiln_solver::{SaveError, SaveRequest};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 
 use crate::arguments::{ArchiveFormat, Save};
 use crate::machine::Machine;
@@ -44,7 +45,8 @@ pub(crate) fn run(machine: &Machine, arguments: &Save) -> Result<ExitCode, Failu
 }
 
 /// Lets `write` write a file: without a name, or beside the target where the file system cannot do that. It becomes the
-/// target by a rename when it is complete, so that a failure leaves no half file, and a kill none at all.
+/// target by a rename when it is complete, so that a failure leaves no half file. A kill leaves none either; or one that
+/// the next call for the same target takes away, if it came just between naming and renaming.
 /// What is no regular file (a pipe, a device) is written to as it is.
 pub(super) fn into_file<T>(
     path: &Path,
@@ -78,8 +80,11 @@ enum Place {
 impl<'a> Draft<'a> {
     fn begin(target: &'a Path) -> Result<Self, Failure> {
         let special = std::fs::metadata(target).is_ok_and(|there| !there.is_file() && !there.is_dir());
+        if !special {
+            sweep(target);
+        }
         let mut beside = target.as_os_str().to_owned();
-        beside.push(format!(".kiln-{}", std::process::id()));
+        beside.push(format!("{BESIDE}{}", std::process::id()));
         let beside = PathBuf::from(beside);
         let create = |path: &Path| File::create(path).map_err(|error| Failure::io("create", path, error));
         let (file, place) = if special {
@@ -89,6 +94,8 @@ impl<'a> Draft<'a> {
         } else {
             (create(&beside)?, Place::Beside(beside))
         };
+        // Tells `sweep` that somebody is at it. Where files cannot be locked, nothing is swept either.
+        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         Ok(Self {
             target,
             out: BufWriter::with_capacity(1 << 20, file),
@@ -122,14 +129,45 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// A file without a name in the folder of `target`; `None` where that cannot be had.
-fn nameless(target: &Path) -> Option<File> {
-    let folder = match target.parent() {
+/// What stands between a target's name and the number of the process in the name of a draft.
+const BESIDE: &str = ".kiln-";
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Takes away drafts of `target` whose processes are gone: nobody holds their lock. What cannot be taken away is no
+/// matter to who writes the target now.
+fn sweep(target: &Path) {
+    let Some(name) = target.file_name() else { return };
+    for entry in std::fs::read_dir(folder_of(target))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let found = entry.file_name();
+        let number = found
+            .as_bytes()
+            .strip_prefix(name.as_bytes())
+            .and_then(|rest| rest.strip_prefix(BESIDE.as_bytes()));
+        if number.is_none_or(|number| number.is_empty() || !number.iter().all(u8::is_ascii_digit)) {
+            continue;
+        }
+        if let Ok(file) = File::open(entry.path())
+            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A file without a name in the folder of `target`; `None` where that cannot be had.
+fn nameless(target: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?;
+    let file = rustix::fs::open(folder_of(target), flags, Mode::from_raw_mode(0o666)).ok()?;
     Some(File::from(file))
 }
 
@@ -170,7 +208,10 @@ mod tests {
                 // While it is being written, nothing of it is to be seen where the file system can do that.
                 let seen = names(&folder);
                 assert!(
-                    nameless(&target).is_none() || seen.iter().all(|name| name == "target"),
+                    nameless(&target).is_none()
+                        || seen
+                            .iter()
+                            .all(|name| !name.ends_with(&std::process::id().to_string())),
                     "{seen:?}"
                 );
                 if text == "fails" {
@@ -186,6 +227,17 @@ mod tests {
         write("two").unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "two");
         assert_eq!(names(&folder), ["target"]);
+        // What killed processes left goes; what one is at, and what only looks like it, stays.
+        for name in ["target.kiln-1", "target.kiln-2", "target.kiln-x", "other.kiln-1"] {
+            std::fs::write(folder.join(name), name).unwrap();
+        }
+        let held = std::fs::File::open(folder.join("target.kiln-2")).unwrap();
+        held.lock().unwrap();
+        write("three").unwrap();
+        let mut left = names(&folder);
+        left.sort_unstable();
+        assert_eq!(left, ["other.kiln-1", "target", "target.kiln-2", "target.kiln-x"]);
+        drop(held);
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(into_file(&target, |_| Ok(())).is_err(), "its folder is gone");
         assert!(

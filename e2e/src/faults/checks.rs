@@ -6,6 +6,7 @@ use super::site::{Fresh, Site, names};
 use crate::builder::{Kiln, run};
 use crate::{Result, ensure, machine, oci};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -104,6 +105,7 @@ fn swept(site: &Site) -> Result<()> {
         };
         run(&mut site.build(&site.kiln, "rebuild", work, &["--no-cache"])?)?.success()?;
     }
+    saved_again(site)?;
     for folder in ["archives", "caches"] {
         let mut left = BTreeSet::new();
         partial_files(&site.folder.join(folder), &mut left)?;
@@ -135,6 +137,28 @@ pub fn can_make_room(site: &Site, disk: &SmallDisk) -> Result<()> {
         "system prune made no room: {free} and {now}\n{}",
         said.stdout
     );
+    Ok(())
+}
+
+/// A kill between naming and renaming leaves a whole archive beside its place, which goes with the next one.
+fn saved_again(site: &Site) -> Result<()> {
+    let mut left = BTreeSet::new();
+    partial_files(&site.folder.join("archives"), &mut left)?;
+    for work in Work::all() {
+        let archive = site.archive(work);
+        let start = format!("{}.kiln-", archive.display());
+        if !left.iter().any(|path| path.to_string_lossy().starts_with(&start)) {
+            continue;
+        }
+        run(&mut site.build::<&str>(&site.kiln, "rebuild", work, &[])?)?.success()?;
+        let save = [
+            "save".into(),
+            "-o".into(),
+            archive.into_os_string(),
+            site.image(work).into(),
+        ];
+        site.kiln.run::<OsString>(save)?.success()?;
+    }
     Ok(())
 }
 
