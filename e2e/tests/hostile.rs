@@ -219,7 +219,7 @@ fn long_lines() -> Vec<Hostile> {
                     " x",
                 )
             },
-            Some("more than 10000 mounts"),
+            Some("more than 2000 mounts"),
         ),
         hostile(
             "hundred thousand arguments in a line",
@@ -539,6 +539,18 @@ fn many_mounts() -> Vec<Hostile> {
                 )
             },
             Some("s0"),
+        ),
+        hostile(
+            "two thousand cache mounts",
+            || {
+                words(
+                    "RUN",
+                    2000,
+                    |number| format!("--mount=type=cache,target=/c{number}"),
+                    " x",
+                )
+            },
+            Some(""),
         ),
         hostile(
             "ten thousand cache mounts",

@@ -9,8 +9,9 @@ use crate::mount::MountError;
 use crate::span::Spanned;
 use crate::{suggest, value};
 
-/// Mounts of one RUN that are tried. The kernel allows a namespace some ten times as many, and takes minutes for them.
-const MOST_MOUNTS: usize = 10_000;
+/// Mounts of one RUN that are tried: more than anyone needs. The kernel allows a namespace 100,000, and takes minutes for
+/// them; ten thousand take ten seconds.
+const MOST_MOUNTS: usize = 2_000;
 
 impl Context<'_> {
     pub(super) fn run(&mut self, parts: &mut Parts) -> Option<Run> {
