@@ -31,7 +31,7 @@ use std::{
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Result, error, files, sealed};
+use crate::{BootId, Result, error, files, sealed, writeback::Writeback};
 
 /// When something was published: the boot and the epoch of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,6 +58,14 @@ pub(crate) struct Durability {
     boot: BootId,
     synced: Mutex<HashMap<BootId, u64>>,
     dirty: AtomicBool,
+    writeback: Writeback,
+}
+
+/// One `syncfs` of the file system that `root` is on.
+pub(crate) fn sync_filesystem(root: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(error::errno("open", root))?;
+    rustix::fs::syncfs(&folder).map_err(error::errno("sync the filesystem of", root))
 }
 
 impl Durability {
@@ -69,6 +77,7 @@ impl Durability {
             boot,
             synced: Mutex::new(HashMap::new()),
             dirty: AtomicBool::new(false),
+            writeback: Writeback::new(root),
         }
     }
 
@@ -93,6 +102,11 @@ impl Durability {
             boot: self.boot.clone(),
             epoch,
         })
+    }
+
+    /// Counts bytes that were written below the root: they may go to the disk already.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        self.writeback.wrote(bytes);
     }
 
     /// Whether something was published by this process since its last sync.
@@ -141,13 +155,9 @@ impl Durability {
             .map_err(error::io("write", &path))?;
         drop(lock);
 
-        let root = rustix::fs::open(
-            &self.root,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(error::errno("open", &self.root))?;
-        rustix::fs::syncfs(&root).map_err(error::errno("sync the filesystem of", &self.root))?;
+        let written_back = self.writeback.check();
+        sync_filesystem(&self.root)?;
+        written_back?;
 
         // Two syncs may end in either order: the higher epoch stays.
         let (_lock, _) = self.lock(FlockOperation::LockExclusive)?;

@@ -78,6 +78,7 @@ mod testing;
 mod uses;
 pub mod variants;
 pub mod verify;
+mod writeback;
 
 pub use blobs::{BlobDraft, BlobWriter, Blobs};
 pub use boot::BootId;

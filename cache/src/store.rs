@@ -206,6 +206,7 @@ impl Shared {
     /// Counts what was published.
     pub(crate) fn add_published(&self, bytes: u64) {
         self.published.fetch_add(bytes, Ordering::Relaxed);
+        self.durability.wrote(bytes);
     }
 
     pub(crate) fn warn(&self, warning: Warning) {

@@ -43,7 +43,7 @@ impl Compression {
 
 /// Level of gzip unless another one is asked for: the lowest whose output is smaller than what Docker pushes, whether
 /// a layer holds text or programs.
-const GZIP_LEVEL: i32 = 4;
+const GZIP_LEVEL: i32 = 3;
 /// Level of zstd unless another one is asked for.
 const ZSTD_LEVEL: i32 = 3;
 /// Input of one zstd job. Part of the format, as with gzip.
@@ -71,7 +71,7 @@ impl<W: Write> std::fmt::Debug for Compressor<W> {
 }
 
 impl<W: Write> Compressor<W> {
-    /// Compresses into `out`; `level` defaults to 4 for gzip and 3 for zstd.
+    /// Compresses into `out`; `level` defaults to 3.
     pub fn new(compression: Compression, level: Option<i32>, out: W) -> io::Result<Self> {
         Ok(Self(match compression {
             Compression::None => Kind::None(out),

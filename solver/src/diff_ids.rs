@@ -212,11 +212,11 @@ fn compute(layer: &Layer, stop: &Cancel) -> Result<Digest, DiffIdError> {
     };
     let listing = layer.listing().map_err(|error| failed(&error))?;
     let root = Root::open(&layer.diff_path()).map_err(|error| failed(&error))?;
-    let mut tar = Hashing {
+    let hashing = Hashing {
         hasher: Sha256::new(),
         stop,
     };
-    kiln_image::layer::pack(&listing, &root, &mut tar).map_err(|error| failed(&error))?;
+    let tar = kiln_image::layer::pack_beside(&listing, &root, hashing).map_err(|error| failed(&error))?;
     let digest = tar.hasher.finish();
     layer.set_diff_id(&digest).map_err(|error| failed(&error))?;
     Ok(digest)

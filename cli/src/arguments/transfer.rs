@@ -122,7 +122,7 @@ pub(crate) struct Push {
     /// How layers are compressed that were built here [default: gzip]
     #[arg(long, value_name = "gzip|zstd|uncompressed")]
     pub(crate) compression: Option<String>,
-    /// Level of the compression: 0 to 9 for gzip, 0 to 22 for zstd [default: 4 for gzip, 3 for zstd]
+    /// Level of the compression: 0 to 9 for gzip, 0 to 22 for zstd [default: 3]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) compression_level: Option<i32>,
     /// Compress pulled layers anew, too, instead of pushing them as they came

@@ -5,7 +5,9 @@
 //! ratio. Pieces that look like random bytes (what is in a layer is often compressed already) are stored as they are:
 //! trying would take the longest and gain nothing.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -16,10 +18,10 @@ pub(super) const BLOCK: usize = 512 << 10;
 /// What is looked at as a whole when it is told whether bytes are random. Part of the format, too.
 const PIECE: usize = 16 << 10;
 
-/// A block's members, which may still be under way on another thread.
-enum Pending {
-    Ready(io::Result<Vec<u8>>),
-    Under(Receiver<io::Result<Vec<u8>>>),
+/// A block that is done: its members, and the room that its input took, for another one.
+struct Done {
+    members: io::Result<Vec<u8>>,
+    room: Vec<u8>,
 }
 
 /// Writes gzip members to `out`.
@@ -28,7 +30,10 @@ pub(super) struct Gzip<W: Write> {
     level: i32,
     /// The input of the block so far.
     input: Vec<u8>,
-    pending: VecDeque<Pending>,
+    /// Blocks under way on other threads, in their order.
+    pending: VecDeque<Receiver<Done>>,
+    /// Room for a block: it goes round, since fresh memory costs the kernel as much as hashing it.
+    spare: Vec<Vec<u8>>,
     /// Whether there is a member: a stream has at least one.
     begun: bool,
 }
@@ -47,6 +52,7 @@ impl<W: Write> Gzip<W> {
             level,
             input: Vec::with_capacity(BLOCK),
             pending: VecDeque::new(),
+            spare: Vec::new(),
             begun: false,
         })
     }
@@ -56,7 +62,7 @@ impl<W: Write> Gzip<W> {
         let n = buffer.len().min(BLOCK - self.input.len());
         self.input.extend_from_slice(&buffer[..n]);
         if self.input.len() == BLOCK {
-            self.end_block(Vec::with_capacity(BLOCK))?;
+            self.end_block()?;
         }
         Ok(n)
     }
@@ -69,82 +75,107 @@ impl<W: Write> Gzip<W> {
     /// Writes the rest and gives the writer back.
     pub(super) fn finish(mut self) -> io::Result<W> {
         if !self.input.is_empty() || !self.begun {
-            self.end_block(Vec::new())?;
+            self.end_block()?;
         }
-        while let Some(block) = self.pending.pop_front() {
-            self.take(block)?;
-        }
+        while self.take_first()? {}
         self.out.flush()?;
         Ok(self.out)
     }
 
-    /// Compresses the block; `next` is to take the next one.
-    fn end_block(&mut self, next: Vec<u8>) -> io::Result<()> {
+    /// Has the block compressed, and begins another one.
+    fn end_block(&mut self) -> io::Result<()> {
         self.begun = true;
-        let input = std::mem::replace(&mut self.input, next);
-        let level = self.level;
         // In a worker of the pool itself, waiting for another one could wait for ever.
         if rayon::current_thread_index().is_some() {
-            return self.take(Pending::Ready(members(&input, level)));
+            let members = members(&self.input, self.level)?;
+            self.input.clear();
+            return self.out.write_all(&members);
         }
+        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK));
+        let mut room = std::mem::replace(&mut self.input, next);
+        let level = self.level;
         let (sender, receiver) = sync_channel(1);
         rayon::spawn(move || {
+            let members = members(&room, level);
+            room.clear();
             // Nobody is there to receive when the writer was dropped.
-            let _ = sender.send(members(&input, level));
+            let _ = sender.send(Done { members, room });
         });
-        self.pending.push_back(Pending::Under(receiver));
+        self.pending.push_back(receiver);
         // One block more than there are threads: none waits for work, and memory stays bounded.
         while self.pending.len() > rayon::current_num_threads() + 1 {
-            if let Some(block) = self.pending.pop_front() {
-                self.take(block)?;
-            }
+            self.take_first()?;
         }
         Ok(())
     }
 
-    fn take(&mut self, block: Pending) -> io::Result<()> {
-        let members = match block {
-            Pending::Ready(members) => members?,
-            Pending::Under(receiver) => receiver
-                .recv()
-                .map_err(|_| io::Error::other("a compression thread panicked"))??,
+    /// Waits for the first block that is under way and writes it; false when there is none.
+    fn take_first(&mut self) -> io::Result<bool> {
+        let Some(first) = self.pending.pop_front() else {
+            return Ok(false);
         };
-        self.out.write_all(&members)
+        let done = first
+            .recv()
+            .map_err(|_| io::Error::other("a compression thread panicked"))?;
+        self.spare.push(done.room);
+        self.out.write_all(&done.members?)?;
+        Ok(true)
     }
 }
 
 /// The members of a block: one for each run of pieces that look random, and of pieces that do not.
 fn members(block: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let mut members = Vec::with_capacity(block.len() / 2);
-    let mut rest = block;
-    loop {
-        let random = looks_random(rest);
-        let run = rest
-            .chunks(PIECE)
-            .take_while(|piece| looks_random(piece) == random)
-            .map(<[u8]>::len)
-            .sum();
-        let (run, after) = rest.split_at(run);
-        member(run, if random { 0 } else { level }, &mut members)?;
-        rest = after;
-        if rest.is_empty() {
-            return Ok(members);
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut rest = block;
+        let mut length = 0;
+        loop {
+            let random = looks_random(rest);
+            let run = rest
+                .chunks(PIECE)
+                .take_while(|piece| looks_random(piece) == random)
+                .map(<[u8]>::len)
+                .sum();
+            let (run, after) = rest.split_at(run);
+            length += scratch.member(run, if random { 0 } else { level }, length)?;
+            rest = after;
+            if rest.is_empty() {
+                return Ok(scratch.members[..length].to_vec());
+            }
         }
-    }
+    })
 }
 
-/// Appends a member. Its header has no name, time or system: they would differ from run to run.
-fn member(input: &[u8], level: i32, members: &mut Vec<u8>) -> io::Result<()> {
-    let level = CompressionLvl::new(level)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no such level of gzip"))?;
-    let mut compressor = Compressor::new(level);
-    let start = members.len();
-    members.resize(start + compressor.gzip_compress_bound(input.len()), 0);
-    let length = compressor
-        .gzip_compress(input, &mut members[start..])
-        .map_err(io::Error::other)?;
-    members.truncate(start + length);
-    Ok(())
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a thread keeps from block to block: tables of the library, and room for members.
+#[derive(Default)]
+struct Scratch {
+    compressors: HashMap<i32, Compressor>,
+    members: Vec<u8>,
+}
+
+impl Scratch {
+    /// Puts a member at `at`; gives its length. Its header has no name, time or system: they would differ from run to
+    /// run.
+    fn member(&mut self, input: &[u8], level: i32, at: usize) -> io::Result<usize> {
+        let compressor = match self.compressors.entry(level) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let level = CompressionLvl::new(level)
+                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no such level of gzip"))?;
+                entry.insert(Compressor::new(level))
+            }
+        };
+        let end = at + compressor.gzip_compress_bound(input.len());
+        if self.members.len() < end {
+            self.members.resize(end, 0);
+        }
+        compressor
+            .gzip_compress(input, &mut self.members[at..end])
+            .map_err(io::Error::other)
+    }
 }
 
 /// Whether the first piece of `bytes` is whole and has about as many of each byte as of any other, as random bytes
@@ -231,12 +262,12 @@ mod tests {
         let data = [text(3 * PIECE), noise(5 * PIECE), text(PIECE + 77)].concat();
         let together = members(&data, 4).unwrap();
         assert_eq!(plain(&together), data);
-        let mut apart = Vec::new();
-        for (run, level) in [(0..3, 4), (3..8, 0)] {
-            member(&data[run.start * PIECE..run.end * PIECE], level, &mut apart).unwrap();
-        }
-        member(&data[8 * PIECE..], 4, &mut apart).unwrap();
-        assert_eq!(together, apart);
+        let apart = [
+            members(&data[..3 * PIECE], 4).unwrap(),
+            members(&data[3 * PIECE..8 * PIECE], 0).unwrap(),
+            members(&data[8 * PIECE..], 4).unwrap(),
+        ];
+        assert_eq!(together, apart.concat());
         assert!(together.len() < 5 * PIECE + 2000, "{}", together.len());
     }
 

@@ -15,7 +15,7 @@ use kiln_tree::{Entry, Listing, TreePath};
 pub(crate) use decompress::fill;
 pub use decompress::{Encoding, decompress};
 pub use error::LayerError;
-pub use pack::{Exported, diff_id, export, export_tar, pack};
+pub use pack::{Exported, diff_id, export, export_tar, pack, pack_beside};
 pub(crate) use place::{Attributes, Placer, is_foreign_xattr, place_error};
 pub use unpack::unpack;
 pub(crate) use unpack::{attributes_of, checked_path};

@@ -9,7 +9,7 @@ use super::place::{file_error, place_error};
 use super::{LayerError, whiteout};
 use crate::compress::{Compression, Compressor};
 use crate::tarball::{Member, MemberType, TarWriter, shown};
-use crate::{Digest, DigestWriter, Sha256};
+use crate::{Digest, DigestWriter};
 
 /// Files are read in pieces of this size.
 const BUFFER: usize = 128 << 10;
@@ -34,36 +34,48 @@ pub fn pack(listing: &Listing, diff: &Root, out: impl Write) -> Result<u64, Laye
     Ok(size)
 }
 
-/// The SHA-256 of the tar that [`pack`] writes. For a large layer, reading and hashing go on at the same time.
+/// The SHA-256 of the tar that [`pack`] writes.
 pub fn diff_id(listing: &Listing, diff: &Root) -> Result<Digest, LayerError> {
+    let tar = pack_beside(listing, diff, DigestWriter::new(io::sink()))?;
+    Ok(tar.finish().1)
+}
+
+/// [`pack`] for an `out` that takes its time, as a hasher does: for a large layer, reading and writing go on at the same
+/// time. Gives `out` back.
+pub fn pack_beside<W: Write + Send>(listing: &Listing, diff: &Root, mut out: W) -> Result<W, LayerError> {
     let file_size = |entry: &Entry| match entry.kind {
         EntryKind::File { size, .. } => size,
         _ => 0,
     };
     if listing.entries().iter().map(file_size).sum::<u64>() < PIPELINE_MIN {
-        let mut hasher = DigestWriter::new(std::io::sink());
-        pack(listing, diff, &mut hasher)?;
-        return Ok(hasher.finish().1);
+        pack(listing, diff, &mut out)?;
+        return Ok(out);
     }
     std::thread::scope(|scope| {
         let (sender, chunks) = mpsc::sync_channel::<Vec<u8>>(CHUNKS);
-        let hashing = scope.spawn(move || {
-            let mut hasher = Sha256::new();
-            for chunk in chunks {
-                hasher.update(&chunk);
+        let (used, spare) = mpsc::channel();
+        let writing = scope.spawn(move || {
+            for mut chunk in chunks {
+                out.write_all(&chunk)?;
+                chunk.clear();
+                // Nobody wants it once the last one is packed.
+                let _ = used.send(chunk);
             }
-            hasher.finish()
+            Ok(out)
         });
-        let mut out = ChunkWriter {
+        let mut chunks = ChunkWriter {
             chunk: Vec::with_capacity(CHUNK),
             sender,
+            spare,
         };
-        let packed = pack(listing, diff, &mut out).and_then(|_| out.flush().map_err(LayerError::Write));
-        drop(out);
-        let digest = hashing
+        let packed = pack(listing, diff, &mut chunks).and_then(|_| chunks.flush().map_err(LayerError::Write));
+        drop(chunks);
+        let written = writing
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        packed.map(|()| digest)
+        // Where writing failed, packing failed for that.
+        let out = written.map_err(LayerError::Write)?;
+        packed.map(|()| out)
     })
 }
 
@@ -71,6 +83,8 @@ pub fn diff_id(listing: &Listing, diff: &Root) -> Result<Digest, LayerError> {
 struct ChunkWriter {
     chunk: Vec<u8>,
     sender: mpsc::SyncSender<Vec<u8>>,
+    /// Chunks that the other thread is done with.
+    spare: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Write for ChunkWriter {
@@ -83,8 +97,12 @@ impl Write for ChunkWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        // The other side goes away only by a panic, which is passed on.
+        let next = self
+            .spare
+            .try_recv()
+            .unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        // The other side goes away only when it failed, which it tells.
         self.sender
             .send(chunk)
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
