@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Box as ConsoleSize, BoxBuilder, Capabilities, Capability, Linux, LinuxCapabilities, LinuxDevice,
-    LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, PosixRlimit, Process, Root, Spec, User,
+    Box as ConsoleSize, BoxBuilder, Capabilities, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace,
+    LinuxNamespaceType, LinuxResources, Mount, PosixRlimit, Process, Root, Spec, User,
 };
 
 use crate::{WindowSize, capabilities, seccomp};
@@ -218,18 +218,6 @@ impl SpecBuilder {
     /// Size of `/dev/shm` in bytes; 64 MiB by default.
     pub fn shm_size(mut self, bytes: u64) -> Self {
         self.shm_size = bytes;
-        self
-    }
-
-    /// Adds a capability to Docker's set.
-    pub fn add_capability(mut self, capability: Capability) -> Self {
-        self.capabilities.insert(capability);
-        self
-    }
-
-    /// Takes a capability from Docker's set.
-    pub fn drop_capability(mut self, capability: Capability) -> Self {
-        self.capabilities.remove(&capability);
         self
     }
 
