@@ -14,21 +14,25 @@
 mod attached;
 mod catalog;
 mod evict;
+mod item;
 mod known;
 mod limits;
 mod measure;
 mod prune;
 mod roots;
 mod size;
+mod sums;
 mod survey;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use survey::USAGE_FILE;
 
-pub use catalog::{Catalog, ImageUsage, Item, ItemType, Sum};
+pub use catalog::{Catalog, ImageUsage};
+pub use item::{Item, ItemType};
 pub use limits::{Amount, DiskLimits, Keeper};
 pub use prune::{Filter, Keep, Prune, Pruned, Space, prune, prune_images};
+pub use sums::Sum;
 
 /// What a file takes of the disk, or a folder with everything in it; nothing for one that is not there.
 pub fn bytes_of(path: &std::path::Path) -> crate::Result<u64> {

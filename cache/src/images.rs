@@ -6,78 +6,36 @@
 //! also point to one image a platform: see [`IndexRecord`].
 //!
 //! A name is fsynced, because it is what a user was promised, and it is only written after the image's record,
-//! layers and blobs are on disk: one sync of the file system covers them all ([`Images::put`] sees to that). Changes take turns under `locks/images`; readers
-//! take no lock. Damaged files are set aside and reported, files of a newer version are left alone and not seen.
+//! layers and blobs are on disk: one sync of the file system covers them all ([`Images::put`] sees to that). Changes
+//! take turns under `locks/images`; readers take no lock. Damaged files are set aside and reported, files of a newer
+//! version are left alone and not seen.
+//!
+//! What is kept of an image is in `record`, the files of names are in `names`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-};
+mod indexes;
+mod names;
+mod record;
+#[cfg(test)]
+mod tests;
 
-use kiln_image::{Descriptor, Digest, Platform, Reference};
-use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use kiln_image::{Digest, Reference};
 
 use crate::{
-    Error, LayerId, Layers, Result, error, files, lease,
+    Error, Layers, Result, error, files, lease,
     sealed::{self, Flaw},
     store::Shared,
     uses::Place,
 };
 
-mod indexes;
-
 pub use indexes::{Found, IndexRecord, IndexedImage, parse_index};
-
-pub(crate) const KIND: &str = "image";
-pub(crate) const VERSION: u32 = 1;
-const NAME: &str = "name";
-const NAME_VERSION: u32 = 1;
-
-/// One layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageLayer {
-    /// The unpacked layer in the store.
-    pub layer: LayerId,
-    /// The sha256 of its tar, as the config names it.
-    pub diff_id: Digest,
-    /// The compressed tar, where one is known; its blob need not be in the store.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blob: Option<Descriptor>,
-}
-
-/// An image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecord {
-    /// Its id: the digest of its config.
-    pub id: Digest,
-    /// The blob with its config.
-    pub config: Digest,
-    /// Its layers, the lowest first.
-    pub layers: Vec<ImageLayer>,
-    /// Manifests (and indexes) by which it is known to registries; blobs of the store.
-    #[serde(default)]
-    pub manifests: Vec<Descriptor>,
-    /// `name@digest` in canonical form, as pulled or pushed.
-    #[serde(default)]
-    pub repo_digests: Vec<String>,
-    /// For which platform it is.
-    pub platform: Platform,
-    /// When it was created, as its config says (RFC 3339).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    /// Size of its unpacked layers.
-    pub size: u64,
-    /// Its names. Not in the file of the image: filled in from the names.
-    #[serde(skip)]
-    pub names: Vec<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct NameFile {
-    name: String,
-    image: Digest,
-}
+pub(crate) use names::encode_name;
+pub use names::parse_name;
+use names::{canonical, escape};
+pub use record::{ImageLayer, ImageRecord, parse};
+pub(crate) use record::{KIND, VERSION};
+use record::{merge, with_names};
 
 /// What [`Images::remove`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,36 +44,6 @@ pub struct Removed {
     pub untagged: Vec<String>,
     /// The image or index, if it went with its last name, and the images that went with the index.
     pub deleted: Vec<Digest>,
-}
-
-/// Parses the bytes of an image's file. Never panics, whatever the bytes are; for fuzzing and for tools.
-pub fn parse(bytes: &[u8]) -> Result<ImageRecord, Flaw> {
-    let record: ImageRecord = sealed::open(KIND, VERSION, bytes)?;
-    if record.id == record.config {
-        Ok(record)
-    } else {
-        Err(Flaw::Damaged("id and config differ".to_owned()))
-    }
-}
-
-/// Parses the bytes of a name's file called `file`: the name and its image. Never panics, whatever the bytes are.
-pub fn parse_name(bytes: &[u8], file: &str) -> Result<(String, Digest), Flaw> {
-    let read: NameFile = sealed::open(NAME, NAME_VERSION, bytes)?;
-    if escape(&read.name) == file {
-        return Ok((read.name, read.image));
-    }
-    Err(Flaw::Damaged(format!("is the file of the name {:?}", read.name)))
-}
-
-pub(crate) fn encode_name(name: &str, image: &Digest) -> Result<Vec<u8>> {
-    sealed::seal(
-        NAME,
-        NAME_VERSION,
-        &NameFile {
-            name: name.to_owned(),
-            image: *image,
-        },
-    )
 }
 
 /// The images.
@@ -422,76 +350,3 @@ fn delete(path: PathBuf) -> Result<()> {
         _ => Ok(()),
     }
 }
-
-fn canonical(text: &str) -> Option<String> {
-    let reference = Reference::parse(text).ok()?;
-    reference.digest.is_none().then(|| reference.to_string())
-}
-
-fn with_names(mut record: ImageRecord, names: &BTreeMap<String, Digest>) -> ImageRecord {
-    record.names = names
-        .iter()
-        .filter(|(_, id)| **id == record.id)
-        .map(|(name, _)| name.clone())
-        .collect();
-    record
-}
-
-/// The new record, with what only the old one knew: where else the image is known.
-fn merge(old: Option<&ImageRecord>, new: &ImageRecord) -> ImageRecord {
-    let mut merged = ImageRecord {
-        names: Vec::new(),
-        ..new.clone()
-    };
-    let Some(old) = old else { return merged };
-    let digests: BTreeSet<String> = old
-        .repo_digests
-        .iter()
-        .chain(&new.repo_digests)
-        .cloned()
-        .collect();
-    merged.repo_digests = digests.into_iter().collect();
-    for manifest in &old.manifests {
-        if !merged
-            .manifests
-            .iter()
-            .any(|known| known.digest == manifest.digest)
-        {
-            merged.manifests.push(manifest.clone());
-        }
-    }
-    for layer in &mut merged.layers {
-        let known = || {
-            old.layers
-                .iter()
-                .find(|other| other.diff_id == layer.diff_id)?
-                .blob
-                .clone()
-        };
-        layer.blob = layer.blob.take().or_else(known);
-    }
-    merged
-}
-
-/// A name as a file name: all but `[A-Za-z0-9._-]` as `%XX`; of a very long one, a hash.
-fn escape(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 8);
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || (matches!(byte, b'.' | b'_' | b'-') && !out.is_empty()) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            for nibble in [byte >> 4, byte & 15] {
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
-            }
-        }
-    }
-    if out.len() > 240 {
-        format!("%%{}", blake3::hash(name.as_bytes()).to_hex())
-    } else {
-        out
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -3,54 +3,30 @@
 //! The helper processes are this test program itself, started again with variables set.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::{
     fs::File,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use kiln_cache::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store, StoreOptions, boot,
+    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store,
     disk::{self, Catalog, Prune},
     verify,
 };
 use kiln_tree::walk;
+
+use common::{Scratch, open};
 
 const ROOT: &str = "KILN_CACHE_EVICT_ROOT";
 const ROLE: &str = "KILN_CACHE_EVICT_ROLE";
 /// Steps that the builders want again and again.
 const STEPS: u64 = 12;
 const FILES: u64 = 8;
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("kiln-cache-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn open(root: &Path) -> Arc<Store> {
-    Store::open(
-        root,
-        StoreOptions {
-            userxattr: false,
-            boot: boot::id().unwrap(),
-        },
-    )
-    .unwrap()
-}
 
 fn start(root: &Path, role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())

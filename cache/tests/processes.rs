@@ -2,53 +2,29 @@
 //! The helper processes are this test program itself, started again with a variable set.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::{
     fs::File,
     io::Write,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
 use kiln_cache::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store, StoreOptions, boot,
+    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store,
     index::{Entry, Item},
     verify,
 };
 use kiln_image::Digest;
 use kiln_tree::walk;
 
+use common::{Scratch, open};
+
 const ROOT: &str = "KILN_CACHE_TEST_ROOT";
 const ROUNDS: &str = "KILN_CACHE_TEST_ROUNDS";
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("kiln-cache-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn open(root: &Path) -> Arc<Store> {
-    Store::open(
-        root,
-        StoreOptions {
-            userxattr: false,
-            boot: boot::id().unwrap(),
-        },
-    )
-    .unwrap()
-}
 
 fn start(root: &Path, rounds: std::ops::Range<usize>) -> Child {
     Command::new(std::env::current_exe().unwrap())

@@ -17,6 +17,15 @@ pub(crate) const ENGINE: u8 = 125;
 /// Ended by Ctrl-C: 128 + SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// How a command ends that went on after what `failed`.
+pub(crate) fn code_of(failed: bool) -> ExitCode {
+    if failed {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
 /// Prints what clap says; help and version are no failure. `run` answers wrong arguments with 125 like Docker.
 pub(crate) fn usage(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {

@@ -1,10 +1,10 @@
 //! The images that the reachable stages name: each is resolved once, all of them in parallel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 
 use kiln_image::{Platform, Reference};
 use kiln_parser::{Diagnostic, Span};
+use kiln_solver::at_once;
 
 use crate::contexts::{ContextImage, ImageLocation};
 use crate::resolve::{ImageResolver, ResolveError, ResolveErrorKind, ResolvedImage};
@@ -164,23 +164,7 @@ fn resolve_batch(
             None => resolver.resolve(&request.reference, &request.platform, span),
         }
     };
-    if let [(_, only)] = batch {
-        return vec![resolve(only)];
-    }
-    thread::scope(|scope| {
-        let threads: Vec<_> = batch
-            .iter()
-            .map(|(_, request)| scope.spawn(move || resolve(request)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| match thread.join() {
-                Ok(result) => result,
-                // A panic in the resolver is a bug of its own; it goes on in the caller's thread.
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-            .collect()
-    })
+    at_once(batch, |(_, request)| resolve(request))
 }
 
 /// What a user reads when an image could not be resolved.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kiln_image::{Digest, ImageConfig, Platform, Reference};
 use kiln_parser::{Diagnostic, Dockerfile, Span};
 use kiln_remote::git::GitAddress;
-use kiln_solver::Joiner;
 use kiln_solver::graph::{GitSource, Graph, HttpSource, SourceSpan, VertexId};
+use kiln_solver::{Joiner, at_once};
 
 use crate::contexts::ContextImage;
 use crate::images::ImageKey;
@@ -83,23 +83,8 @@ pub(crate) fn lower_all(
     let shared = Shared::new(resolver);
     // As in Docker the first platform speaks for all.
     let checks = std::iter::once(checks).chain(std::iter::repeat(Checks::None));
-    let results: Vec<Result<Lowered, Vec<Diagnostic>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = variants
-            .iter()
-            .zip(checks)
-            .map(|(options, checks)| {
-                let shared = &shared;
-                scope.spawn(move || lower_with(dockerfile, options, checks, shared))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| match thread.join() {
-                Ok(result) => result,
-                // A bug; it goes on in the caller's thread.
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-            .collect()
+    let results = at_once(variants.iter().zip(checks), |(options, checks)| {
+        lower_with(dockerfile, options, checks, &shared)
     });
     // What is wrong for the first platform is nearly always wrong for the others, too.
     let lowered = results.into_iter().collect::<Result<Vec<Lowered>, _>>()?;

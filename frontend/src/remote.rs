@@ -3,12 +3,11 @@
 //! Their addresses hold variables of the stage, so they are known only when the instructions are lowered; what they
 //! have must be known before the graph is made. So this comes between the two, and only for stages that are needed.
 
-use std::thread;
-
 use kiln_image::Digest;
 use kiln_parser::{Diagnostic, Span};
 use kiln_remote::git::{GitAddress, public_remote};
 use kiln_remote::http;
+use kiln_solver::at_once;
 use kiln_solver::graph::{Op, Source};
 
 use crate::resolve::{RemoteFailure, RemoteResolver};
@@ -79,19 +78,7 @@ impl Remotes {
         let waiting = std::mem::take(&mut self.waiting);
         let mut errors = Vec::new();
         for batch in waiting.chunks(PARALLEL) {
-            let results: Vec<_> = thread::scope(|scope| {
-                let threads: Vec<_> = batch
-                    .iter()
-                    .map(|(request, span)| scope.spawn(move || look_up(request, *span, resolver)))
-                    .collect();
-                // A panic in the resolver is a bug of its own; it goes on in the caller's thread.
-                let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                threads.into_iter().map(join).collect()
-            });
+            let results = at_once(batch, |(request, span)| look_up(request, *span, resolver));
             for ((request, span), result) in batch.iter().zip(results) {
                 match result {
                     Ok(op) => self.found.push((request.clone(), op)),

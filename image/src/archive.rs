@@ -7,7 +7,7 @@ use kiln_tree::root::{Device, FileType};
 use kiln_tree::{Root, Timestamp, TreePath};
 
 use crate::layer::{Attributes, Encoding, LayerError, Placer, Refused, decompress};
-use crate::layer::{attributes_of, checked_path, is_foreign_xattr, place_error};
+use crate::layer::{checked_path, is_foreign_xattr, place_error};
 use crate::limits;
 use crate::tarball::{BLOCK, EntryType, TarEntry, TarReader, is_tar_header, shown};
 
@@ -126,7 +126,7 @@ impl Extractor<'_> {
         let there = self.root.lstat_opt(&path).map_err(place_error(&path))?;
         let is_dir = there.is_some_and(|there| there.file_type == FileType::Directory);
         if entry.kind == EntryType::Directory {
-            return self.directory(path, entry, there.is_some(), is_dir);
+            return self.directory(path, &entry, there.is_some(), is_dir);
         }
         if entry.kind == EntryType::HardLink {
             return self.hard_link(&path, &entry, there.is_some());
@@ -134,13 +134,7 @@ impl Extractor<'_> {
         if there.is_some() {
             self.remove(&path)?;
         }
-        let attributes = Attributes {
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime,
-            xattrs: entry.xattrs.clone(),
-        };
+        let attributes = Attributes::from(&entry);
         let (major, minor) = entry.device;
         match entry.kind {
             EntryType::File => {
@@ -169,7 +163,7 @@ impl Extractor<'_> {
     fn directory(
         &mut self,
         path: TreePath,
-        entry: TarEntry,
+        entry: &TarEntry,
         there: bool,
         is_dir: bool,
     ) -> Result<(), LayerError> {
@@ -179,7 +173,7 @@ impl Extractor<'_> {
         if !is_dir {
             self.root.create_dir(&path, 0o700).map_err(place_error(&path))?;
         }
-        let attributes = attributes_of(entry);
+        let attributes = Attributes::from(entry);
         self.placer.attributes(&path, &attributes, false)?;
         self.directories.insert(path, attributes.mtime);
         Ok(())

@@ -47,26 +47,11 @@ impl Digest {
 
     /// The digest with these 64 lower-case hexadecimal digits.
     pub fn from_hex(hex: &str) -> Result<Self, ParseDigestError> {
-        let digits = hex.as_bytes();
-        if digits.len() != 64 {
-            return Err(ParseDigestError::Length { length: digits.len() });
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else {
-                return Err(ParseDigestError::Digit);
-            };
-            *byte = high << 4 | low;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+        let error = match hex.len() {
+            64 => ParseDigestError::Digit,
+            length => ParseDigestError::Length { length },
+        };
+        kiln_tree::hash_of_hex(hex).map(Self).ok_or(error)
     }
 }
 

@@ -1,32 +1,29 @@
 //! Credentials from Docker's `config.json`: `auths`, `credsStore`, `credHelpers`.
 //!
 //! A host's own helper (`credHelpers`) goes before the general one (`credsStore`), and that before
-//! the file's own `auths`. The core does not look for the file: the caller names it.
+//! the file's own `auths`. The core does not look for the file: the caller names it. `helper` speaks with helpers,
+//! `write` keeps and forgets credentials.
 
+mod helper;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use serde::Deserialize;
 
+pub use helper::HelperError;
 pub use write::{KeepError, Keeper};
 
 /// The key under which Docker keeps the credentials of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// Names that all mean Docker Hub.
 const HUB_HOSTS: &[&str] = &["docker.io", "index.docker.io", "registry-1.docker.io"];
-/// A helper may ask a person to unlock a key ring; longer than this nobody waits.
-const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
-/// No helper's answer is longer; ECR's tokens are about 2 KiB.
-const HELPER_ANSWER_LIMIT: u64 = 256 * 1024;
-/// How often a running helper is looked at.
-const HELPER_POLL: Duration = Duration::from_millis(5);
 /// User name that marks the secret as an identity token (helper protocol).
 const TOKEN_USER: &str = "<token>";
 
@@ -120,16 +117,6 @@ pub struct Credentials {
     pub helper: Option<String>,
 }
 
-/// A credential helper did not answer.
-#[derive(Debug, thiserror::Error)]
-#[error("{reason}")]
-pub struct HelperError {
-    /// Its name, without `docker-credential-`.
-    pub helper: String,
-    /// What happened or what it said.
-    pub reason: String,
-}
-
 impl DockerConfig {
     /// Reads the file; `Ok(None)` when there is none.
     pub fn load(path: &Path) -> Result<Option<Self>, DockerConfigError> {
@@ -199,55 +186,6 @@ impl DockerConfig {
             .or(self.creds_store.as_deref());
         helper.filter(|helper| !helper.is_empty())
     }
-
-    /// Runs a helper with one of the protocol's words.
-    fn run_named_helper(&self, helper: &str, action: &str, input: &[u8]) -> Result<HelperOutput, String> {
-        // The name becomes part of a program's name: keep it from becoming a path.
-        if !helper
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        {
-            return Err("its name is not a plain word".to_owned());
-        }
-        let name = format!("docker-credential-{helper}");
-        let program = self
-            .helper_directories
-            .iter()
-            .map(|directory| directory.join(&name));
-        let program = program
-            .into_iter()
-            .find(|path| path.exists())
-            .unwrap_or_else(|| PathBuf::from(&name));
-        run_helper(&program, action, input).map_err(|error| format!("{name}: {error}"))
-    }
-
-    fn ask_helper(&self, helper: &str, server: &str) -> Result<Option<Secret>, String> {
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(rename = "Username", default)]
-            username: String,
-            #[serde(rename = "Secret", default)]
-            secret: String,
-        }
-        let output = self.run_named_helper(helper, "get", server.as_bytes())?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        if !output.success {
-            if text.contains("credentials not found") {
-                return Ok(None);
-            }
-            return Err(output.complaint(helper));
-        }
-        let answer: Answer = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("docker-credential-{helper} gave no JSON: {error}"))?;
-        Ok(match (answer.username.as_str(), answer.secret) {
-            (_, secret) if secret.is_empty() => None,
-            (TOKEN_USER, secret) => Some(Secret::IdentityToken(secret)),
-            (username, password) => Some(Secret::Password {
-                username: username.to_owned(),
-                password,
-            }),
-        })
-    }
 }
 
 impl AuthEntry {
@@ -286,73 +224,6 @@ impl AuthEntry {
     }
 }
 
-struct HelperOutput {
-    success: bool,
-    stdout: Vec<u8>,
-}
-
-impl HelperOutput {
-    /// What it said when it failed.
-    fn complaint(&self, helper: &str) -> String {
-        crate::response::one_line(&String::from_utf8_lossy(&self.stdout), 200)
-            .unwrap_or_else(|| format!("docker-credential-{helper} failed silently"))
-    }
-}
-
-fn run_helper(program: &Path, action: &str, input: &[u8]) -> io::Result<HelperOutput> {
-    let mut child = Command::new(program)
-        .arg(action)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let outcome = talk_to_helper(&mut child, input);
-    if outcome.is_err() {
-        // It may have ended by itself; either way it must not stay behind as a zombie.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    outcome
-}
-
-fn talk_to_helper(child: &mut Child, input: &[u8]) -> io::Result<HelperOutput> {
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(input) {
-            // A helper that does not read its input has its reasons: its answer counts.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-            _ => {}
-        }
-    }
-    let stdout = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut answer = Vec::new();
-        match stdout {
-            Some(stdout) => stdout
-                .take(HELPER_ANSWER_LIMIT)
-                .read_to_end(&mut answer)
-                .map(|_| answer),
-            None => Ok(answer),
-        }
-    });
-    let deadline = Instant::now() + HELPER_TIMEOUT;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if Instant::now() >= deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 60 s"));
-        }
-        std::thread::sleep(HELPER_POLL);
-    };
-    let stdout = reader
-        .join()
-        .map_err(|_| io::Error::other("its output could not be read"))??;
-    Ok(HelperOutput {
-        success: status.success(),
-        stdout,
-    })
-}
-
 pub(crate) fn is_hub(host: &str) -> bool {
     HUB_HOSTS.contains(&host)
 }
@@ -365,137 +236,4 @@ fn same_host(key: &str, host: &str) -> bool {
         .unwrap_or(key);
     let key = key.split('/').next().unwrap_or_default();
     key.eq_ignore_ascii_case(host) || (is_hub(key) && is_hub(host))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    fn config(json: &str) -> DockerConfig {
-        serde_json::from_str(json).unwrap()
-    }
-
-    fn password(username: &str, password: &str) -> Secret {
-        Secret::Password {
-            username: username.into(),
-            password: password.into(),
-        }
-    }
-
-    #[test]
-    fn auths_table() {
-        let json = r#"{"auths":{
-            "https://index.docker.io/v1/":{"auth":"aHViOnNlY3JldDp4"},
-            "reg.example:5000":{"username":"u","password":"p"},
-            "https://v2.example/v2/":{"auth":"YTpi"},
-            "tok.example":{"auth":"PHRva2VuPjpyZWZyZXNo"},
-            "id.example":{"auth":"dTpw","identitytoken":"idt"},
-            "bearer.example":{"registrytoken":"rt"},
-            "empty.example":{},
-            "broken.example":{"auth":"%%%"},
-            "unpadded.example":{"auth":"YWI6Yw"}
-        }, "HttpHeaders":{"X":"y"}}"#;
-        let config = config(json);
-        let cases: &[(&str, Option<Secret>)] = &[
-            ("docker.io", Some(password("hub", "secret:x"))),
-            ("registry-1.docker.io", Some(password("hub", "secret:x"))),
-            ("reg.example:5000", Some(password("u", "p"))),
-            ("reg.example", None),
-            ("v2.example", Some(password("a", "b"))),
-            ("tok.example", Some(Secret::IdentityToken("refresh".into()))),
-            ("id.example", Some(Secret::IdentityToken("idt".into()))),
-            ("bearer.example", Some(Secret::RegistryToken("rt".into()))),
-            ("empty.example", None),
-            ("broken.example", None),
-            ("unpadded.example", Some(password("ab", "c"))),
-            ("other.example", None),
-        ];
-        for (host, want) in cases {
-            let got = config
-                .credentials(host)
-                .unwrap()
-                .map(|credentials| credentials.secret);
-            assert_eq!(&got, want, "{host}");
-        }
-    }
-
-    fn helper(directory: &Path, name: &str, script: &str) {
-        let path = directory.join(format!("docker-credential-{name}"));
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    #[test]
-    fn helpers_are_asked_first_and_speak_the_protocol() {
-        let directory = std::env::temp_dir().join(format!("kiln-helper-test-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        helper(
-            &directory,
-            "good",
-            r#"read s; echo "{\"ServerURL\":\"$s\",\"Username\":\"$1:$s\",\"Secret\":\"s3\"}""#,
-        );
-        helper(
-            &directory,
-            "token",
-            r#"echo '{"Username":"<token>","Secret":"refresh"}'"#,
-        );
-        helper(
-            &directory,
-            "none",
-            "echo 'credentials not found in native keychain'; exit 1",
-        );
-        helper(&directory, "bad", "echo 'key ring is locked'; exit 1");
-        helper(&directory, "garbage", "echo nonsense");
-        let json = r#"{"credsStore":"none","credHelpers":{
-            "good.example":"good","docker.io":"good","tok.example":"token","bad.example":"bad",
-            "garbage.example":"garbage","missing.example":"is-missing-here","path.example":"../x"},
-            "auths":{"inline.example":{"username":"in","password":"line"}}}"#;
-        let config = config(json).with_helper_directories(vec![directory.clone()]);
-
-        let good = config.credentials("good.example").unwrap().unwrap();
-        assert_eq!(good.secret, password("get:good.example", "s3"));
-        assert_eq!(good.helper.as_deref(), Some("good"));
-        let hub = config.credentials("docker.io").unwrap().unwrap();
-        assert_eq!(hub.secret, password("get:https://index.docker.io/v1/", "s3"));
-        let token = config.credentials("tok.example").unwrap().unwrap();
-        assert_eq!(token.secret, Secret::IdentityToken("refresh".into()));
-        let inline = config.credentials("inline.example").unwrap().unwrap();
-        assert_eq!(inline.secret, password("in", "line"));
-        for (host, reason) in [
-            ("bad.example", "key ring is locked"),
-            ("garbage.example", "no JSON"),
-            ("missing.example", "No such file"),
-            ("path.example", "plain word"),
-        ] {
-            let error = config.credentials(host).unwrap_err();
-            assert!(error.reason.contains(reason), "{host}: {error}");
-        }
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn secrets_stay_out_of_debug_output() {
-        let config = config(r#"{"auths":{"h":{"username":"u","password":"hunter2"}}}"#);
-        let credentials = config.credentials("h").unwrap();
-        assert!(!format!("{config:?} {credentials:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn a_missing_file_is_no_error_and_a_broken_one_is() {
-        let directory = std::env::temp_dir().join(format!("kiln-config-test-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        assert!(
-            DockerConfig::load(&directory.join("absent.json"))
-                .unwrap()
-                .is_none()
-        );
-        let path = directory.join("broken.json");
-        std::fs::write(&path, "{").unwrap();
-        assert!(matches!(
-            DockerConfig::load(&path),
-            Err(DockerConfigError::Parse { .. })
-        ));
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
 }

@@ -11,6 +11,7 @@
 //! Everything that happens is told as [`event::Event`]s. Nothing here knows a Dockerfile keyword, how a
 //! sandbox is made, or how a registry speaks; nothing prints or reads the environment.
 
+mod at_once;
 mod cancel;
 mod compressed;
 mod context;
@@ -58,6 +59,7 @@ mod testing;
 pub mod verify;
 pub mod why;
 
+pub use at_once::at_once;
 pub use cancel::{Cancel, CancelGuard};
 pub use compressed::{CompressError, LayerCompression};
 pub use context::{ContextError, ContextPolicy, LocalContext, LocalKind};

@@ -73,18 +73,21 @@ impl FromStr for ContentHash {
         let error = || ParseHashError {
             text: text.chars().take(80).collect(),
         };
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return Err(error());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let high = nibble(pair[0]).ok_or_else(error)?;
-            let low = nibble(pair[1]).ok_or_else(error)?;
-            *byte = high << 4 | low;
-        }
-        Ok(Self(bytes))
+        hash_of_hex(text).map(Self).ok_or_else(error)
     }
+}
+
+/// The 32 bytes that 64 lower-case hexadecimal digits stand for; nothing for any other text.
+pub fn hash_of_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
 }
 
 fn nibble(digit: u8) -> Option<u8> {

@@ -28,7 +28,7 @@ pub mod walk;
 
 pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use error::{Error, Result};
-pub use hash::{ContentHash, ContentHasher, ParseHashError};
+pub use hash::{ContentHash, ContentHasher, ParseHashError, hash_of_hex};
 pub use listing::{FormatError, Listing, ResolveError};
 pub use path::{PathError, TreePath};
 pub use root::Root;

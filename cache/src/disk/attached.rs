@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use kiln_image::Digest;
 
 use super::{
-    catalog::{Item, ItemType, Spot, plain},
+    item::{Item, ItemType, Spot, plain},
     roots::Roots,
     survey::{Survey, VariantUse},
 };

@@ -1,4 +1,4 @@
-//! What the store's bytes are for: images, and the cache as a list of things that can be deleted one by one.
+//! What the store's bytes are for: images, and the cache as a list of [`Item`]s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,7 @@ use kiln_image::Digest;
 
 use super::{
     attached::{LayerBlobs, Lists},
+    item::{Item, ItemType, Spot, plain},
     known::Known,
     roots::Roots,
     survey::Survey,
@@ -14,111 +15,6 @@ use crate::{
     Key, LayerId, Result, Store, files,
     uses::{Place, Turn},
 };
-
-/// What kind of cache it is; named as BuildKit names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ItemType {
-    /// What a step made.
-    Regular,
-    /// A directory that steps keep: `RUN --mount=type=cache`.
-    CacheMount,
-    /// What was fetched of a git repository.
-    Git,
-    /// What is remembered of the files of a build context.
-    Local,
-    /// What is remembered of a file that was downloaded: its validators.
-    Http,
-    /// A blob that no image needs: a layer compressed for a push.
-    Internal,
-}
-
-impl ItemType {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Regular,
-        Self::CacheMount,
-        Self::Git,
-        Self::Local,
-        Self::Http,
-        Self::Internal,
-    ];
-
-    /// BuildKit's name, or one in its manner.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Regular => "regular",
-            Self::CacheMount => "exec.cachemount",
-            Self::Git => "source.git.checkout",
-            Self::Local => "source.local",
-            Self::Http => "source.http",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-/// Where an item is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Spot {
-    Layer(LayerId),
-    /// Records whose layers images need, too: only they can go.
-    Records,
-    /// The record of a step that made no layer, on nothing.
-    Bare,
-    Mount(String),
-    Git(String),
-    Context(String),
-    Remote(String),
-    Blob(Digest),
-    /// A layer as a blob.
-    Variant {
-        diff_id: Digest,
-        form: String,
-        /// `None` when it is gone, or an image's.
-        blob: Option<Digest>,
-    },
-}
-
-/// A thing of the cache that can be deleted on its own.
-#[derive(Debug, Clone)]
-pub struct Item {
-    pub(crate) place: Spot,
-    /// What kind it is.
-    pub kind: ItemType,
-    /// Its name in the store.
-    pub id: String,
-    /// What deleting it gives back.
-    pub bytes: u64,
-    /// Bytes that it has together with images, and that stay.
-    pub shared_bytes: u64,
-    /// When it was made, in milliseconds since 1970, if that is known.
-    pub created_ms: Option<u64>,
-    /// When it was last used, in milliseconds since 1970.
-    pub used_ms: u64,
-    /// A process uses it now.
-    pub in_use: bool,
-    /// What it is, for people: the step, the id of a mount.
-    pub description: String,
-    /// How many layers are below it at most: of things used at the same time, the upper one goes first.
-    pub(crate) depth: usize,
-    pub(crate) records: Vec<Key>,
-    /// The lists of files that the records refer to.
-    pub(crate) lists: Vec<Digest>,
-    /// What of `bytes` is lists.
-    pub(crate) list_bytes: u64,
-    /// Some record has it in its result.
-    pub(crate) is_cached: bool,
-    /// Of a layer: the sha256 of its tar, if what is known of it as a blob goes with it.
-    pub(crate) diff_id: Option<Digest>,
-    /// It costs no more than time to have it again, and less than the step.
-    pub(crate) can_be_remade: bool,
-}
-
-impl Item {
-    /// An image has it, too.
-    pub fn is_shared(&self) -> bool {
-        self.place == Spot::Records
-    }
-}
 
 /// An image and what it takes.
 #[derive(Debug, Clone)]
@@ -135,21 +31,6 @@ pub struct ImageUsage {
     pub shared_bytes: u64,
 }
 
-/// Sums over one kind of thing; those of a catalog add up to the whole store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sum {
-    /// What it is.
-    pub name: &'static str,
-    /// How many there are.
-    pub count: usize,
-    /// What they take.
-    pub bytes: u64,
-    /// Bytes that are counted here, and that others of this kind or the cache have, too.
-    pub shared_bytes: u64,
-    /// What `cache prune --all` would give back.
-    pub reclaimable: u64,
-}
-
 /// What is in the store and for what.
 #[derive(Debug)]
 pub struct Catalog {
@@ -162,8 +43,8 @@ pub struct Catalog {
     /// Records that lead to no result any more, or to one that images have, too.
     pub(crate) dead: Vec<Key>,
     pub(crate) lists: Lists,
-    builds: usize,
-    containers: usize,
+    pub(super) builds: usize,
+    pub(super) containers: usize,
 }
 
 impl Catalog {
@@ -201,95 +82,6 @@ impl Catalog {
         });
         catalog.lists = Lists::count(&mut catalog.items, &catalog.survey, &catalog.roots);
         Ok(catalog)
-    }
-
-    /// The sum of everything in the store.
-    pub fn total(&self) -> u64 {
-        self.survey.total()
-    }
-
-    /// The sum of what is cache.
-    pub fn cache_bytes(&self) -> u64 {
-        self.items.iter().map(|item| item.bytes).sum()
-    }
-
-    /// What images take, with the files that describe them.
-    pub fn image_bytes(&self) -> u64 {
-        self.sums().first().map_or(0, |images| images.bytes)
-    }
-
-    /// Bytes of the layers that none of the images `active` has: what would be free without the others.
-    pub fn bytes_of_other_images(&self, active: &BTreeSet<Digest>) -> u64 {
-        let of = self
-            .roots
-            .images
-            .iter()
-            .filter(|record| active.contains(&record.id));
-        let kept: BTreeSet<&LayerId> = of
-            .flat_map(|record| record.layers.iter().map(|layer| &layer.layer))
-            .collect();
-        let layers = self.survey.layers.iter();
-        layers
-            .filter(|layer| self.roots.layers.contains_key(&layer.id) && !kept.contains(&layer.id))
-            .map(|layer| layer.bytes)
-            .sum()
-    }
-
-    /// Sums by kind of thing.
-    pub fn sums(&self) -> Vec<Sum> {
-        let sizes: BTreeMap<&LayerId, u64> = self
-            .survey
-            .layers
-            .iter()
-            .map(|layer| (&layer.id, layer.bytes))
-            .collect();
-        let used = |least: usize| -> u64 {
-            let of = self.roots.layers.iter().filter(|(_, users)| **users >= least);
-            of.filter_map(|(id, _)| sizes.get(id)).sum()
-        };
-        let blobs = self.survey.blobs.iter();
-        let blobs: u64 = blobs
-            .filter(|blob| self.roots.blobs.contains(&blob.what))
-            .map(|blob| blob.bytes)
-            .sum();
-        let mut sums = vec![Sum {
-            name: "images",
-            count: self.images.len(),
-            bytes: used(1) + blobs + self.survey.images,
-            shared_bytes: used(2),
-            reclaimable: 0,
-        }];
-        let names = [
-            (ItemType::Regular, "steps"),
-            (ItemType::CacheMount, "cache mounts"),
-            (ItemType::Git, "git repositories"),
-            (ItemType::Local, "contexts"),
-            (ItemType::Http, "downloads"),
-            (ItemType::Internal, "blobs"),
-        ];
-        for (kind, name) in names {
-            let items = || self.items.iter().filter(move |item| item.kind == kind);
-            sums.push(Sum {
-                name,
-                count: items().count(),
-                bytes: items().map(|item| item.bytes).sum(),
-                shared_bytes: items().map(|item| item.shared_bytes).sum(),
-                reclaimable: items().filter(|item| !item.in_use).map(|item| item.bytes).sum(),
-            });
-        }
-        let rest = self.total() - sums.iter().map(|sum| sum.bytes).sum::<u64>().min(self.total());
-        let plain = |name, count, bytes| Sum {
-            name,
-            count,
-            bytes,
-            shared_bytes: 0,
-            reclaimable: 0,
-        };
-        let (builds, containers) = (self.survey.builds, self.survey.containers);
-        sums.push(plain("builds and logs", self.builds, builds));
-        sums.push(plain("containers", self.containers, containers));
-        sums.push(plain("other", 0, rest.saturating_sub(builds + containers)));
-        sums
     }
 
     fn collect(&mut self, mut known: Known, turn: &Turn) -> Result<()> {
@@ -396,27 +188,6 @@ impl Catalog {
                 ..item
             });
         }
-    }
-}
-
-pub(super) fn plain(kind: ItemType, place: Spot, id: String, bytes: u64, used_ms: u64) -> Item {
-    Item {
-        place,
-        kind,
-        id,
-        bytes,
-        shared_bytes: 0,
-        created_ms: None,
-        used_ms,
-        in_use: false,
-        description: String::new(),
-        depth: 0,
-        records: Vec::new(),
-        lists: Vec::new(),
-        list_bytes: 0,
-        is_cached: false,
-        diff_id: None,
-        can_be_remade: false,
     }
 }
 

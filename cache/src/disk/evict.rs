@@ -10,7 +10,7 @@ use kiln_image::Digest;
 use rustix::fs::FlockOperation;
 
 use super::{
-    catalog::{Item, Spot},
+    item::{Item, Spot},
     roots::Roots,
 };
 use crate::{

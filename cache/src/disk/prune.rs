@@ -10,8 +10,9 @@ use kiln_image::Digest;
 
 use super::{
     attached,
-    catalog::{Catalog, Item, ItemType, Spot},
+    catalog::Catalog,
     evict,
+    item::{Item, ItemType, Spot},
     roots::Roots,
 };
 use crate::{ImageRecord, Key, Result, Store, error, files, records};

@@ -1,7 +1,10 @@
+//! Images and names: putting, finding, removing, and files that are damaged.
+
 use kiln_tree::Listing;
 
+use super::names::{NAME, NAME_VERSION};
 use super::*;
-use crate::{Store, testing};
+use crate::{LayerId, Store, testing};
 
 pub(super) fn image(store: &Store, config: &str) -> ImageRecord {
     let config = store.blobs().put_bytes(config.as_bytes()).unwrap();

@@ -1,11 +1,14 @@
+//! Publishing, reading and replacing layers, with damage and with others at the same time.
+
 use std::{
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::Path,
 };
 
+use kiln_image::Digest;
 use kiln_tree::walk;
 
-use super::*;
+use super::{meta::DIFF_ID, *};
 use crate::{Store, testing};
 
 fn fill(draft: &LayerDraft, text: &str) -> Listing {

@@ -1,7 +1,12 @@
+//! Every kind of file of a store, damaged: a check names it, and a repair sets it aside.
+
 use std::{io::Write, os::fd::AsFd, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
+use kiln_image::Digest;
+use kiln_tree::walk;
+
 use super::*;
-use crate::{ImageLayer, ImageRecord, KeyPart, Layer, Record, RecordKind, testing};
+use crate::{Error, ImageLayer, ImageRecord, Key, KeyPart, Layer, Record, RecordKind, testing};
 
 fn layer(store: &Store) -> Arc<Layer> {
     let draft = store.layers().draft().unwrap();

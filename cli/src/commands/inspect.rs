@@ -38,11 +38,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Inspect) -> Result<ExitCode, Fa
     } else {
         super::print_json(&found)?;
     }
-    Ok(if failed {
-        ExitCode::from(exit::FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(exit::code_of(failed))
 }
 
 /// A container of this name comes before an image, as in Docker.

@@ -26,9 +26,5 @@ pub(crate) fn run(machine: &Machine, arguments: &Rm) -> Result<ExitCode, Failure
             }
         }
     }
-    Ok(if failed {
-        ExitCode::from(exit::FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(exit::code_of(failed))
 }

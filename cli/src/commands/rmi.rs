@@ -41,11 +41,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Rmi) -> Result<ExitCode, Failur
             }
         }
     }
-    Ok(if failed {
-        ExitCode::from(exit::FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(exit::code_of(failed))
 }
 
 /// Why the image must stay: a container needs its layers. As long as it keeps another name it stays anyway.

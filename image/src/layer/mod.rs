@@ -2,6 +2,7 @@
 
 mod decompress;
 mod error;
+mod name;
 mod pack;
 mod pipeline;
 mod place;
@@ -15,10 +16,10 @@ use kiln_tree::{Entry, Listing, TreePath};
 pub(crate) use decompress::fill;
 pub use decompress::{Encoding, decompress};
 pub use error::LayerError;
+pub(crate) use name::checked_path;
 pub use pack::{Exported, diff_id, export, export_tar, pack, pack_beside};
 pub(crate) use place::{Attributes, Placer, is_foreign_xattr, place_error};
 pub use unpack::unpack;
-pub(crate) use unpack::{attributes_of, checked_path};
 
 use crate::Digest;
 

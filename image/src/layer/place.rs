@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 
 use kiln_tree::root::Device;
-use kiln_tree::{ContentHash, ContentHasher, Root, Timestamp, TreePath};
+use kiln_tree::{ContentHash, ContentHasher, Entry, Root, Timestamp, TreePath};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -24,6 +24,30 @@ pub(crate) struct Attributes {
     pub(crate) gid: u32,
     pub(crate) mtime: Timestamp,
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl From<&TarEntry> for Attributes {
+    fn from(entry: &TarEntry) -> Self {
+        Self {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs.clone(),
+        }
+    }
+}
+
+impl From<Entry> for Attributes {
+    fn from(entry: Entry) -> Self {
+        Self {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs,
+        }
+    }
 }
 
 /// Puts entries into `root`.

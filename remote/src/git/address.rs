@@ -218,11 +218,6 @@ impl GitAddress {
     pub fn public_remote(&self) -> String {
         public(&self.remote)
     }
-
-    /// Whether the transfer is neither encrypted nor authenticated.
-    pub fn is_unencrypted(&self) -> bool {
-        self.remote.starts_with("http://") || self.remote.starts_with("git://")
-    }
 }
 
 /// All names that a query may have.

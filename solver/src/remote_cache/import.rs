@@ -20,6 +20,7 @@ use kiln_tree::Listing;
 use super::folder::Folder;
 use super::place::{Place, Repository};
 use super::{CacheError, CacheLocation, read};
+use crate::at_once;
 use crate::cancel::Cancel;
 use crate::engine::Engine;
 use crate::error::{StepFailure, chain};
@@ -185,19 +186,8 @@ impl<'a> Imports<'a> {
     /// The caches, all read when the first key is asked for.
     fn loaded(&self) -> &[Imported] {
         self.loaded.get_or_init(|| {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> = self
-                    .locations
-                    .iter()
-                    .map(|location| scope.spawn(|| self.load(location)))
-                    .collect();
-                let join = |thread: std::thread::ScopedJoinHandle<'_, Option<Imported>>| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                threads.into_iter().filter_map(join).collect()
-            })
+            let loaded = at_once(self.locations, |location| self.load(location));
+            loaded.into_iter().flatten().collect()
         })
     }
 
@@ -287,18 +277,7 @@ impl<'a> Imports<'a> {
             self.engine.images.fetch_layers(image, task, stop)?;
         }
         for some in missing.chunks(FETCHES) {
-            let results: Vec<Result<(), StepFailure>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = some
-                    .iter()
-                    .map(|id| scope.spawn(|| self.fetch(id, task, stop)))
-                    .collect();
-                let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                threads.into_iter().map(join).collect()
-            });
+            let results = at_once(some, |id| self.fetch(id, task, stop));
             results.into_iter().collect::<Result<(), StepFailure>>()?;
         }
         Ok(())

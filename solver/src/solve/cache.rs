@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use kiln_cache::{Key, KeyPart, LayerId, PortableRecord, RecordKind, Snapshot};
 
-use super::{Solve, StepOutcome, take};
+use super::Solve;
 use crate::error::{SolveError, StepFailure};
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::lazy::{LazyLayer, Needs};
 use crate::remote_cache::SolvedCache;
-use crate::report::Missed;
+use crate::report::{Missed, StepOutcome};
+use crate::take;
 use crate::task::Task;
 
 /// What a lookup found.

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use kiln_cache::{Key, Snapshot};
 
+use super::Solve;
 use super::results::Definition;
-use super::{Solve, StepOutcome};
 use crate::error::{SolveError, StepFailure};
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::key;
+use crate::report::StepOutcome;
 
 impl Solve<'_> {
     /// Defines the merge `id` and completes it when all its inputs are complete; says whether they are.

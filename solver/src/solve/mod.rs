@@ -1,142 +1,50 @@
 //! Solving a graph: which vertices have results in the cache, which have to run, and running those.
 //!
-//! Two passes. The [*plan*](plan) goes over the vertices in order, on one thread and without running anything: it
-//! makes definition keys and looks them up. When the target hits, that is the whole build. Otherwise the
-//! [*run*](run) starts a thread for each vertex that the target needs and the plan did not find, as soon as its
-//! inputs are there. After it, [`mod@verify`] runs some cached steps once more if the request says so. [`mod@merge`] puts snapshots on each other in both. [`inputs`] says how inputs count in keys, [`contexts`] holds the local directories, and
-//! [`results`] what is known of each vertex so far.
+//! A [`SolveRequest`] asks for it and a [`Solution`] is what comes of it. Two passes. The [*plan*](plan) goes over the
+//! vertices in order, on one thread and without running anything: it makes definition keys and looks them up. When the
+//! target hits, that is the whole build. Otherwise the [*run*](run) starts a thread for each vertex that the target
+//! needs and the plan did not find, as soon as its inputs are there. After it, [`mod@verify`] runs some cached steps once
+//! more if the request says so. [`mod@merge`] puts snapshots on each other in both. [`inputs`] says how inputs count in
+//! keys, [`contexts`] holds the local directories, [`results`] what is known of each vertex so far, and [`reports`] tells
+//! what became of each.
 
 mod cache;
 mod contexts;
 mod inputs;
 mod merge;
 mod plan;
+mod reports;
+mod request;
 mod results;
 mod run;
+mod solution;
 mod taken;
 mod verify;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use kiln_cache::{BuildId, LayerId, Snapshot};
+use kiln_cache::{LayerId, Snapshot};
 use kiln_image::Descriptor;
-use kiln_remote::Credentials;
 
 use crate::cancel::Cancel;
-use crate::compressed::LayerCompression;
-use crate::context::LocalContext;
 use crate::diff_ids::DiffIds;
 use crate::engine::Engine;
-use crate::error::{SolveError, StepError, StepFailure, chain};
-use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
-use crate::lazy::{LazyLayer, Needs};
-use crate::limits::Limits;
+use crate::error::{SolveError, chain};
+use crate::graph::{Graph, NetworkMode, Op, Source, VertexId};
+use crate::lazy::Needs;
+use crate::remote_cache::SolvedCache;
 use crate::remote_cache::import::Imports;
-use crate::remote_cache::{CacheLocation, SolvedCache};
-use crate::report::{SourceFacts, StepKind, StepOutcome, StepReport};
 use crate::roots::Roots;
-use crate::secret::Secrets;
-use crate::ssh::SshAgents;
-use crate::take;
 use crate::task::{Reporter, Task};
-use crate::verify::Percent;
 
 use contexts::Contexts;
 pub(crate) use inputs::Chosen;
+pub(crate) use reports::log_name;
+pub use request::{Hook, SolveRequest};
 use results::Results;
-
-/// What a build asks of the solver beside its graph.
-#[derive(Debug, Clone)]
-pub struct SolveRequest {
-    /// As many steps may run at a time.
-    pub jobs: usize,
-    /// Local directories by name.
-    pub contexts: BTreeMap<String, LocalContext>,
-    /// The build whose logs these are.
-    pub build: BuildId,
-    /// What [`NetworkMode::Default`] means: the host's network or none.
-    pub network: NetworkMode,
-    /// Secrets that steps may ask for.
-    pub secrets: Arc<Secrets>,
-    /// SSH agents that steps may ask for.
-    pub ssh: Arc<SshAgents>,
-    /// Limits of each step's process.
-    pub limits: Limits,
-    /// What proves to servers of remote sources who asks.
-    pub credentials: Arc<dyn Credentials + Send>,
-    /// New layers are compressed like this as soon as they exist, beside the steps that follow.
-    pub compress: Option<LayerCompression>,
-    /// Caches from elsewhere, the first goes first.
-    pub cache_imports: Vec<CacheLocation>,
-    /// Results of processes count only so long.
-    pub cache_ttl: Option<Duration>,
-    /// So many of each hundred cached steps are run once more, and the results compared.
-    pub verify: Option<Percent>,
-    /// Whether [`SolvedAll::cache`] is wanted.
-    pub cache_exports: bool,
-    /// What is needed of the targets: layers that are only elsewhere are fetched when it takes that.
-    pub needs: Needs,
-    /// Called once, before the first step runs; never when everything is cached.
-    pub on_work: Hook,
-}
-
-/// Something to be called; nothing by default.
-#[derive(Clone, Default)]
-pub struct Hook(Option<Arc<dyn Fn() + Send + Sync>>);
-
-impl Hook {
-    /// Calls `call`.
-    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(call)))
-    }
-
-    fn call(&self) {
-        if let Some(call) = &self.0 {
-            call();
-        }
-    }
-}
-
-impl fmt::Debug for Hook {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Hook").field(&self.0.is_some()).finish()
-    }
-}
-
-/// What came of a solve, good or bad.
-#[derive(Debug)]
-pub struct Solved {
-    /// What became of each step, in order; steps that the build did not come to are left out.
-    pub steps: Vec<StepReport>,
-    /// The target, or why there is none.
-    pub result: Result<Solution, SolveError>,
-}
-
-/// What came of a solve of several targets, good or bad.
-#[derive(Debug)]
-pub struct SolvedAll {
-    /// What became of each step, in order; steps that the build did not come to are left out.
-    pub steps: Vec<StepReport>,
-    /// The targets in the order in which they were given, or why there are none.
-    pub result: Result<Vec<Solution>, SolveError>,
-    /// What an export writes; empty unless the request asks for it.
-    pub cache: SolvedCache,
-}
-
-/// A target of a successful solve.
-#[derive(Debug)]
-pub struct Solution {
-    /// The target's root file system.
-    pub snapshot: Snapshot,
-    pub(crate) diff_ids: Arc<DiffIds>,
-    /// The blobs that layers of the build's images came from.
-    pub(crate) blobs: Arc<HashMap<LayerId, Descriptor>>,
-    /// What is known of layers that are not in the store.
-    pub(crate) lazy: Arc<HashMap<LayerId, LazyLayer>>,
-}
+pub use solution::{Solution, Solved, SolvedAll};
 
 /// What the plan found out about one vertex and the run does not change.
 #[derive(Debug, Default)]
@@ -314,156 +222,6 @@ impl Solve<'_> {
     fn same_as(&self, id: VertexId) -> Option<VertexId> {
         self.planned.get(&id).and_then(|planned| planned.same_as)
     }
-
-    /// Tells the events and the report what became of a vertex.
-    fn report(&self, id: VertexId, vertex: &Vertex, outcome: StepOutcome, began: Instant) {
-        if let Some(task) = self.task(id) {
-            match outcome {
-                StepOutcome::Ran => task.done(),
-                StepOutcome::Cached | StepOutcome::CachedByContent | StepOutcome::Skipped => task.cached(),
-                StepOutcome::Canceled => task.canceled(),
-                // Told with its cause.
-                StepOutcome::Failed => {}
-            }
-        }
-        if is_silent(&vertex.op) {
-            return;
-        }
-        let milliseconds = began.elapsed().as_millis() as u64;
-        let now_ms = self.reporter.elapsed().as_millis() as u64;
-        let (kind, source) = facts(&vertex.op);
-        let log = match (&vertex.op, outcome) {
-            (Op::Exec(_), StepOutcome::Ran | StepOutcome::Failed | StepOutcome::Canceled) => {
-                self.task(id).map(|task| log_name(&task))
-            }
-            _ => None,
-        };
-        let made = self.results.made(id);
-        self.results.report(
-            id,
-            StepReport {
-                name: vertex.name.clone(),
-                kind,
-                outcome,
-                key: self.results.definition(id).map(|definition| definition.key),
-                content_key: made.content_key,
-                began_ms: now_ms.saturating_sub(milliseconds),
-                milliseconds,
-                // Known when all steps are.
-                inputs: Vec::new(),
-                in_base: 0,
-                source,
-                saved_ms: made.saved_ms.filter(|_| outcome.is_cached()),
-                bytes: self.bytes(id, kind),
-                log,
-                ignored_cache: vertex.ignore_cache,
-                missed: made.missed.filter(|_| outcome.worked()),
-                verified: None,
-                line: None,
-                why: None,
-                span: vertex.span,
-                made_of: made.parts.filter(|_| outcome.worked()),
-            },
-        );
-    }
-
-    /// The bytes in the layer that a step made, or in all of those that a source brought.
-    fn bytes(&self, id: VertexId, kind: StepKind) -> Option<u64> {
-        let layers = self.results.snapshot(id)?.layers;
-        let from = match kind {
-            StepKind::Source => 0,
-            StepKind::Run | StepKind::Files => layers.len().checked_sub(1)?,
-        };
-        let size = |layer| {
-            // What was looked up a moment ago is there; if not, its size is not known.
-            let layer = self.engine.store.layers().get(layer).ok()??;
-            Some(layer.size())
-        };
-        layers.get(from..)?.iter().map(size).sum()
-    }
-
-    /// The reports in order, each with its inputs among them.
-    fn reports(&self, order: &[VertexId]) -> Vec<StepReport> {
-        let (ids, mut reports): (Vec<VertexId>, Vec<StepReport>) =
-            self.results.reports(order).into_iter().unzip();
-        let position: HashMap<VertexId, usize> = ids
-            .iter()
-            .enumerate()
-            .map(|(position, id)| (*id, position))
-            .collect();
-        // A silent vertex stands for what it is made of.
-        let mut expanded: HashMap<VertexId, Vec<usize>> = HashMap::new();
-        for &id in order {
-            let inputs = self.graph.inputs(id);
-            let of = |input: &VertexId| expanded.get(input).cloned().unwrap_or_default();
-            let by_slot: Vec<Vec<usize>> = inputs.iter().map(of).collect();
-            let in_base = by_slot.first().map_or(0, Vec::len);
-            let mut all: Vec<usize> = Vec::new();
-            for input in by_slot.into_iter().flatten() {
-                if !all.contains(&input) {
-                    all.push(input);
-                }
-            }
-            match position.get(&id) {
-                Some(&at) => {
-                    if let Some(report) = reports.get_mut(at) {
-                        report.in_base = in_base.min(all.len());
-                        report.inputs = all;
-                    }
-                    expanded.insert(id, vec![at]);
-                }
-                None => {
-                    expanded.insert(id, all);
-                }
-            }
-        }
-        reports
-    }
-
-    /// Reports the failure of a vertex and makes it the solve's.
-    fn step_error(&self, id: VertexId, vertex: &Vertex, cause: StepFailure, began: Instant) -> SolveError {
-        if let Some(task) = self.task(id) {
-            task.failed(chain(&cause));
-        }
-        self.report(id, vertex, StepOutcome::Failed, began);
-        SolveError::Step(Box::new(StepError {
-            name: vertex.name.clone(),
-            span: vertex.span,
-            cause,
-        }))
-    }
-}
-
-/// The kind of an operation, and what a source turned out to be.
-fn facts(op: &Op) -> (StepKind, Option<SourceFacts>) {
-    let facts = |what: &str, digest: String| {
-        Some(SourceFacts {
-            what: what.to_owned(),
-            digest,
-            downloaded: matches!(op, Op::Source(Source::Http(file)) if file.fresh),
-        })
-    };
-    match op {
-        Op::Exec(_) => (StepKind::Run, None),
-        Op::File(_) => (StepKind::Files, None),
-        Op::Merge | Op::Source(Source::Scratch | Source::Local(_)) => (StepKind::Source, None),
-        Op::Source(Source::Image(image)) => (
-            StepKind::Source,
-            facts(&image.reference, image.digest.to_string()),
-        ),
-        Op::Source(Source::Http(file)) => (StepKind::Source, facts(&file.url, file.digest.to_string())),
-        Op::Source(Source::Git(git)) => (StepKind::Source, facts(&git.remote, git.commit.clone())),
-    }
-}
-
-/// What the log of a task's process is called.
-pub(crate) fn log_name(task: &Task) -> String {
-    format!("{:04}", task.id().0)
-}
-
-/// Whether nobody is told of the operation: there is nothing to wait for.
-fn is_silent(op: &Op) -> bool {
-    matches!(op, Op::Source(Source::Scratch) | Op::Merge)
 }
 
 /// The blobs of all images in `order`, by layer: a push then need not compress these layers again.

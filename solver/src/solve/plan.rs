@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use kiln_cache::{Key, KeyPart, RecordKind, Snapshot};
 
+use super::reports::is_silent;
 use super::results::Definition;
-use super::{Planned, Solve, StepOutcome, contexts, is_silent};
+use super::{Planned, Solve, contexts};
 use crate::error::{SolveError, StepFailure};
 use crate::event::TaskId;
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::key;
-use crate::report::Missed;
+use crate::report::{Missed, StepOutcome};
 
 /// The first vertex with each definition key. Those that must run whatever the cache says share only among
 /// themselves.

@@ -7,12 +7,12 @@ use kiln_cache::{Key, KeyPart, Record, RecordKind, Snapshot};
 use kiln_remote::Caller;
 
 use super::taken::with_lists;
-use super::{Chosen, Solve, StepOutcome};
+use super::{Chosen, Solve};
 use crate::cancel::Cancel;
 use crate::error::{SolveError, StepFailure};
 use crate::graph::{Op, Source, Vertex, VertexId};
 use crate::remote::RemoteError;
-use crate::report::MadeOf;
+use crate::report::{MadeOf, StepOutcome};
 use crate::schedule::Schedule;
 use crate::task::Task;
 

@@ -12,9 +12,10 @@ use std::time::Instant;
 use kiln_cache::{Snapshot, verify};
 use kiln_tree::{Root, walk};
 
-use super::{Solve, StepOutcome, contexts, log_name};
+use super::{Solve, contexts, log_name};
 use crate::error::{SolveError, StepFailure, chain};
 use crate::graph::{Op, Vertex, VertexId};
+use crate::report::StepOutcome;
 use crate::task::Task;
 use crate::verify::{Percent, Verification, Verified, compare};
 

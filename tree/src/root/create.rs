@@ -151,8 +151,9 @@ impl Root {
         self.make_node(path.as_ref(), RawType::Fifo, mode, 0)
     }
 
-    /// Makes a socket file that nobody listens on, with exactly this mode.
-    pub fn mksocket(&self, path: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+    /// Makes a socket file that nobody listens on, with exactly this mode. Nothing but tests makes such files.
+    #[cfg(test)]
+    pub(crate) fn mksocket(&self, path: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         self.make_node(path.as_ref(), RawType::Socket, mode, 0)
     }
 

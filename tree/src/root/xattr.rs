@@ -43,14 +43,6 @@ impl Root {
         rustix::fs::lsetxattr(place.proc_path(), name.as_ref(), value, XattrFlags::empty())
             .map_err(io_error("set extended attribute", path))
     }
-
-    /// Removes an extended attribute.
-    pub fn remove_xattr(&self, path: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Result<()> {
-        let path = path.as_ref();
-        let place = self.locate("remove extended attribute", path)?;
-        rustix::fs::lremovexattr(place.proc_path(), name.as_ref())
-            .map_err(io_error("remove extended attribute", path))
-    }
 }
 
 /// Whose attributes are read.

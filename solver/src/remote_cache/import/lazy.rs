@@ -3,6 +3,7 @@
 use kiln_cache::{LayerId, Snapshot};
 
 use super::{FETCHES, Imports, lock};
+use crate::at_once;
 use crate::cancel::Cancel;
 use crate::compressed::LayerCompression;
 use crate::error::{StepFailure, chain};
@@ -54,16 +55,7 @@ impl Imports<'_> {
         }
         let mut unfit = Snapshot::default();
         for some in missing.chunks(FETCHES) {
-            let fit: Vec<bool> = std::thread::scope(|scope| {
-                let ask = |id| scope.spawn(move || self.has_blob(id, form, stop));
-                let threads: Vec<_> = some.iter().map(|id| ask(*id)).collect();
-                let join = |thread: std::thread::ScopedJoinHandle<'_, bool>| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                threads.into_iter().map(join).collect()
-            });
+            let fit = at_once(some, |id| self.has_blob(id, form, stop));
             if stop.is_raised() {
                 return Err(StepFailure::Canceled);
             }
