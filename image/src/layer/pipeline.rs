@@ -1,5 +1,6 @@
 //! Reading, hashing and unpacking a tar stream at the same time: each is bound to one processor.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -74,8 +75,18 @@ fn read_ahead(
     progress: Option<&(dyn Fn(u64) + Sync)>,
 ) -> io::Result<u64> {
     let mut size = 0;
+    let mut sent: VecDeque<Piece> = VecDeque::new();
     loop {
-        let mut piece = vec![0; PIECE];
+        // New memory has to be cleared, page by page: better the oldest piece, once both sides are through with it.
+        let mut piece = match sent.pop_front().map(Arc::try_unwrap) {
+            Some(Ok(used)) => used,
+            Some(Err(in_use)) => {
+                sent.push_front(in_use);
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        piece.resize(PIECE, 0);
         let filled = fill(&mut reader, &mut piece)?;
         if filled == 0 {
             return Ok(size);
@@ -83,6 +94,7 @@ fn read_ahead(
         piece.truncate(filled);
         size += filled as u64;
         let piece = Arc::new(piece);
+        sent.push_back(Arc::clone(&piece));
         let gone = copies.send(Arc::clone(&piece)).is_err() || pieces.send(piece).is_err();
         if let Some(progress) = progress {
             progress(size);
@@ -121,6 +133,8 @@ impl Read for Queue {
                 self.at += n;
                 return Ok(n);
             }
+            // It may be filled again.
+            self.current = None;
             let Ok(piece) = self.pieces.recv() else {
                 return Ok(0);
             };
