@@ -179,6 +179,12 @@ impl Store {
         }
     }
 
+    /// Tells of bytes that were written below the root and are not published yet: much of it goes to the disk at once,
+    /// so that [`Store::sync`] has less to wait for.
+    pub fn wrote(&self, bytes: u64) {
+        self.shared.durability.wrote(bytes);
+    }
+
     /// Bytes of the layers and blobs that this process has published so far, about.
     pub fn published_bytes(&self) -> u64 {
         self.shared.published.load(Ordering::Relaxed)

@@ -1,6 +1,7 @@
 //! Unpacking: of a blob's bytes a draft of a layer, of the draft a layer.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cache::{LayerDraft, LayerId};
 use kiln_image::Digest;
@@ -70,7 +71,12 @@ impl Images {
         let draft = self.store.layers().draft()?;
         let root = Root::open(&draft.diff_path())?;
         let part = format!("unpacking {blob}");
-        let progress = |bytes| task.progress(&part, bytes, None, false);
+        let told = AtomicU64::new(0);
+        let progress = |bytes: u64| {
+            let before = told.swap(bytes, Ordering::Relaxed);
+            self.store.wrote(bytes.saturating_sub(before));
+            task.progress(&part, bytes, None, false);
+        };
         let options = UnpackOptions {
             userxattr: self.store.userxattr(),
             lower: None,
