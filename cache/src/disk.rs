@@ -17,12 +17,14 @@ mod evict;
 mod known;
 mod limits;
 mod measure;
+mod oldest;
 mod prune;
 mod roots;
 mod size;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod total;
 
 pub(crate) use survey::USAGE_FILE;
 
@@ -30,7 +32,26 @@ pub use catalog::{Catalog, ImageUsage, Item, ItemType, Sum};
 pub use limits::{Amount, DiskLimits, Keeper};
 pub use prune::{Filter, Keep, Prune, Pruned, Space, prune, prune_images};
 
+/// Says when something that takes long is to be given up.
+pub(crate) type Stop<'a> = &'a dyn Fn() -> bool;
+
+/// For what somebody waits for.
+pub(crate) fn never() -> bool {
+    false
+}
+
+/// An error, when it is time to give up.
+fn check(stop: Stop<'_>, path: &std::path::Path) -> crate::Result<()> {
+    if stop() {
+        Err(crate::error::io("look at", path)(
+            std::io::ErrorKind::Interrupted.into(),
+        ))
+    } else {
+        Ok(())
+    }
+}
+
 /// What a file takes of the disk, or a folder with everything in it; nothing for one that is not there.
 pub fn bytes_of(path: &std::path::Path) -> crate::Result<u64> {
-    measure::tree(path).map_err(crate::error::io("measure", path))
+    measure::tree(path, &never).map_err(crate::error::io("measure", path))
 }

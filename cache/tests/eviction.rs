@@ -90,7 +90,6 @@ fn run(store: &Store, step: u64) -> (LayerId, bool) {
         parts,
         output: vec![id.clone()],
         step: format!("RUN {step}"),
-        identity: None,
         created_ms: 1,
         duration_ms: 0,
     };

@@ -1,6 +1,6 @@
 //! How large the store is, as far as that is known without looking at all of it: `index/size`.
 //!
-//! A store is measured as a whole when it may have passed its ceiling, and once a day. In between its size is the one
+//! A store is measured as a whole ([`super::total`]) when it may have passed its ceiling, and once a day. In between its size is the one
 //! that was measured and what processes have published since, or what the file system has filled since, whichever is
 //! more: what is said is rather too much than too little, and too much costs one more measuring.
 
@@ -44,18 +44,29 @@ pub(super) fn estimate(store: &Store, published: u64, space: &Space) -> Result<O
     Ok(Some(known.total.saturating_add(known.added.max(filled))))
 }
 
-/// Keeps what was measured.
-pub(super) fn measured(store: &Store, total: u64, space: &Space) -> Result<()> {
+/// Keeps what was measured, and what of the file system was filled when that began.
+pub(super) fn measured(store: &Store, total: u64, filled: u64) -> Result<()> {
     let _turn = lease::short(store.root(), "size")?;
     write(
         store,
         &SizeFile {
             total,
             added: 0,
-            filled: space.filled(),
+            filled,
             measured_ms: files::now_ms(),
         },
     )
+}
+
+/// Takes into account that so much was deleted.
+pub(super) fn freed(store: &Store, bytes: u64) -> Result<()> {
+    let _turn = lease::short(store.root(), "size")?;
+    let Some(mut known) = read(store)? else {
+        return Ok(());
+    };
+    known.total = known.total.saturating_sub(bytes);
+    known.filled = known.filled.saturating_sub(bytes);
+    write(store, &known)
 }
 
 fn read(store: &Store) -> Result<Option<SizeFile>> {
