@@ -68,6 +68,8 @@ const LARGE: usize = 20_000;
 const JOURNALS: usize = 8;
 /// So many, if it is large.
 const JOURNALS_OF_LARGE: usize = 256;
+/// So many entries of a journal are taken in at a time.
+const AT_ONCE: usize = 1024;
 /// Who waits for the database looks so often whether to go on waiting.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -340,7 +342,9 @@ fn merge_journals(root: &Path, index: &mut dyn Index, stop: &dyn Fn() -> bool) -
         if bytes.is_empty() && young(&file) {
             continue;
         }
-        index.apply(&journal::parse(&bytes))?;
+        for entries in journal::parse(&bytes).chunks(AT_ONCE) {
+            index.apply(entries)?;
+        }
         std::fs::remove_file(&path).map_err(|error| error.to_string())?;
     }
     Ok(())

@@ -260,8 +260,24 @@ impl Drop for Upkeep {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
 
-    use super::{HOST_BUNDLES, ca_bundle};
+    use super::{HOST_BUNDLES, KEEPER_PATIENCE, Patience, ca_bundle};
+
+    #[test]
+    fn the_keepers_time_ends_a_moment_after_the_command_or_with_a_signal() {
+        let patience = Patience::default();
+        assert!(!patience.is_over());
+        patience.ended.set(Instant::now()).unwrap();
+        assert!(!patience.is_over());
+        let late = Patience::default();
+        let before = Instant::now().checked_sub(KEEPER_PATIENCE + Duration::from_millis(1));
+        late.ended.set(before.unwrap()).unwrap();
+        assert!(late.is_over());
+        patience.interrupted.store(true, Ordering::Relaxed);
+        assert!(patience.is_over());
+    }
 
     #[test]
     fn a_bundle_is_a_file_or_the_hosts() {

@@ -127,3 +127,20 @@ impl Drop for Hurry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_at_the_end_only_raises_the_flag() {
+        let raised = Arc::new(AtomicBool::new(false));
+        let hurry = Hurry::raise(&raised);
+        assert!(!raised.load(Ordering::Relaxed));
+        // One that no other test raises; by default it would end this program.
+        signal_hook::low_level::raise(SIGHUP).unwrap();
+        assert!(raised.load(Ordering::Relaxed));
+        drop(hurry);
+        assert!(!came(), "the command itself was not canceled");
+    }
+}

@@ -210,7 +210,7 @@ impl<'a> Search<'a> {
         if layer.used_ms > at {
             return Ok(Vec::new());
         }
-        let layer = self.item(layer, at)?;
+        let layer = self.item(&layer, at)?;
         let blobs = layer.diff_id.and_then(|diff_id| self.with_layer.remove(&diff_id));
         let mut items = blobs.unwrap_or_default();
         items.retain(|item| {
@@ -224,7 +224,7 @@ impl<'a> Search<'a> {
         Ok(items)
     }
 
-    fn item(&self, layer: LayerUse, used_ms: u64) -> Result<Item> {
+    fn item(&self, layer: &LayerUse, used_ms: u64) -> Result<Item> {
         let roots = &self.roots.diff_ids;
         let mut item = Item {
             created_ms: (layer.created_ms > 0).then_some(layer.created_ms),

@@ -73,7 +73,7 @@ fn there(store: &Store) -> BTreeSet<String> {
         let names = files::names(&store.root().join(folder)).unwrap();
         found.extend(names.iter().map(|name| format!("{folder}/{name}")));
     }
-    found.extend(store.records().list().unwrap().iter().map(|key| key.to_string()));
+    found.extend(store.records().list().unwrap().iter().map(ToString::to_string));
     found
 }
 
@@ -96,7 +96,7 @@ fn the_same_goes_as_when_everything_is_looked_at() {
     ] {
         let what = format!("{need} bytes, unused for {seconds} s");
         let unused_for = Duration::from_secs(seconds);
-        let ((_one, by_index), (_other, by_files)) = (filled(), filled());
+        let ((dir, by_index), (_other, by_files)) = (filled(), filled());
         let request = Prune {
             filter: Filter {
                 unused_for: Some(unused_for),
@@ -120,7 +120,7 @@ fn the_same_goes_as_when_everything_is_looked_at() {
         assert_eq!(report.damage, [], "{what}");
         // The index has forgotten what is gone, and does not mind being asked again.
         drop(by_index);
-        let next = other(&_one);
+        let next = other(&dir);
         assert_eq!(ids(&room(&next, 0, unused_for)), [""; 0], "{what}");
     }
 }
