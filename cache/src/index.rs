@@ -60,6 +60,8 @@ pub(crate) trait Index: Send {
 
 /// How long an open may take before it is given up.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// A process that ends waits so long for the database to be closed.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(200);
 /// A rebuild pauses after so long, and the next process goes on with it.
 const REBUILD_LIMIT: Duration = Duration::from_secs(2);
 /// More records than that, about, make the database large.
@@ -256,6 +258,14 @@ impl IndexHandle {
 impl Drop for IndexHandle {
     fn drop(&mut self) {
         self.opened.stop.store(true, Ordering::Relaxed);
+        // Who is just opening it is told to stop, and closes it cleanly if that is soon done: otherwise the next one
+        // has to look at all of it.
+        let waits = |state: &mut State| matches!(*state, State::Opening);
+        let waited = self
+            .opened
+            .changed
+            .wait_timeout_while(self.opened.lock(), CLOSE_PATIENCE, waits);
+        drop(waited);
         self.close();
     }
 }

@@ -148,8 +148,10 @@ impl Keeper {
         let published = store.published_bytes();
         let known = size::estimate(store, published.saturating_sub(self.told), space)?;
         self.told = published;
-        if known.is_some_and(|known| known <= max) {
-            return Ok(None);
+        match known {
+            Some(known) if known.most <= max => return Ok(None),
+            Some(known) if known.least > max => return Ok(Some(known.least)),
+            _ => {}
         }
         Ok(total::go_on(store, space, stop)?.filter(|total| *total > max))
     }

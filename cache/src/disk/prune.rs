@@ -13,6 +13,7 @@ use super::{
     catalog::{Catalog, Item, ItemType, Spot},
     evict, never,
     roots::Roots,
+    size,
 };
 use crate::{ImageRecord, Key, Result, Store, error, files, index::Entry, records};
 
@@ -121,6 +122,9 @@ pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
             files::remove_if_there(&path)?;
         }
     }
+    if !request.dry_run {
+        size::freed(store, pruned.bytes)?;
+    }
     // All was looked at anyway: so the index is looked after, too, however large it is.
     if !request.dry_run && store.index().has_work()? {
         store.index().merge(&AtomicBool::new(false));
@@ -152,6 +156,9 @@ pub fn prune_images(store: &Store, gone: &[ImageRecord], dry_run: bool) -> Resul
         (dry_run, None),
         &never,
     )?;
+    if !dry_run {
+        size::freed(store, pruned.bytes)?;
+    }
     Ok(pruned)
 }
 
