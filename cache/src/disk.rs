@@ -9,7 +9,9 @@
 //! used goes first: a layer's `meta.json` and a blob have the time of their last use as mtime, and a layer is as
 //! young as the youngest that stands on it.
 //!
-//! [`prune()`] deletes what a user wants to be gone; a [`Keeper`] holds a ceiling and a floor while commands run.
+//! [`prune()`] deletes what a user wants to be gone, and looks at everything for it; a [`Keeper`] holds a ceiling and a
+//! floor while commands run. Nobody waits for that, so it asks the index what goes with what, measures the store a part
+//! at a time, and looks at everything only where the index cannot be asked.
 
 mod attached;
 mod catalog;
