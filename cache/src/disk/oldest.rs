@@ -28,8 +28,8 @@ use crate::{
     variants::ORIGINAL,
 };
 
-/// So many things are looked at before they are deleted.
-const BATCH: usize = 64;
+/// So many things are looked at before they are deleted. Who is told to stop still deletes what was looked at.
+const BATCH: usize = 16;
 
 /// Deletes the least recently used until `need` bytes are free. `None` if the index cannot be asked: another process has
 /// it, or it is not whole.
