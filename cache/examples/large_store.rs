@@ -65,7 +65,6 @@ fn record(store: &Store, ids: &[LayerId], at: usize) -> Result<(), Box<dyn Error
         } else {
             RecordKind::Content
         },
-        identity: Some(Key::of("step", &parts[..1])),
         parts,
         output,
         step: format!("RUN make step {at} && make install"),

@@ -9,7 +9,9 @@
 //! used goes first: a layer's `meta.json` and a blob have the time of their last use as mtime, and a layer is as
 //! young as the youngest that stands on it.
 //!
-//! [`prune()`] deletes what a user wants to be gone; a [`Keeper`] holds a ceiling and a floor while commands run.
+//! [`prune()`] deletes what a user wants to be gone, and looks at everything for it; a [`Keeper`] holds a ceiling and a
+//! floor while commands run. Nobody waits for that, so it asks the index what goes with what, measures the store a part
+//! at a time, and looks at everything only where the index cannot be asked.
 
 mod attached;
 mod catalog;
@@ -18,6 +20,7 @@ mod item;
 mod known;
 mod limits;
 mod measure;
+mod oldest;
 mod prune;
 mod roots;
 mod size;
@@ -25,6 +28,7 @@ mod sums;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod total;
 
 pub(crate) use survey::USAGE_FILE;
 
@@ -34,7 +38,26 @@ pub use limits::{Amount, DiskLimits, Keeper};
 pub use prune::{Filter, Keep, Prune, Pruned, Space, prune, prune_images};
 pub use sums::Sum;
 
+/// Says when something that takes long is to be given up.
+pub(crate) type Stop<'a> = &'a dyn Fn() -> bool;
+
+/// For what somebody waits for.
+pub(crate) fn never() -> bool {
+    false
+}
+
+/// An error, when it is time to give up.
+fn check(stop: Stop<'_>, path: &std::path::Path) -> crate::Result<()> {
+    if stop() {
+        Err(crate::error::io("look at", path)(
+            std::io::ErrorKind::Interrupted.into(),
+        ))
+    } else {
+        Ok(())
+    }
+}
+
 /// What a file takes of the disk, or a folder with everything in it; nothing for one that is not there.
 pub fn bytes_of(path: &std::path::Path) -> crate::Result<u64> {
-    measure::tree(path).map_err(crate::error::io("measure", path))
+    measure::tree(path, &never).map_err(crate::error::io("measure", path))
 }

@@ -36,7 +36,6 @@ fn record() {
         parts,
         output: vec![LayerId::from_diff_id(&Digest::from_bytes([1; 32])), layer],
         step: "RUN echo \"hi\"".to_owned(),
-        identity: Some(Key([2; 32])),
         created_ms: 1_700_000_000_123,
         duration_ms: 45,
     };
@@ -45,28 +44,23 @@ fn record() {
         epoch: 7,
     };
     let written = records::encode(&record, &stamp).unwrap();
+    // It has a field that is not written any more, and not read.
     let bytes = stored("record", &written);
-    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&written));
-    assert_eq!(records::parse(&bytes), Ok((record, stamp)));
+    assert_eq!(records::parse(&bytes), Ok((record.clone(), stamp.clone())));
+    assert_eq!(records::parse(&written), Ok((record, stamp)));
 }
 
 #[test]
 fn journal_file() {
     let layer = LayerId::from_content(&ContentHash([0xab; 32]));
     let entries = vec![
-        journal::Entry::Used {
-            item: journal::Item::Layer(layer),
-            at_ms: 5,
+        journal::Entry::Record {
+            key: Key([1; 32]),
+            output: vec![LayerId::from_diff_id(&Digest::from_bytes([2; 32])), layer.clone()],
+            lists: vec![Digest::from_bytes([3; 32])],
         },
-        journal::Entry::Step {
-            identity: Key([1; 32]),
-            record: Key([2; 32]),
-            at_ms: 6,
-        },
-        journal::Entry::Forget {
-            item: journal::Item::Record(Key([3; 32])),
-            at_ms: 7,
-        },
+        journal::Entry::LayerGone(layer),
+        journal::Entry::ListGone(Digest::from_bytes([3; 32])),
     ];
     let mut written = journal::header();
     for entry in &entries {

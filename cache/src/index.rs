@@ -1,19 +1,25 @@
-//! The index: what is searched rather than looked up. When a layer or record was last used, and which record a
-//! step had before. It only ever answers "when" and "why", never "is this a hit": losing it costs a re-scan.
+//! The index: what is searched rather than looked up. Which layer stands on which, which records a layer's step has, and
+//! which records refer to a list of files: what must be known to delete a layer without reading every record of the
+//! store. It says neither that something is there nor when it was used; the files do. Losing it costs a reading of
+//! all records.
 //!
 //! ```text
 //! index/lock        who holds it has the database
 //! index/sled/       the database
-//! index/state       kind `index`, version 1: closed cleanly, or in use
+//! index/state       kind `index-state`, version 1: closed cleanly, or in use
 //! index/doubt       its presence orders a rebuild
 //! index/rebuilding  kind `index-rebuild`, version 1: how far a rebuild is that is not done yet
 //! index/journal/    what others want to tell it (see [`journal`])
 //! ```
 //!
 //! sled lets one process in, takes its time to open, and is not to be trusted after a power loss or a copy. So:
-//! nobody waits for it; everybody writes to a journal ([`IndexHandle::note`]); whoever gets `index/lock` without
-//! waiting, in a background thread, opens it, checks it, and merges the journals. A panic, an error, a slow
-//! open, a wrong count after an unclean end, or a size far beyond its content end in a rebuild from the files.
+//! nobody waits for it; everybody writes to a journal ([`IndexHandle::note`]), before what it tells of is there;
+//! whoever gets `index/lock` without waiting, in a background thread, opens it, checks it, and merges the journals. A
+//! panic, an error, a slow open, a wrong count after an unclean end, or a size far beyond its content end in a rebuild
+//! from the files.
+//!
+//! What it does not know is of processes that still run and use what they made, or of one that was killed between two
+//! system calls; what it knows too much is found out when the files are looked at.
 
 mod database;
 pub mod journal;
@@ -22,57 +28,59 @@ mod rebuild;
 use std::{
     fs::File,
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::fs::FlockOperation;
 
-pub use journal::{Entry, Item};
+pub use journal::Entry;
+use kiln_image::Digest;
 
-use crate::{Key, Result, error, files, store::Shared};
+use crate::{Key, LayerId, Result, error, files, store::Shared};
 
 /// What the store wants of a searchable index. One implementation: sled. Hidden, so that it can be changed.
 pub(crate) trait Index: Send {
-    /// Takes entries in, all or none. An older entry never overrides a newer one.
+    /// Takes entries in, all or none.
     fn apply(&mut self, entries: &[Entry]) -> Result<(), String>;
-    /// When an item was last used.
-    fn last_use(&self, item: &Item) -> Result<Option<u64>, String>;
-    /// The newest record of a step.
-    fn nearest(&self, identity: &Key) -> Result<Option<Key>, String>;
-    /// All items with their last use, the oldest first.
-    fn oldest(&self) -> Result<Vec<(Item, u64)>, String>;
+    /// Which layer stands on which in some record's result: the upper one, and the one right below it.
+    fn standing(&self) -> Result<Vec<(LayerId, LayerId)>, String>;
+    /// The records whose step made a layer.
+    fn records_of(&self, layer: &LayerId) -> Result<Vec<Key>, String>;
+    /// The records that refer to a list of files.
+    fn referring_to(&self, list: &Digest) -> Result<Vec<Key>, String>;
     /// Ends cleanly: what was applied is flushed.
     fn close(self: Box<Self>) -> Result<(), String>;
 }
 
 /// How long an open may take before it is given up.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// A process that ends waits so long for the database to be closed.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(200);
 /// A rebuild pauses after so long, and the next process goes on with it.
 const REBUILD_LIMIT: Duration = Duration::from_secs(2);
 /// More records than that, about, make the database large.
 const LARGE: usize = 20_000;
 /// So many journals are worth opening the database for.
 const JOURNALS: usize = 8;
-/// The buffer is appended to the journal when it is this long.
-const BUFFER: usize = 32 * 1024;
+/// So many, if it is large.
+const JOURNALS_OF_LARGE: usize = 256;
+/// So many entries of a journal are taken in at a time.
+const AT_ONCE: usize = 1024;
+/// Who waits for the database looks so often whether to go on waiting.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The way to the index: notes go to the journal, questions to the database if this process can have it.
 pub struct IndexHandle {
     shared: Arc<Shared>,
-    pending: Mutex<Pending>,
+    /// This process's journal, once it has something to tell.
+    journal: Mutex<Option<File>>,
     opened: Arc<Opened>,
-}
-
-#[derive(Default)]
-struct Pending {
-    buffer: Vec<u8>,
-    file: Option<(File, PathBuf)>,
 }
 
 #[derive(Default)]
@@ -102,37 +110,29 @@ impl IndexHandle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            pending: Mutex::default(),
+            journal: Mutex::default(),
             opened: Arc::default(),
         }
     }
 
-    /// Tells the index something: appended to this process's journal, now or a little later.
-    pub fn note(&self, entry: &Entry) -> Result<()> {
-        let mut pending = self.pending();
-        journal::encode(entry, &mut pending.buffer);
-        if pending.buffer.len() >= BUFFER {
-            self.append(&mut pending)
-        } else {
-            Ok(())
+    /// Tells the index something: appended to this process's journal. If that fails, the index is in doubt.
+    pub fn note(&self, entry: &Entry) {
+        let mut frame = Vec::new();
+        journal::encode(entry, &mut frame);
+        let mut journal = self.journal();
+        if journal.is_none() {
+            *journal = begin_journal(&self.shared.root).ok();
+        }
+        let written = journal
+            .as_mut()
+            .is_some_and(|file| file.write_all(&frame).is_ok());
+        if !written {
+            doubt(&self.shared.root);
         }
     }
 
-    /// Notes the use of an item now.
-    pub fn used(&self, item: Item) -> Result<()> {
-        self.note(&Entry::Used {
-            item,
-            at_ms: files::now_ms(),
-        })
-    }
-
-    /// Appends what was noted to the journal. Done by itself when the store is closed.
-    pub fn flush(&self) -> Result<()> {
-        self.append(&mut self.pending())
-    }
-
     /// Begins to open the database in the background, if nobody did yet.
-    pub fn warm(&self) {
+    fn warm(&self) {
         let mut state = self.opened.lock();
         if !matches!(*state, State::Not) {
             return;
@@ -153,31 +153,43 @@ impl IndexHandle {
         }
     }
 
-    /// The newest earlier record of a step, if the database can be asked within `patience`.
-    pub fn nearest(&self, identity: &Key, patience: Duration) -> Option<Key> {
-        self.ask(patience, |index| index.nearest(identity))?
+    /// Which layer stands on which, if the database can be asked before `give_up` says so.
+    pub(crate) fn standing(&self, give_up: &dyn Fn() -> bool) -> Option<Vec<(LayerId, LayerId)>> {
+        self.ask(give_up, |index| index.standing())
     }
 
-    /// When an item was last used, in milliseconds since 1970, if the database can be asked within `patience`.
-    pub fn last_use(&self, item: &Item, patience: Duration) -> Option<u64> {
-        self.ask(patience, |index| index.last_use(item))?
+    /// The records whose step made a layer.
+    pub(crate) fn records_of(&self, layer: &LayerId, give_up: &dyn Fn() -> bool) -> Option<Vec<Key>> {
+        self.ask(give_up, |index| index.records_of(layer))
     }
 
-    /// All items with their last use, the oldest first; for eviction.
-    pub fn oldest(&self, patience: Duration) -> Option<Vec<(Item, u64)>> {
-        self.ask(patience, |index| index.oldest())
+    /// The records that refer to a list of files.
+    pub(crate) fn referring_to(&self, list: &Digest, give_up: &dyn Fn() -> bool) -> Option<Vec<Key>> {
+        self.ask(give_up, |index| index.referring_to(list))
     }
 
     /// Whether opening the database is worth its time: it is lost, in doubt or half made, or there are enough journals
     /// to merge.
     pub(crate) fn has_work(&self) -> Result<bool> {
-        let folder = self.shared.root.join("index");
-        Ok(database::wants_opening(&folder) || files::names(&folder.join("journal"))?.len() >= JOURNALS)
+        Ok(database::wants_opening(&self.shared.root.join("index")) || self.journals()? >= JOURNALS)
     }
 
-    /// Whether the database is so large that to open it beside a build would be felt: then only those commands do it
-    /// that look at the whole store anyway.
-    pub(crate) fn is_large(&self) -> Result<bool> {
+    /// Whether it is so beside a build, too.
+    pub(crate) fn has_work_beside_builds(&self) -> Result<bool> {
+        Ok(if self.is_large()? {
+            self.journals()? >= JOURNALS_OF_LARGE
+        } else {
+            self.has_work()?
+        })
+    }
+
+    fn journals(&self) -> Result<usize> {
+        Ok(files::names(&self.shared.root.join("index/journal"))?.len())
+    }
+
+    /// Whether the database is so large that to open it beside a build would be felt: then that is done only when room
+    /// is to be made, and when very much is to be merged.
+    fn is_large(&self) -> Result<bool> {
         let folder = self.shared.root.join("records");
         let shards = files::names(&folder)?;
         // Keys are hashes: one folder is as full as the others.
@@ -189,35 +201,31 @@ impl IndexHandle {
 
     /// Opens the database, if nobody else has it, which merges the journals, and closes it again. Returns whether it
     /// could.
-    pub(crate) fn merge(&self, stop: &AtomicBool) -> Result<bool> {
-        self.flush()?;
+    pub(crate) fn merge(&self, stop: &AtomicBool) -> bool {
         // Our own journal shall be merged too: the next note begins a new one.
-        self.pending().file = None;
-        if stop.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        self.warm();
-        let merged = self.ask(OPEN_LIMIT, |_| Ok(())).is_some();
+        *self.journal() = None;
+        let merged = self.ask(&|| stop.load(Ordering::Relaxed), |_| Ok(())).is_some();
         self.close();
-        Ok(merged)
+        merged
     }
 
     fn ask<T>(
         &self,
-        patience: Duration,
+        give_up: &dyn Fn() -> bool,
         question: impl FnOnce(&dyn Index) -> Result<T, String>,
     ) -> Option<T> {
+        if give_up() {
+            return None;
+        }
         self.warm();
-        let end = Instant::now() + patience;
         let mut state = self.opened.lock();
+        // An open that takes too long is given up by who opens.
         while matches!(*state, State::Opening) {
-            let left = end.checked_duration_since(Instant::now())?;
-            state = self
-                .opened
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let waited = self.opened.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if give_up() {
+                return None;
+            }
         }
         let State::Open(index) = &*state else { return None };
         let answer = guarded(|| question(index.as_ref()));
@@ -229,9 +237,12 @@ impl IndexHandle {
         answer.ok()
     }
 
-    /// Closes the database cleanly, if it is open.
-    fn close(&self) {
+    /// Closes the database cleanly, if it is open: others may want it.
+    pub(crate) fn close(&self) {
         let mut state = self.opened.lock();
+        if matches!(*state, State::Opening) {
+            return;
+        }
         if let State::Open(index) = std::mem::replace(&mut *state, State::Not)
             && guarded(|| index.close()).is_err()
         {
@@ -239,31 +250,22 @@ impl IndexHandle {
         }
     }
 
-    fn append(&self, pending: &mut Pending) -> Result<()> {
-        if pending.buffer.is_empty() {
-            return Ok(());
-        }
-        if pending.file.is_none() {
-            pending.file = Some(begin_journal(&self.shared.root)?);
-        }
-        if let Some((file, path)) = &mut pending.file {
-            file.write_all(&pending.buffer)
-                .map_err(error::io("write", &*path))?;
-        }
-        pending.buffer.clear();
-        Ok(())
-    }
-
-    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn journal(&self) -> std::sync::MutexGuard<'_, Option<File>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for IndexHandle {
     fn drop(&mut self) {
-        // What cannot be told is not worth an error at this point: it only makes the index know less.
-        let _ = self.flush();
         self.opened.stop.store(true, Ordering::Relaxed);
+        // Who is just opening it is told to stop, and closes it cleanly if that is soon done: otherwise the next one
+        // has to look at all of it.
+        let waits = |state: &mut State| matches!(*state, State::Opening);
+        let waited = self
+            .opened
+            .changed
+            .wait_timeout_while(self.opened.lock(), CLOSE_PATIENCE, waits);
+        drop(waited);
         self.close();
     }
 }
@@ -274,7 +276,7 @@ impl Opened {
     }
 }
 
-fn begin_journal(root: &Path) -> Result<(File, PathBuf)> {
+fn begin_journal(root: &Path) -> Result<File> {
     let folder = root.join("index/journal");
     std::fs::create_dir_all(&folder).map_err(error::io("create", &folder))?;
     let path = folder.join(format!("{}-{}", std::process::id(), files::random_name()));
@@ -282,7 +284,7 @@ fn begin_journal(root: &Path) -> Result<(File, PathBuf)> {
     files::flock(&file, FlockOperation::LockExclusive, &path)?;
     file.write_all(&journal::header())
         .map_err(error::io("write", &path))?;
-    Ok((file, path))
+    Ok(file)
 }
 
 /// Runs a call into the database; a panic in there is an error like any other.
@@ -350,7 +352,9 @@ fn merge_journals(root: &Path, index: &mut dyn Index, stop: &dyn Fn() -> bool) -
         if bytes.is_empty() && young(&file) {
             continue;
         }
-        index.apply(&journal::parse(&bytes))?;
+        for entries in journal::parse(&bytes).chunks(AT_ONCE) {
+            index.apply(entries)?;
+        }
         std::fs::remove_file(&path).map_err(|error| error.to_string())?;
     }
     Ok(())

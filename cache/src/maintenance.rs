@@ -83,8 +83,8 @@ fn run(store: &Store, stop: &AtomicBool) {
             drop_old_damage(&store.root().join("damaged"))
         }),
         ("index", |store, stop| {
-            if store.index().has_work()? && !store.index().is_large()? {
-                store.index().merge(stop)?;
+            if store.index().has_work_beside_builds()? {
+                store.index().merge(stop);
             }
             Ok(())
         }),

@@ -9,10 +9,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use kiln_image::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Key, KeyPart, LayerId, Layers, Result, Stamp, Warning, files,
+    IndexHandle, Key, KeyPart, LayerId, Layers, Result, Stamp, Warning, files,
+    index::Entry,
     sealed::{self, Flaw},
     store::Shared,
 };
@@ -43,13 +45,17 @@ pub struct Record {
     pub output: Vec<LayerId>,
     /// The step as the user knows it: `RUN pip install -r requirements.txt`.
     pub step: String,
-    /// What makes it the same step in another build, whatever its inputs are; for the search for *why*.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<Key>,
     /// When the step ended, in milliseconds since 1970.
     pub created_ms: u64,
     /// How long it ran.
     pub duration_ms: u64,
+}
+
+impl Record {
+    /// The lists of files that it refers to.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = Digest> {
+        self.parts.iter().filter_map(|part| part.listing)
+    }
 }
 
 #[derive(Serialize)]
@@ -106,11 +112,16 @@ pub fn encode(record: &Record, stamp: &Stamp) -> Result<Vec<u8>> {
 pub struct Records<'a> {
     shared: &'a Arc<Shared>,
     layers: &'a Layers,
+    index: &'a IndexHandle,
 }
 
 impl<'a> Records<'a> {
-    pub(crate) fn new(shared: &'a Arc<Shared>, layers: &'a Layers) -> Self {
-        Self { shared, layers }
+    pub(crate) fn new(shared: &'a Arc<Shared>, layers: &'a Layers, index: &'a IndexHandle) -> Self {
+        Self {
+            shared,
+            layers,
+            index,
+        }
     }
 
     /// The record of a key, if it is a hit. What is found damaged goes to [`crate::Store::take_warnings`].
@@ -177,6 +188,8 @@ impl<'a> Records<'a> {
 
     /// Keeps a record under its key.
     pub fn put(&self, record: &Record) -> Result<()> {
+        // Before it is there, so that the index knows every record that is.
+        self.index.note(&Entry::of(record));
         self.shared
             .publish_stamped(&self.path(&record.key), |stamp| encode(record, stamp))
     }

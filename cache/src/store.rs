@@ -121,7 +121,7 @@ impl Store {
 
     /// The cache records.
     pub fn records(&self) -> Records<'_> {
-        Records::new(&self.shared, &self.layers)
+        Records::new(&self.shared, &self.layers, &self.index)
     }
 
     /// The images and their names.

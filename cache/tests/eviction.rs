@@ -1,4 +1,4 @@
-//! Deleting beside building: four builders and two deleters on one store, and some of them killed. What a builder
+//! Deleting beside building: four builders and three deleters on one store, and some of them killed. What a builder
 //! found or made stays whole as long as the builder lives, whatever the deleters do.
 //! The helper processes are this test program itself, started again with variables set.
 #![expect(clippy::unwrap_used, reason = "a test")]
@@ -15,7 +15,7 @@ use std::{
 
 use kiln_cache::{
     ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store,
-    disk::{self, Catalog, Prune},
+    disk::{self, Amount, Catalog, DiskLimits, Keeper, Prune},
     verify,
 };
 use kiln_tree::walk;
@@ -66,7 +66,6 @@ fn run(store: &Store, step: u64) -> (LayerId, bool) {
         parts,
         output: vec![id.clone()],
         step: format!("RUN {step}"),
-        identity: None,
         created_ms: 1,
         duration_ms: 0,
     };
@@ -163,6 +162,18 @@ fn helper() {
                 // Otherwise nothing would ever be found again.
                 std::thread::sleep(Duration::from_millis(3 + seed % 20));
             }
+            // Mostly by the index, which one process has at a time.
+            "keep" => {
+                let store = open(root);
+                let limits = DiskLimits {
+                    max_size: Some(Amount::Bytes(1)),
+                    ..DiskLimits::default()
+                };
+                // What was tried in vain just now is tried again.
+                let _ = std::fs::remove_file(root.join("index/futile"));
+                deleted += Keeper::new(limits).hold(&store, &|| false).unwrap().items.len();
+                std::thread::sleep(Duration::from_millis(3 + seed % 20));
+            }
             "untag" => {
                 let store = open(root);
                 match store.images().remove(&format!("test-{}", seed % 5), false) {
@@ -179,7 +190,7 @@ fn helper() {
             hits > 0 && misses > 0,
             "{hits} hits, {misses} misses: no race was run"
         ),
-        "prune" => assert!(deleted > 0),
+        "prune" | "keep" => assert!(deleted > 0),
         _ => {}
     }
 }
@@ -194,7 +205,9 @@ fn whole(root: &Path) {
 #[test]
 fn builders_and_deleters_do_not_meet() {
     let scratch = Scratch::new("evict");
-    let roles = ["build", "build", "build", "build", "prune", "prune", "untag"];
+    let roles = [
+        "build", "build", "build", "build", "prune", "keep", "keep", "untag",
+    ];
     let children: Vec<Child> = roles.iter().map(|role| start(&scratch.0, role)).collect();
     for (mut child, role) in children.into_iter().zip(roles) {
         assert!(child.wait().unwrap().success(), "{role}");
@@ -206,7 +219,7 @@ fn builders_and_deleters_do_not_meet() {
 fn killed_deleters_and_builders_leave_rubbish_only() {
     let scratch = Scratch::new("evict-killed");
     for kill in 0..25_u64 {
-        let roles = ["build", "build", "prune", "prune", "untag"];
+        let roles = ["build", "build", "prune", "keep", "keep", "untag"];
         let mut children: Vec<Child> = roles.iter().map(|role| start(&scratch.0, role)).collect();
         std::thread::sleep(Duration::from_millis(40 + (kill * 37) % 160));
         for child in &mut children {

@@ -13,11 +13,7 @@ use std::{
     time::Duration,
 };
 
-use kiln_cache::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store,
-    index::{Entry, Item},
-    verify,
-};
+use kiln_cache::{ImageLayer, ImageRecord, Key, KeyPart, LayerId, Record, RecordKind, Store, verify};
 use kiln_image::Digest;
 use kiln_tree::walk;
 
@@ -71,7 +67,6 @@ fn build(store: &Store, round: usize) {
         parts,
         output: vec![id.clone()],
         step: format!("RUN {round}"),
-        identity: Some(Key([1; 32])),
         created_ms: round as u64,
         duration_ms: 0,
     };
@@ -80,14 +75,6 @@ fn build(store: &Store, round: usize) {
         store.records().get(&record.key).unwrap().unwrap().output,
         std::slice::from_ref(&id)
     );
-    store
-        .index()
-        .note(&Entry::Used {
-            item: Item::Layer(id.clone()),
-            at_ms: round as u64,
-        })
-        .unwrap();
-    store.index().flush().unwrap();
     let image = ImageRecord {
         id: digest,
         config: digest,

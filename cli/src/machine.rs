@@ -1,10 +1,11 @@
 //! What commands work on: the process's namespaces, the store, the engine.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_cache::disk::{DiskLimits, Keeper};
 use kiln_cache::{Store, StoreOptions};
@@ -15,7 +16,7 @@ use kiln_solver::{Engine, EngineSettings};
 use crate::arguments::Global;
 use crate::config::{Config, Environment};
 use crate::report::Failure;
-use crate::signal::InterruptedWaits;
+use crate::signal::{self, Hurry, InterruptedWaits};
 
 /// Where distributions keep the bundle of certificate authorities.
 const HOST_BUNDLES: [&str; 4] = [
@@ -164,13 +165,34 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 /// So often it is seen to it that the store is not too large.
 const KEEPER_PACE: Duration = Duration::from_millis(500);
 
+/// A command whose work is done waits no longer than that for room to be made. What is not done then, the next one goes
+/// on with.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The store's background work (sweeping what killed processes left, merging the index's journals) beside a
 /// command that takes its time anyway. What it does not get done, the next one does.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     /// Dropping it ends the upkeep.
     until: Option<Sender<()>>,
+    patience: Arc<Patience>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How long the upkeep may go on.
+#[derive(Debug, Default)]
+struct Patience {
+    /// The user wants no more of it.
+    interrupted: Arc<AtomicBool>,
+    /// When the command had done its work.
+    ended: OnceLock<Instant>,
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        let is_late = |ended: &Instant| ended.elapsed() >= KEEPER_PATIENCE;
+        signal::came() || self.interrupted.load(Ordering::Relaxed) || self.ended.get().is_some_and(is_late)
+    }
 }
 
 impl Upkeep {
@@ -178,23 +200,26 @@ impl Upkeep {
     pub(crate) fn begin(store: &Arc<Store>, limits: DiskLimits) -> Self {
         let (until, over) = mpsc::channel::<()>();
         let store = Arc::clone(store);
+        let patience = Arc::new(Patience::default());
+        let told = Arc::clone(&patience);
         let work = move || {
+            let stop = || told.is_over();
             let leftovers = store.temp().has_leftovers();
             let mut keeper = Keeper::new(limits);
             let early = !leftovers && over.recv_timeout(UPKEEP_DELAY) != Err(RecvTimeoutError::Timeout);
             if early {
                 if store.published_bytes() > 0 {
-                    keeper.tend(&store);
+                    keeper.tend(&store, &stop);
                 }
                 return;
             }
             let maintenance = store.maintenance();
             // The sender sends nothing: this ends when it is dropped.
             while over.recv_timeout(KEEPER_PACE) == Err(RecvTimeoutError::Timeout) {
-                keeper.tend(&store);
+                keeper.tend(&store, &stop);
             }
             if store.published_bytes() > 0 {
-                keeper.tend(&store);
+                keeper.tend(&store, &stop);
             }
             if !maintenance.wait(if leftovers {
                 SWEEP_PATIENCE
@@ -212,6 +237,7 @@ impl Upkeep {
             .ok();
         Self {
             until: Some(until),
+            patience,
             thread,
         }
     }
@@ -219,6 +245,9 @@ impl Upkeep {
 
 impl Drop for Upkeep {
     fn drop(&mut self) {
+        // Set once, here.
+        let _ = self.patience.ended.set(Instant::now());
+        let _hurry = Hurry::raise(&self.patience.interrupted);
         drop(self.until.take());
         if let Some(thread) = self.thread.take() {
             // The thread holds the store, whose own temporary folder goes with the last holder. A panic in it has
@@ -231,8 +260,24 @@ impl Drop for Upkeep {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
 
-    use super::{HOST_BUNDLES, ca_bundle};
+    use super::{HOST_BUNDLES, KEEPER_PATIENCE, Patience, ca_bundle};
+
+    #[test]
+    fn the_keepers_time_ends_a_moment_after_the_command_or_with_a_signal() {
+        let patience = Patience::default();
+        assert!(!patience.is_over());
+        patience.ended.set(Instant::now()).unwrap();
+        assert!(!patience.is_over());
+        let late = Patience::default();
+        let before = Instant::now().checked_sub(KEEPER_PATIENCE + Duration::from_millis(1));
+        late.ended.set(before.unwrap()).unwrap();
+        assert!(late.is_over());
+        patience.interrupted.store(true, Ordering::Relaxed);
+        assert!(patience.is_over());
+    }
 
     #[test]
     fn a_bundle_is_a_file_or_the_hosts() {

@@ -1,12 +1,14 @@
 //! Ctrl-C and friends during a build or a download.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use kiln_registry::{Clock, Interrupted};
 use kiln_solver::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::{SigId, flag};
 
 use crate::exit;
 use crate::progress::View;
@@ -95,5 +97,50 @@ impl Interrupts {
 impl Drop for Interrupts {
     fn drop(&mut self) {
         self.handle.close();
+    }
+}
+
+/// Signals at the end of a command, when its work is done: the first one raises a flag, the second one ends the program at
+/// once. Dropped, it leaves them to whoever else handles them.
+#[derive(Debug)]
+pub(crate) struct Hurry(Vec<SigId>);
+
+impl Hurry {
+    /// Signals raise `raised`.
+    pub(crate) fn raise(raised: &Arc<AtomicBool>) -> Self {
+        let mut ids = Vec::new();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // Of two actions for one signal the first is done first: so it takes two signals to end the program. One
+            // that cannot be handled ends it right away.
+            let twice = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(raised));
+            let once = flag::register(signal, Arc::clone(raised));
+            ids.extend([twice, once].into_iter().flatten());
+        }
+        Self(ids)
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        for id in self.0.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_at_the_end_only_raises_the_flag() {
+        let raised = Arc::new(AtomicBool::new(false));
+        let hurry = Hurry::raise(&raised);
+        assert!(!raised.load(Ordering::Relaxed));
+        // One that no other test raises; by default it would end this program.
+        signal_hook::low_level::raise(SIGHUP).unwrap();
+        assert!(raised.load(Ordering::Relaxed));
+        drop(hurry);
+        assert!(!came(), "the command itself was not canceled");
     }
 }

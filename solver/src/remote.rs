@@ -309,7 +309,6 @@ impl Engine {
             parts,
             output: snapshot.layers.clone(),
             step: name.to_owned(),
-            identity: Some(Key::of("step", &[KeyPart::new("name", name)])),
             created_ms: jiff::Timestamp::now().as_millisecond().unsigned_abs(),
             duration_ms: began.elapsed().as_millis() as u64,
         })?)

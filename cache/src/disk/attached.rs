@@ -14,7 +14,7 @@ use super::{
     roots::Roots,
     survey::{Survey, VariantUse},
 };
-use crate::{LayerId, Record, Result, uses::Place, uses::Turn, variants::ORIGINAL};
+use crate::{LayerId, Result, uses::Place, uses::Turn, variants::ORIGINAL};
 
 /// A list of files.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +27,6 @@ pub(crate) struct List {
 /// The lists of files of all records that are of use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lists(pub(crate) BTreeMap<Digest, List>);
-
-/// The lists that a record refers to.
-pub(crate) fn lists_of(record: &Record) -> impl Iterator<Item = Digest> {
-    record.parts.iter().filter_map(|part| part.listing)
-}
 
 impl Lists {
     /// Counts the lists of `items`, as far as they are blobs of the store, and adds each to what the last of its

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_image::Digest;
 
 use super::{
+    Stop,
     attached::{LayerBlobs, Lists},
     item::{Item, ItemType, Spot, plain},
     known::Known,
+    never,
     roots::Roots,
     survey::Survey,
 };
@@ -50,14 +52,14 @@ pub struct Catalog {
 impl Catalog {
     /// Looks at everything in the store.
     pub fn read(store: &Store) -> Result<Self> {
-        Self::read_without(store, &BTreeSet::new())
+        Self::read_without(store, &BTreeSet::new(), &never)
     }
 
-    /// The same, as if these images were removed.
-    pub(crate) fn read_without(store: &Store, gone: &BTreeSet<Digest>) -> Result<Self> {
-        let survey = Survey::take(store)?;
+    /// The same, as if these images were removed, and as long as nobody says to stop.
+    pub(crate) fn read_without(store: &Store, gone: &BTreeSet<Digest>, stop: Stop<'_>) -> Result<Self> {
+        let survey = Survey::take(store, stop)?;
         let roots = Roots::read_without(store, gone)?;
-        let mut known = Known::read(store, &survey)?;
+        let mut known = Known::read(store, &survey, stop)?;
         let mut catalog = Self {
             images: images(store, &survey, &roots)?,
             items: Vec::new(),
@@ -73,13 +75,7 @@ impl Catalog {
         };
         catalog.dead = std::mem::take(&mut known.dead);
         catalog.collect(known, &Turn::new(store.root())?)?;
-        // What can be made again goes first, then the least recently used; of those used at the same time, what stands
-        // on others.
-        catalog.items.sort_by(|one, other| {
-            let order = |item: &Item| (!item.can_be_remade, item.used_ms);
-            let place = || (other.depth, &one.id).cmp(&(one.depth, &other.id));
-            order(one).cmp(&order(other)).then_with(place)
-        });
+        sort(&mut catalog.items);
         catalog.lists = Lists::count(&mut catalog.items, &catalog.survey, &catalog.roots);
         Ok(catalog)
     }
@@ -133,62 +129,83 @@ impl Catalog {
             .flat_map(|item| item.lists.iter().copied())
             .collect();
         self.items.append(&mut blobs.items);
-        for blob in &self.survey.blobs {
-            let known = [&self.roots.blobs, &of_records]
-                .iter()
-                .any(|known| known.contains(&blob.what));
-            if !known && !blobs.taken.contains(&blob.what) {
-                let in_use = turn.is_used(Place::of_blob(&blob.what))?;
-                let (place, id) = (Spot::Blob(blob.what), blob.what.to_string());
-                let item = plain(ItemType::Internal, place, id, blob.bytes, blob.used_ms);
-                self.items.push(Item { in_use, ..item });
-            }
-        }
-        self.collect_sources();
+        let is_blob = |digest: &Digest| !of_records.contains(digest) && !blobs.taken.contains(digest);
+        self.items
+            .extend(own_blobs(&self.survey, &self.roots, turn, is_blob)?);
+        self.items.extend(sources(&self.survey));
         Ok(())
     }
+}
 
-    /// Cache mounts, and what was fetched or read.
-    fn collect_sources(&mut self) {
-        for mount in &self.survey.mounts {
-            let (name, record) = &mount.what;
-            let place = Spot::Mount(name.clone());
-            let item = plain(
-                ItemType::CacheMount,
-                place,
-                name.clone(),
-                mount.bytes,
-                mount.used_ms,
-            );
-            let id = record.as_ref().map(|record| record.identity.id.clone());
-            self.items.push(Item {
-                description: id.unwrap_or_default(),
-                created_ms: record.as_ref().map(|record| record.created_ms),
-                ..item
-            });
-        }
-        for git in &self.survey.git {
-            let place = Spot::Git(git.what.clone());
-            let id = format!("git-{}", git.what);
-            self.items
-                .push(plain(ItemType::Git, place, id, git.bytes, git.used_ms));
-        }
-        for context in &self.survey.contexts {
-            let place = Spot::Context(context.what.clone());
-            let id = format!("context-{}", context.what);
-            self.items
-                .push(plain(ItemType::Local, place, id, context.bytes, context.used_ms));
-        }
-        for remote in &self.survey.remotes {
-            let (name, shown) = &remote.what;
-            let (place, id) = (Spot::Remote(name.clone()), format!("http-{name}"));
-            let item = plain(ItemType::Http, place, id, remote.bytes, remote.used_ms);
-            self.items.push(Item {
-                description: shown.clone(),
-                ..item
-            });
+/// What can be made again goes first, then the least recently used; of those used at the same time, what stands on
+/// others.
+pub(super) fn sort(items: &mut [Item]) {
+    items.sort_by(|one, other| {
+        let order = |item: &Item| (!item.can_be_remade, item.used_ms);
+        let place = || (other.depth, &one.id).cmp(&(one.depth, &other.id));
+        order(one).cmp(&order(other)).then_with(place)
+    });
+}
+
+/// The blobs that no image needs, as far as `pick` wants them.
+pub(super) fn own_blobs(
+    survey: &Survey,
+    roots: &Roots,
+    turn: &Turn,
+    pick: impl Fn(&Digest) -> bool,
+) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for blob in &survey.blobs {
+        if !roots.blobs.contains(&blob.what) && pick(&blob.what) {
+            let in_use = turn.is_used(Place::of_blob(&blob.what))?;
+            let (place, id) = (Spot::Blob(blob.what), blob.what.to_string());
+            let item = plain(ItemType::Internal, place, id, blob.bytes, blob.used_ms);
+            items.push(Item { in_use, ..item });
         }
     }
+    Ok(items)
+}
+
+/// Cache mounts, and what was fetched or read.
+pub(super) fn sources(survey: &Survey) -> Vec<Item> {
+    let mut items = Vec::new();
+    for mount in &survey.mounts {
+        let (name, record) = &mount.what;
+        let place = Spot::Mount(name.clone());
+        let item = plain(
+            ItemType::CacheMount,
+            place,
+            name.clone(),
+            mount.bytes,
+            mount.used_ms,
+        );
+        let id = record.as_ref().map(|record| record.identity.id.clone());
+        items.push(Item {
+            description: id.unwrap_or_default(),
+            created_ms: record.as_ref().map(|record| record.created_ms),
+            ..item
+        });
+    }
+    for git in &survey.git {
+        let place = Spot::Git(git.what.clone());
+        let id = format!("git-{}", git.what);
+        items.push(plain(ItemType::Git, place, id, git.bytes, git.used_ms));
+    }
+    for context in &survey.contexts {
+        let place = Spot::Context(context.what.clone());
+        let id = format!("context-{}", context.what);
+        items.push(plain(ItemType::Local, place, id, context.bytes, context.used_ms));
+    }
+    for remote in &survey.remotes {
+        let (name, shown) = &remote.what;
+        let (place, id) = (Spot::Remote(name.clone()), format!("http-{name}"));
+        let item = plain(ItemType::Http, place, id, remote.bytes, remote.used_ms);
+        items.push(Item {
+            description: shown.clone(),
+            ..item
+        });
+    }
+    items
 }
 
 fn images(store: &Store, survey: &Survey, roots: &Roots) -> Result<Vec<ImageUsage>> {

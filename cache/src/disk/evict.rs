@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     LayerId, MountEntry, Result, Store, error, files,
-    index::{Entry, journal},
+    index::Entry,
     remove,
     uses::{Place, Turn},
     variants,
@@ -30,7 +30,10 @@ pub(crate) fn items(store: &Store, items: &[&Item], mut deleted: impl FnMut(&Ite
         let away = take_away(store, batch)?;
         for (item, path) in away {
             for key in &item.records {
-                records(store, std::slice::from_ref(key))?;
+                store.records().remove(key)?;
+            }
+            if let Spot::Layer(id) = &item.place {
+                store.index().note(&Entry::LayerGone(id.clone()));
             }
             if let Some(diff_id) = &item.diff_id {
                 variants_of(store, diff_id)?;
@@ -40,19 +43,6 @@ pub(crate) fn items(store: &Store, items: &[&Item], mut deleted: impl FnMut(&Ite
             }
             deleted(item);
         }
-    }
-    Ok(())
-}
-
-/// Deletes records and tells the index.
-pub(crate) fn records(store: &Store, keys: &[crate::Key]) -> Result<()> {
-    for key in keys {
-        store.records().remove(key)?;
-        // What cannot be told only makes the index know less, and a full disk is where room is to be made.
-        let _ = store.index().note(&Entry::Forget {
-            item: journal::Item::Record(*key),
-            at_ms: files::now_ms(),
-        });
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Digest;
 
-use super::{attached::lists_of, survey::Survey};
+use super::{Stop, check, survey::Survey};
 use crate::{Key, LayerId, Record, Result, Store, files, records};
 
 /// What the records say of layers.
@@ -30,7 +30,7 @@ pub(super) struct OfLayer {
 }
 
 impl Known {
-    pub(super) fn read(store: &Store, survey: &Survey) -> Result<Self> {
+    pub(super) fn read(store: &Store, survey: &Survey, stop: Stop<'_>) -> Result<Self> {
         let used: BTreeMap<&LayerId, u64> = survey
             .layers
             .iter()
@@ -38,6 +38,7 @@ impl Known {
             .collect();
         let mut known = Self::default();
         for file in &survey.records {
+            check(stop, store.root())?;
             let Some(bytes) = files::read_opt(&store.records().path(&file.what))? else {
                 continue;
             };
@@ -70,7 +71,7 @@ impl Known {
             self.bare.push((record.key, record.step, bytes, made_ms));
             return;
         };
-        of.lists.extend(lists_of(&record));
+        of.lists.extend(record.lists());
         of.records.push(record.key);
         of.bytes += bytes;
         if of.step.is_empty() || record.created_ms < of.made_ms {

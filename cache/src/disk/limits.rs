@@ -1,12 +1,16 @@
 //! A ceiling for the store and a floor for the free space of its file system, held while commands run.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
+    Stop,
     catalog::Catalog,
+    oldest,
     prune::{self, Filter, Prune, Pruned, Space, sweep_records},
-    size,
-    survey::Survey,
+    size, total,
 };
 use crate::{Result, Store, Warning, files};
 
@@ -72,45 +76,42 @@ impl Keeper {
 
     /// Deletes the least recently used things of the cache if the store is too large, or the file system too full.
     /// Cheap when it is not: the store is measured only when so much was published that it could be too large, and
-    /// once a day.
-    pub fn hold(&mut self, store: &Store) -> Result<Pruned> {
+    /// once a day. When `stop` says so, it ends soon; what was begun then goes on with the next call, in whatever process.
+    pub fn hold(&mut self, store: &Store, stop: &dyn Fn() -> bool) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         if self.resume.is_some_and(|resume| Instant::now() < resume) || self.is_futile(store)? {
             return Ok(pruned);
         }
         let space = Space::of(store)?;
         let max = self.limits.max_size.map_or(u64::MAX, |max| max.of(space.size));
-        if self.estimate(store, &space)? > max {
-            let catalog = Catalog::read(store)?;
-            let total = catalog.total();
-            let need = total.saturating_sub(max - max / SLACK);
-            if total > max {
-                pruned = prune::run(store, &catalog, &request(Duration::ZERO), Some(need))?;
-                self.wait_if(store, pruned.bytes < total - max)?;
-            }
-            size::measured(store, total - pruned.bytes.min(total), &Space::of(store)?)?;
-            self.told = store.published_bytes();
+        if let Some(total) = self.total_above(store, &space, max, stop)? {
+            pruned = make_room(store, total - (max - max / SLACK), Duration::ZERO, stop)?;
+            size::freed(store, pruned.bytes)?;
+            self.wait_if(store, pruned.bytes < total - max && !stop())?;
         }
         let min = self.limits.min_free.map_or(0, |min| min.of(space.size));
         let free = space.free.saturating_add(pruned.bytes);
-        if free < min {
-            let request = request(self.limits.min_free_spares);
-            let more = prune::run(store, &Catalog::read(store)?, &request, Some(min - free))?;
-            self.wait_if(store, more.bytes < min - free)?;
+        if free < min && !stop() {
+            let more = make_room(store, min - free, self.limits.min_free_spares, stop)?;
+            size::freed(store, more.bytes)?;
+            self.wait_if(store, more.bytes < min - free && !stop())?;
             pruned.bytes += more.bytes;
             pruned.items.extend(more.items);
         }
         if !pruned.items.is_empty() {
-            sweep_records(store, RECORDS_KEPT)?;
-            // What cannot be told only makes the index know less.
-            let _ = store.index().flush();
+            sweep_records(store, RECORDS_KEPT, stop)?;
         }
+        // Other processes may want it.
+        store.index().close();
         Ok(pruned)
     }
 
     /// [`Keeper::hold`] where nobody waits for it: what fails is told by [`Store::take_warnings`], once.
-    pub fn tend(&mut self, store: &Store) {
-        if let Err(error) = self.hold(store) {
+    pub fn tend(&mut self, store: &Store, stop: &dyn Fn() -> bool) {
+        if let Err(error) = self.hold(store, stop)
+            // What was stopped has not failed.
+            && !stop()
+        {
             store.shared.warn(Warning {
                 path: store.root().to_owned(),
                 reason: format!("cannot make room: {error}"),
@@ -139,21 +140,30 @@ impl Keeper {
                 .is_some_and(|limits| limits == format!("{:?}", self.limits).as_bytes()))
     }
 
-    /// The size of the store as far as it can be known without looking; 0 without a ceiling.
-    fn estimate(&mut self, store: &Store, space: &Space) -> Result<u64> {
+    /// The size of the store, if it is above `max`. That is looked at only if it may be so.
+    fn total_above(&mut self, store: &Store, space: &Space, max: u64, stop: Stop<'_>) -> Result<Option<u64>> {
         if self.limits.max_size.is_none() {
-            return Ok(0);
+            return Ok(None);
         }
         let published = store.published_bytes();
         let known = size::estimate(store, published.saturating_sub(self.told), space)?;
         self.told = published;
-        if let Some(known) = known {
-            return Ok(known);
+        match known {
+            Some(known) if known.most <= max => return Ok(None),
+            Some(known) if known.least > max => return Ok(Some(known.least)),
+            _ => {}
         }
-        let total = Survey::take(store)?.total();
-        size::measured(store, total, space)?;
-        Ok(total)
+        Ok(total::go_on(store, space, stop)?.filter(|total| *total > max))
     }
+}
+
+/// By the index, if that can be asked, or by looking at everything.
+fn make_room(store: &Store, need: u64, unused_for: Duration, stop: Stop<'_>) -> Result<Pruned> {
+    if let Some(pruned) = oldest::make_room(store, need, unused_for, stop)? {
+        return Ok(pruned);
+    }
+    let catalog = Catalog::read_without(store, &BTreeSet::new(), stop)?;
+    prune::run(store, &catalog, &request(unused_for), Some(need), stop)
 }
 
 fn futile(store: &Store) -> std::path::PathBuf {

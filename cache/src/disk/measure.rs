@@ -7,6 +7,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::Stop;
+
 /// What `st_blocks` counts in, whatever the file system's blocks are.
 const BLOCK: u64 = 512;
 
@@ -20,12 +22,12 @@ pub(crate) fn own(path: &Path) -> io::Result<u64> {
 }
 
 /// A file, or a folder with all that is in it. Nothing for one that is not there.
-pub(crate) fn tree(path: &Path) -> io::Result<u64> {
-    Ok(own(path)? + below(path)?)
+pub(crate) fn tree(path: &Path, stop: Stop<'_>) -> io::Result<u64> {
+    Ok(own(path)? + below(path, stop)?)
 }
 
 /// What is in a folder, without the folder itself. Others may change it meanwhile: what goes is not counted.
-pub(crate) fn below(path: &Path) -> io::Result<u64> {
+pub(crate) fn below(path: &Path, stop: Stop<'_>) -> io::Result<u64> {
     let mut walk = Walk::default();
     let Some(mut here) = open(CWD, path)? else {
         return Ok(0);
@@ -34,6 +36,9 @@ pub(crate) fn below(path: &Path) -> io::Result<u64> {
     // up is `..`: so no depth is too much.
     let mut waiting = vec![walk.list(&here)?];
     while let Some(level) = waiting.last_mut() {
+        if stop() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if let Some(name) = level.pop() {
             if let Some(child) = open(&here, name.as_c_str())? {
                 waiting.push(walk.list(&child)?);
@@ -103,7 +108,7 @@ fn blocks(stat: &Stat) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Scratch;
+    use crate::{disk::never, testing::Scratch};
 
     /// What the program `du` says, in bytes; without what the folder itself takes.
     fn du(path: &Path) -> u64 {
@@ -129,10 +134,13 @@ mod tests {
             .set_len(1 << 30)
             .unwrap();
         std::os::unix::fs::symlink("/", at("a/link")).unwrap();
-        assert_eq!(tree(dir.path()).unwrap(), du(dir.path()));
+        assert_eq!(tree(dir.path(), &never).unwrap(), du(dir.path()));
         assert_eq!(own(&at("a/large")).unwrap(), du(&at("a/large")));
-        assert_eq!(tree(&at("nothing")).unwrap(), 0);
-        assert!(tree(dir.path()).unwrap() < 1 << 20, "a hole takes nothing");
+        assert_eq!(tree(&at("nothing"), &never).unwrap(), 0);
+        assert!(
+            tree(dir.path(), &never).unwrap() < 1 << 20,
+            "a hole takes nothing"
+        );
     }
 
     #[test]
@@ -145,6 +153,6 @@ mod tests {
             rustix::fs::mkdirat(&here, name.as_str(), Mode::from_raw_mode(0o755)).unwrap();
             here = rustix::fs::openat(&here, name.as_str(), flags, Mode::empty()).unwrap();
         }
-        assert_eq!(tree(dir.path()).unwrap(), du(dir.path()));
+        assert_eq!(tree(dir.path(), &never).unwrap(), du(dir.path()));
     }
 }

@@ -9,13 +9,15 @@ use std::{
 use kiln_image::Digest;
 
 use super::{
-    attached,
+    Stop, attached,
     catalog::Catalog,
     evict,
     item::{Item, ItemType, Spot},
+    never,
     roots::Roots,
+    size,
 };
-use crate::{ImageRecord, Key, Result, Store, error, files, records};
+use crate::{ImageRecord, Key, Result, Store, error, files, index::Entry, records};
 
 /// So often old records without layers are looked for.
 const SWEEP_PACE: Duration = Duration::from_hours(24);
@@ -106,25 +108,28 @@ impl Keep {
 
 /// Deletes what is not needed, the least recently used first, and nothing that any process uses.
 pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
-    let catalog = Catalog::read_without(store, &request.without)?;
+    let catalog = Catalog::read_without(store, &request.without, &never)?;
     let need = request
         .keep
         .need(catalog.cache_bytes(), catalog.total(), Space::of(store)?.free);
-    let pruned = run(store, &catalog, request, need)?;
+    let pruned = run(store, &catalog, request, need, &never)?;
     if !request.dry_run && request.filter.is_open() && request.keep == Keep::default() {
         // Records that lead nowhere: kept so long to tell why a step ran.
-        evict::records(store, &catalog.dead)?;
+        for key in &catalog.dead {
+            store.records().remove(key)?;
+        }
         for name in &catalog.survey.stray_stamps {
             // One that just got its blob back costs that blob a hashing.
             let path = store.root().join("blobs/stamps").join(name);
             files::remove_if_there(&path)?;
         }
     }
-    // What cannot be told only makes the index know less: the disk may be full.
-    let _ = store.index().flush();
-    let index = store.index();
-    if !request.dry_run && index.is_large()? && index.has_work()? {
-        index.merge(&AtomicBool::new(false))?;
+    if !request.dry_run {
+        size::freed(store, pruned.bytes)?;
+    }
+    // All was looked at anyway: so the index is looked after, too, however large it is.
+    if !request.dry_run && store.index().has_work()? {
+        store.index().merge(&AtomicBool::new(false));
     }
     Ok(pruned)
 }
@@ -133,7 +138,7 @@ pub fn prune(store: &Store, request: &Prune) -> Result<Pruned> {
 /// that are no step's result. The steps' stay, as cache.
 pub fn prune_images(store: &Store, gone: &[ImageRecord], dry_run: bool) -> Result<Pruned> {
     let ids = gone.iter().map(|image| image.id).collect();
-    let catalog = Catalog::read_without(store, &ids)?;
+    let catalog = Catalog::read_without(store, &ids, &never)?;
     let mut parts = Roots::default();
     for image in gone {
         parts.add(image.clone());
@@ -150,19 +155,27 @@ pub fn prune_images(store: &Store, gone: &[ImageRecord], dry_run: bool) -> Resul
         store,
         &catalog,
         |item| !item.in_use && is_part(item),
-        dry_run,
-        None,
+        (dry_run, None),
+        &never,
     )?;
-    let _ = store.index().flush();
+    if !dry_run {
+        size::freed(store, pruned.bytes)?;
+    }
     Ok(pruned)
 }
 
 /// Deletes things of `catalog` until `need` bytes are free, or all.
-pub(crate) fn run(store: &Store, catalog: &Catalog, request: &Prune, need: Option<u64>) -> Result<Pruned> {
+pub(crate) fn run(
+    store: &Store,
+    catalog: &Catalog,
+    request: &Prune,
+    need: Option<u64>,
+    stop: Stop<'_>,
+) -> Result<Pruned> {
     let now = files::now_ms();
     let goes =
         |item: &Item| !item.in_use && (request.all || !item.is_shared()) && request.filter.fits(item, now);
-    delete(store, catalog, goes, request.dry_run, need)
+    delete(store, catalog, goes, (request.dry_run, need), stop)
 }
 
 /// Deletes those of the things that `goes` says.
@@ -170,14 +183,14 @@ fn delete(
     store: &Store,
     catalog: &Catalog,
     goes: impl Fn(&Item) -> bool,
-    dry_run: bool,
-    need: Option<u64>,
+    (dry_run, need): (bool, Option<u64>),
+    stop: Stop<'_>,
 ) -> Result<Pruned> {
     let candidates = attached::with_blobs(&catalog.items, goes);
     let mut lists = catalog.lists.clone();
     let mut pruned = Pruned::default();
     let mut left = candidates.as_slice();
-    while !left.is_empty() && need.is_none_or(|need| pruned.bytes < need) {
+    while !left.is_empty() && need.is_none_or(|need| pruned.bytes < need) && !stop() {
         let missing = need.map_or(u64::MAX, |need| need - pruned.bytes);
         let mut sum = 0;
         let enough = left.iter().take_while(|item| {
@@ -200,28 +213,41 @@ fn delete(
         })?;
         let digests: Vec<Digest> = free.keys().copied().collect();
         let gone = evict::blobs(store, &digests)?;
+        for list in &gone {
+            store.index().note(&Entry::ListGone(*list));
+        }
         pruned.bytes += gone.iter().filter_map(|digest| free.get(digest)).sum::<u64>();
     }
     Ok(pruned)
 }
 
-/// Deletes the records whose layers are gone and that are older than `age`, once a day: every record is read for it.
-pub(crate) fn sweep_records(store: &Store, age: Duration) -> Result<()> {
+/// Deletes the records whose layers are gone and that are older than `age`, once a day: every record is read for it. What
+/// is not done when it is stopped, the next one goes on with.
+pub(crate) fn sweep_records(store: &Store, age: Duration, stop: Stop<'_>) -> Result<()> {
+    // Empty, or the last folder of records that is done.
     let marker = store.root().join("index/swept");
+    let known = files::read_opt(&marker)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    let done = known.unwrap_or_default();
     let swept = std::fs::metadata(&marker).and_then(|meta| meta.modified());
-    if swept.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed < SWEEP_PACE)) {
+    if done.is_empty() && swept.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed < SWEEP_PACE)) {
         return Ok(());
     }
-    store.temp().publish(b"", &marker, false)?;
-    let now = files::now_ms();
+    let (now, mut last) = (files::now_ms(), done.clone());
     for shard in store.records().shards()? {
+        if shard <= done {
+            continue;
+        }
+        if stop() {
+            return store.temp().publish(last.as_bytes(), &marker, false);
+        }
         for key in store.records().of_shard(&shard)? {
             if is_dead(store, &key, now, age)? {
-                evict::records(store, &[key])?;
+                store.records().remove(&key)?;
             }
         }
+        last = shard;
     }
-    Ok(())
+    store.temp().publish(b"", &marker, false)
 }
 
 fn is_dead(store: &Store, key: &Key, now_ms: u64, age: Duration) -> Result<bool> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::measure;
+use super::{Stop, check, measure};
 use crate::{
     Key, LayerId, Result, Store, Variant, error, files,
     layers::{self, MetaRead},
@@ -90,30 +90,42 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Looks at the whole store.
-    pub(crate) fn take(store: &Store) -> Result<Self> {
+    pub(crate) fn take(store: &Store, stop: Stop<'_>) -> Result<Self> {
+        let names = files::names(store.root())?;
+        Self::of(store, &names, stop)
+    }
+
+    /// Looks at what is neither a layer nor a record, and could go.
+    pub(crate) fn of_the_rest(store: &Store, stop: Stop<'_>) -> Result<Self> {
+        let names = ["blobs", "git", "hashes", "mounts", "remotes", "variants"];
+        Self::of(store, &names.map(str::to_owned), stop)
+    }
+
+    fn of(store: &Store, names: &[String], stop: Stop<'_>) -> Result<Self> {
         let root = store.root();
         let mut survey = Self {
             other: own(root)?,
             ..Self::default()
         };
-        for name in files::names(root)? {
-            let path = root.join(&name);
+        for name in names {
+            let path = root.join(name);
+            check(stop, &path)?;
             match name.as_str() {
-                "layers" => survey.layers(store, &path)?,
-                "blobs" => survey.blobs(&path)?,
-                "mounts" => survey.mounts(&path)?,
+                "layers" => survey.layers(store, &path, stop)?,
+                "blobs" => survey.blobs(&path, stop)?,
+                "mounts" => survey.mounts(&path, stop)?,
                 "git" => {
                     let is_repository = |name: &str| name.bytes().all(|byte| byte.is_ascii_hexdigit());
-                    survey.git = survey.named(&path, is_repository)?;
+                    survey.git = survey.named(&path, is_repository, stop)?;
                 }
-                "hashes" => survey.contexts = survey.named(&path, |_| true)?,
-                "records" => survey.records(&path)?,
-                "variants" => survey.variants(&path)?,
-                "remotes" => survey.remotes(&path)?,
-                "images" => survey.images(&path)?,
-                "builds" => survey.builds = tree(&path)?,
-                "containers" => survey.containers = tree(&path)?,
-                _ => survey.other += tree(&path)?,
+                "hashes" => survey.contexts = survey.named(&path, |_| true, stop)?,
+                "records" => survey.records(&path, stop)?,
+                "variants" => survey.variants(&path, stop)?,
+                "remotes" => survey.remotes(&path, stop)?,
+                "images" => survey.images(&path, stop)?,
+                "builds" => survey.builds = tree(&path, stop)?,
+                "containers" => survey.containers = tree(&path, stop)?,
+                _ => survey.other += tree(&path, stop)?,
             }
         }
         Ok(survey)
@@ -138,41 +150,43 @@ impl Survey {
             + self.other
     }
 
-    fn layers(&mut self, store: &Store, folder: &Path) -> Result<()> {
+    fn layers(&mut self, store: &Store, folder: &Path, stop: Stop<'_>) -> Result<()> {
         self.other += own(folder)?;
         for name in files::names(folder)? {
+            check(stop, folder)?;
             match name.parse() {
-                Ok(id) => self.layers.extend(layer(store, id)?),
-                Err(_) => self.other += tree(&folder.join(name))?,
+                Ok(id) => self.layers.extend(layer(store, id, stop)?),
+                Err(_) => self.other += tree(&folder.join(name), stop)?,
             }
         }
         Ok(())
     }
 
-    fn images(&mut self, folder: &Path) -> Result<()> {
+    fn images(&mut self, folder: &Path, stop: Stop<'_>) -> Result<()> {
         self.other += own(folder)?;
         for name in files::names(folder)? {
             let path = folder.join(name);
             self.other += own(&path)?;
-            self.images += below(&path)?;
+            self.images += below(&path, stop)?;
         }
         Ok(())
     }
 
-    fn blobs(&mut self, folder: &Path) -> Result<()> {
+    fn blobs(&mut self, folder: &Path, stop: Stop<'_>) -> Result<()> {
         let (blobs, stamps) = (folder.join("sha256"), folder.join("stamps"));
         for path in [folder, &blobs, &stamps] {
             self.other += own(path)?;
         }
         for name in files::names(folder)? {
             if name != "sha256" && name != "stamps" {
-                self.other += tree(&folder.join(name))?;
+                self.other += tree(&folder.join(name), stop)?;
             }
         }
         // Before the blobs: a stamp is written after its blob, so one without a blob has lost it.
         let mut strays: BTreeSet<String> = files::names(&stamps)?.into_iter().collect();
         let mut stamped = 0;
         for name in files::names(&blobs)? {
+            check(stop, &blobs)?;
             let path = blobs.join(&name);
             match Digest::from_hex(&name) {
                 Ok(what) => {
@@ -185,20 +199,21 @@ impl Survey {
                         used_ms: modified_ms(&path),
                     });
                 }
-                Err(_) => self.other += tree(&path)?,
+                Err(_) => self.other += tree(&path, stop)?,
             }
         }
         self.stray_stamps = strays.into_iter().collect();
-        self.other += below(&stamps)?.saturating_sub(stamped);
+        self.other += below(&stamps, stop)?.saturating_sub(stamped);
         Ok(())
     }
 
-    fn variants(&mut self, folder: &Path) -> Result<()> {
+    fn variants(&mut self, folder: &Path, stop: Stop<'_>) -> Result<()> {
         self.other += own(folder)?;
         for hex in files::names(folder)? {
+            check(stop, folder)?;
             let path = folder.join(&hex);
             let Ok(diff_id) = Digest::from_hex(&hex) else {
-                self.other += tree(&path)?;
+                self.other += tree(&path, stop)?;
                 continue;
             };
             let mut extra = own(&path)?;
@@ -223,8 +238,8 @@ impl Survey {
         Ok(())
     }
 
-    fn remotes(&mut self, folder: &Path) -> Result<()> {
-        for file in self.named(folder, |_| true)? {
+    fn remotes(&mut self, folder: &Path, stop: Stop<'_>) -> Result<()> {
+        for file in self.named(folder, |_| true, stop)? {
             let read = files::read_opt(&folder.join(&file.what))?;
             let known = read.and_then(|bytes| remotes::parse(&bytes).ok());
             self.remotes.push(Use {
@@ -236,7 +251,7 @@ impl Survey {
         Ok(())
     }
 
-    fn mounts(&mut self, folder: &Path) -> Result<()> {
+    fn mounts(&mut self, folder: &Path, stop: Stop<'_>) -> Result<()> {
         self.other += own(folder)?;
         for key in files::names(folder)? {
             self.other += own(&folder.join(&key))?;
@@ -250,7 +265,7 @@ impl Survey {
                         .as_ref()
                         .map_or_else(|| modified_ms(&path), |record| record.used_ms),
                     what: (name, record),
-                    bytes: tree(&path)?,
+                    bytes: tree(&path, stop)?,
                 });
             }
         }
@@ -258,12 +273,17 @@ impl Survey {
     }
 
     /// The files or folders in a folder. Those that `pick` does not want are of the rest.
-    fn named(&mut self, folder: &Path, pick: impl Fn(&str) -> bool) -> Result<Vec<Use<String>>> {
+    fn named(
+        &mut self,
+        folder: &Path,
+        pick: impl Fn(&str) -> bool,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Use<String>>> {
         self.other += own(folder)?;
         let mut found = Vec::new();
         for name in files::names(folder)? {
             let path = folder.join(&name);
-            let bytes = tree(&path)?;
+            let bytes = tree(&path, stop)?;
             if pick(&name) {
                 found.push(Use {
                     used_ms: modified_ms(&path),
@@ -277,9 +297,10 @@ impl Survey {
         Ok(found)
     }
 
-    fn records(&mut self, folder: &Path) -> Result<()> {
+    fn records(&mut self, folder: &Path, stop: Stop<'_>) -> Result<()> {
         self.other += own(folder)?;
         for shard in files::names(folder)? {
+            check(stop, folder)?;
             let shard = folder.join(shard);
             self.other += own(&shard)?;
             for name in files::names(&shard)? {
@@ -300,7 +321,7 @@ impl Survey {
 }
 
 /// What a layer takes; `None` when it went just now. What is in its `diff/` is measured once and kept.
-fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
+pub(super) fn layer(store: &Store, id: LayerId, stop: Stop<'_>) -> Result<Option<LayerUse>> {
     let folder = store.layers().path(&id);
     let meta = match layers::read_meta(&folder, &id)? {
         MetaRead::Absent => return Ok(None),
@@ -319,7 +340,7 @@ fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
     let diff = if let Some(known) = known {
         known.diff
     } else {
-        let diff = below(&folder.join("diff"))?;
+        let diff = below(&folder.join("diff"), stop)?;
         let is_settled =
             |meta: &layers::LayerMeta| files::now_ms().saturating_sub(meta.created_ms) > SETTLED_MS;
         if meta.as_ref().is_some_and(is_settled) {
@@ -337,7 +358,7 @@ fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
         diff
     };
     Ok(Some(LayerUse {
-        used_ms: modified_ms(&folder.join(layers::META)),
+        used_ms: layer_used_ms(store, &id),
         created_ms: meta.map_or(0, |meta| meta.created_ms),
         bytes: bytes + diff,
         diff_id: layers::read_diff_id(&folder, &id),
@@ -345,16 +366,21 @@ fn layer(store: &Store, id: LayerId) -> Result<Option<LayerUse>> {
     }))
 }
 
-fn own(path: &Path) -> Result<u64> {
+pub(super) fn own(path: &Path) -> Result<u64> {
     measure::own(path).map_err(error::io("measure", path))
 }
 
-fn tree(path: &Path) -> Result<u64> {
-    measure::tree(path).map_err(error::io("measure", path))
+fn tree(path: &Path, stop: Stop<'_>) -> Result<u64> {
+    measure::tree(path, stop).map_err(error::io("measure", path))
 }
 
-fn below(path: &Path) -> Result<u64> {
-    measure::below(path).map_err(error::io("measure", path))
+fn below(path: &Path, stop: Stop<'_>) -> Result<u64> {
+    measure::below(path, stop).map_err(error::io("measure", path))
+}
+
+/// When a layer was last used; 0 for one that is not there, or damaged.
+pub(super) fn layer_used_ms(store: &Store, id: &LayerId) -> u64 {
+    modified_ms(&store.layers().path(id).join(layers::META))
 }
 
 /// 0 for what is not there.

@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod attached;
+mod oldest;
 
 /// What `du` says of the store's folder.
 fn du(path: &Path) -> u64 {
@@ -65,7 +66,6 @@ fn step_with_lists(
             parts,
             output: output.clone(),
             step: format!("RUN {name}"),
-            identity: None,
             created_ms: files::now_ms(),
             duration_ms: 1,
         })
@@ -385,34 +385,34 @@ fn a_keeper_holds_the_ceiling_and_the_floor() {
         min_free_spares: Duration::from_secs(9550),
     };
     let mut keeper = Keeper::new(limits(Some(Amount::Bytes(total)), None));
-    assert_eq!(keeper.hold(&store).unwrap().bytes, 0);
+    assert_eq!(keeper.hold(&store, &never).unwrap().bytes, 0);
     // What is published from now on has to make room for itself.
     step(&store, "large", 2_000_000, &[]);
-    let pruned = keeper.hold(&store).unwrap();
+    let pruned = keeper.hold(&store, &never).unwrap();
     assert_eq!(
         names(&pruned),
         ["RUN s0", "RUN s1", "RUN s2"],
         "the oldest, and a bit more than needed"
     );
     assert!(Catalog::read(&store).unwrap().total() <= total);
-    assert_eq!(keeper.hold(&store).unwrap().bytes, 0);
+    assert_eq!(keeper.hold(&store, &never).unwrap().bytes, 0);
     // The disk can never be free enough: what is younger than the limit stays all the same.
     let mut keeper = Keeper::new(limits(None, Some(Amount::Percent(100))));
     let space = Space::of(&store).unwrap();
     assert!(space.free < space.size);
-    assert_eq!(names(&keeper.hold(&store).unwrap()), ["RUN s3", "RUN s4"]);
-    assert_eq!(keeper.hold(&store).unwrap().bytes, 0);
+    assert_eq!(names(&keeper.hold(&store, &never).unwrap()), ["RUN s3", "RUN s4"]);
+    assert_eq!(keeper.hold(&store, &never).unwrap().bytes, 0);
     // A ceiling that cannot be held does not delete what is in use.
     let user = other(&dir);
     user.layers().require(&all[9]).unwrap();
     let mut keeper = Keeper::new(limits(Some(Amount::Bytes(1)), None));
-    keeper.hold(&store).unwrap();
+    keeper.hold(&store, &never).unwrap();
     // The next process does not look at everything just to find the same.
     let maker = other(&dir);
     step(&maker, "later", 1_000_000, &[]);
     drop(maker);
     let mut next = Keeper::new(limits(Some(Amount::Bytes(1)), None));
-    assert_eq!(names(&next.hold(&other(&dir)).unwrap()), [""; 0]);
+    assert_eq!(names(&next.hold(&other(&dir), &never).unwrap()), [""; 0]);
     let mut left = store.layers().list().unwrap();
     left.retain(|id| all.contains(id));
     assert_eq!(left, [all[9].clone()]);

@@ -3,10 +3,13 @@
 //! One tree. Keys and values, integers big-endian in keys and little-endian in values:
 //!
 //! ```text
-//! "u" item          last use u64, check 4 bytes
-//! "s" identity 32   time u64, record key 32 bytes, check 4 bytes
-//! "m" "count"       number of all other keys u64, number of batches so far u64, check 4 bytes
+//! "o" upper " " lower  check 4 bytes: some record has the layer `upper` right above the layer `lower`
+//! "r" layer record     check 4 bytes: the layer is the topmost of the record's result
+//! "d" list record      check 4 bytes: the record refers to the list of files
+//! "m" "count"          number of all other keys u64, number of batches so far u64, check 4 bytes
 //! ```
+//!
+//! A layer is the text of its id: none is the beginning of another. Lists and keys of records are 32 bytes.
 //!
 //! `check` is the beginning of the blake3 of key and value: sled's own checksums do not cover what a power loss
 //! does. The counts are written in the same atomic batch as what they count, so they tell whether a tree that was
@@ -15,15 +18,21 @@
 
 use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc};
 
+use kiln_image::Digest;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Index, Item, journal, rebuild};
-use crate::{Key, Stamp, error, files, remove, sealed, store::Shared};
+use super::{Entry, Index, rebuild};
+use crate::{Key, LayerId, Stamp, error, files, remove, sealed, store::Shared};
 
-const KIND: &str = "index";
+/// Earlier versions wrote `index`, beside a tree of other things.
+const KIND: &str = "index-state";
 const VERSION: u32 = 1;
 const COUNT: &[u8] = b"mcount";
+const STANDING: &[u8] = b"o";
+const RECORD: &[u8] = b"r";
+const REFERRING: &[u8] = b"d";
+const DAMAGED: &str = "an entry is damaged";
 /// sled never gives space back. A tree this many times larger than its content is built anew.
 const BLOAT: u64 = 8;
 const BLOAT_FREE: u64 = 16 << 20;
@@ -101,8 +110,8 @@ impl Sled {
     }
 
     fn bloated(&self) -> bool {
-        // A key and its value are about 100 bytes.
-        let logical = self.count.saturating_mul(100);
+        // A key and its value are about 120 bytes.
+        let logical = self.count.saturating_mul(120);
         let size = folder_size(&self.shared.root.join("index/sled"));
         size > BLOAT_FREE.saturating_add(logical.saturating_mul(BLOAT))
     }
@@ -113,46 +122,85 @@ impl Sled {
         };
         open_value(key, &value)
             .map(|value| Some(value.to_vec()))
-            .ok_or_else(|| "a value is damaged".to_owned())
+            .ok_or_else(|| DAMAGED.to_owned())
+    }
+
+    /// Gives what follows `prefix` in each key to `take`, which says `None` to what it cannot read.
+    fn scan(&self, prefix: &[u8], mut take: impl FnMut(&[u8]) -> Option<()>) -> Result<(), String> {
+        for pair in self.db.scan_prefix(prefix) {
+            let (key, value) = pair.map_err(text)?;
+            open_value(&key, &value)
+                .and_then(|_| take(key.get(prefix.len()..)?))
+                .ok_or(DAMAGED)?;
+        }
+        Ok(())
+    }
+
+    /// The keys of records that follow `prefix`.
+    fn keys_after(&self, prefix: &[u8]) -> Result<Vec<Key>, String> {
+        let mut found = Vec::new();
+        self.scan(prefix, |key| {
+            found.push(Key(key.try_into().ok()?));
+            Some(())
+        })?;
+        Ok(found)
+    }
+
+    /// Everything that begins with `prefix` is to go, also what would be there only now.
+    fn remove(&self, prefix: &[u8], changes: &mut BTreeMap<Vec<u8>, bool>) -> Result<(), String> {
+        for key in self.db.scan_prefix(prefix).keys() {
+            changes.insert(key.map_err(text)?.to_vec(), false);
+        }
+        let new = changes.range_mut(prefix.to_vec()..);
+        for (_, stays) in new.take_while(|(key, _)| key.starts_with(prefix)) {
+            *stays = false;
+        }
+        Ok(())
     }
 }
 
 impl Index for Sled {
     fn apply(&mut self, entries: &[Entry]) -> Result<(), String> {
-        // What the batch will hold, so that several entries of one key are judged in order.
-        let mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        // What is to be there, or not to be there.
+        let mut changes: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         for entry in entries {
-            let (key, value, at_ms) = match entry {
-                Entry::Used { item, at_ms } => (item_key(item), Some(at_ms.to_le_bytes().to_vec()), *at_ms),
-                Entry::Forget { item, at_ms } => (item_key(item), None, *at_ms),
-                Entry::Step {
-                    identity,
-                    record,
-                    at_ms,
-                } => {
-                    let mut value = at_ms.to_le_bytes().to_vec();
-                    value.extend_from_slice(record.as_bytes());
-                    (step_key(identity), Some(value), *at_ms)
+            match entry {
+                Entry::Record { key, output, lists } => {
+                    for (lower, upper) in output.iter().zip(output.iter().skip(1)) {
+                        changes.insert(joined(STANDING, upper, format!(" {lower}").as_bytes()), true);
+                    }
+                    if let Some(top) = output.last() {
+                        changes.insert(joined(RECORD, top, key.as_bytes()), true);
+                    }
+                    for list in lists {
+                        changes.insert([REFERRING, list.as_bytes(), key.as_bytes()].concat(), true);
+                    }
                 }
-            };
-            let there = match changes.get(&key) {
-                Some(change) => change.clone(),
-                None => self.read(&key)?,
-            };
-            if there.as_deref().is_none_or(|there| time_of(there) <= at_ms) {
-                changes.insert(key, value);
+                // It may have been made again since; the files know.
+                Entry::LayerGone(layer) => {
+                    if !self.shared.root.join("layers").join(layer.as_str()).exists() {
+                        for kind in [STANDING, RECORD] {
+                            self.remove(&joined(kind, layer, &[]), &mut changes)?;
+                        }
+                    }
+                }
+                Entry::ListGone(list) => {
+                    if !self.shared.root.join("blobs/sha256").join(list.hex()).exists() {
+                        self.remove(&[REFERRING, list.as_bytes()].concat(), &mut changes)?;
+                    }
+                }
             }
         }
         let mut count = self.count;
         let mut batch = sled::Batch::default();
-        for (key, change) in changes {
+        for (key, stays) in changes {
             let there = self.db.contains_key(&key).map_err(text)?;
-            if let Some(value) = change {
-                count += u64::from(!there);
-                let value = seal_value(&key, &value);
+            if stays && !there {
+                count += 1;
+                let value = seal_value(&key, &[]);
                 batch.insert(key, value);
-            } else {
-                count -= u64::from(there);
+            } else if !stays && there {
+                count -= 1;
                 batch.remove(key);
             }
         }
@@ -166,24 +214,22 @@ impl Index for Sled {
         write_state(&self.shared, false, batches)
     }
 
-    fn last_use(&self, item: &Item) -> Result<Option<u64>, String> {
-        Ok(self.read(&item_key(item))?.map(|value| time_of(&value)))
+    fn standing(&self) -> Result<Vec<(LayerId, LayerId)>, String> {
+        let mut found = Vec::new();
+        self.scan(STANDING, |pair| {
+            let (upper, lower) = std::str::from_utf8(pair).ok()?.split_once(' ')?;
+            found.push((upper.parse().ok()?, lower.parse().ok()?));
+            Some(())
+        })?;
+        Ok(found)
     }
 
-    fn nearest(&self, identity: &Key) -> Result<Option<Key>, String> {
-        let value = self.read(&step_key(identity))?;
-        Ok(value.and_then(|value| value.get(8..)?.try_into().ok()).map(Key))
+    fn records_of(&self, layer: &LayerId) -> Result<Vec<Key>, String> {
+        self.keys_after(&joined(RECORD, layer, &[]))
     }
 
-    fn oldest(&self) -> Result<Vec<(Item, u64)>, String> {
-        let mut items = Vec::new();
-        for pair in self.db.scan_prefix(b"u") {
-            let (key, value) = pair.map_err(text)?;
-            let value = open_value(&key, &value).ok_or("a value is damaged")?;
-            items.extend(journal::decode_item(&key[1..]).map(|item| (item, time_of(value))));
-        }
-        items.sort_by_key(|(_, at)| *at);
-        Ok(items)
+    fn referring_to(&self, list: &Digest) -> Result<Vec<Key>, String> {
+        self.keys_after(&[REFERRING, list.as_bytes()].concat())
     }
 
     fn close(self: Box<Self>) -> Result<(), String> {
@@ -205,20 +251,8 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-fn item_key(item: &Item) -> Vec<u8> {
-    let mut key = vec![b'u'];
-    journal::encode_item(item, &mut key);
-    key
-}
-
-fn step_key(identity: &Key) -> Vec<u8> {
-    let mut key = vec![b's'];
-    key.extend_from_slice(identity.as_bytes());
-    key
-}
-
-fn time_of(value: &[u8]) -> u64 {
-    number(value, 0)
+fn joined(kind: &[u8], layer: &LayerId, rest: &[u8]) -> Vec<u8> {
+    [kind, layer.as_str().as_bytes(), rest].concat()
 }
 
 fn number(value: &[u8], at: usize) -> u64 {
@@ -245,7 +279,7 @@ fn seal_value(key: &[u8], value: &[u8]) -> Vec<u8> {
 
 fn open_value<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     let (value, sum) = sealed.split_last_chunk::<4>()?;
-    (check(key, value) == *sum && value.len() >= 8).then_some(value)
+    (check(key, value) == *sum).then_some(value)
 }
 
 fn read_state(folder: &Path) -> Option<StateFile> {

@@ -3,58 +3,52 @@
 //! `index/journal/<pid>-<random>`, integers little-endian:
 //!
 //! ```text
-//! header  "KILNJRNL"  version u32 = 1
+//! header  "KILNJRNL"  version u32 = 2
 //! frame   length u32, first 8 bytes of blake3 of the payload, payload
 //! ```
 //!
-//! The payload is one [`Entry`]: a tag byte, milliseconds u64, then 1 *used*: item; 2 *step*: identity 32 bytes,
-//! record key 32 bytes; 3 *forget*: item. An item is `l` or `r`, a length byte, and the layer id as text or the
-//! key's 32 bytes. A reader takes frames up to the first that is not right: what a killed writer tore off is its
-//! end. Its process keeps the file locked, and who merges leaves locked ones alone. A file of another version is
-//! deleted unread: nothing in it is needed.
+//! The payload is one [`Entry`]: a tag byte, then 1 *record*: key 32 bytes, number of layers u16, each a length byte
+//! and its id as text, number of lists u16, each 32 bytes; 2 *layer gone*: its id as text; 3 *list gone*: 32 bytes. A
+//! reader takes frames up to the first that is not right: what a killed writer tore off is its end. Its process keeps
+//! the file locked, and who merges leaves locked ones alone. A file of another version is deleted unread: the
+//! database of that version is built anew, too.
 
-use crate::{Key, LayerId};
+use kiln_image::Digest;
+
+use crate::{Key, LayerId, Record};
 
 const MAGIC: &[u8; 8] = b"KILNJRNL";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FRAME: usize = 12;
-const MAX_PAYLOAD: usize = 256;
-
-/// Something whose use is remembered.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Item {
-    /// A layer.
-    Layer(LayerId),
-    /// A cache record.
-    Record(Key),
-}
+const MAX_PAYLOAD: usize = 1 << 20;
 
 /// One thing to tell the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// The item was used.
-    Used {
-        /// Which one.
-        item: Item,
-        /// When, in milliseconds since 1970.
-        at_ms: u64,
+    /// A record is about to be there.
+    Record {
+        /// Its key.
+        key: Key,
+        /// The layers of its result, the lowest first.
+        output: Vec<LayerId>,
+        /// The lists of files that it refers to.
+        lists: Vec<Digest>,
     },
-    /// A step got a record.
-    Step {
-        /// What makes it the same step in another build.
-        identity: Key,
-        /// The key of its record.
-        record: Key,
-        /// When, in milliseconds since 1970.
-        at_ms: u64,
-    },
-    /// The item is gone.
-    Forget {
-        /// Which one.
-        item: Item,
-        /// When, in milliseconds since 1970.
-        at_ms: u64,
-    },
+    /// A layer was deleted.
+    LayerGone(LayerId),
+    /// A list of files was deleted.
+    ListGone(Digest),
+}
+
+impl Entry {
+    /// What the index wants to know of a record.
+    pub fn of(record: &Record) -> Self {
+        Self::Record {
+            key: record.key,
+            output: record.output.clone(),
+            lists: record.lists().collect(),
+        }
+    }
 }
 
 /// The first bytes of a journal file.
@@ -64,45 +58,39 @@ pub fn header() -> Vec<u8> {
     bytes
 }
 
-/// The item as bytes, also its key in the index.
-pub(crate) fn encode_item(item: &Item, out: &mut Vec<u8>) {
-    let (tag, bytes) = match item {
-        Item::Layer(id) => (b'l', id.as_str().as_bytes()),
-        Item::Record(key) => (b'r', &key.as_bytes()[..]),
-    };
-    out.push(tag);
-    out.push(bytes.len() as u8);
-    out.extend_from_slice(bytes);
-}
-
-pub(crate) fn decode_item(bytes: &[u8]) -> Option<Item> {
-    let (&[tag, length], rest) = bytes.split_first_chunk::<2>()?;
-    if rest.len() != usize::from(length) {
-        return None;
-    }
-    match tag {
-        b'l' => Some(Item::Layer(std::str::from_utf8(rest).ok()?.parse().ok()?)),
-        b'r' => Some(Item::Record(Key(rest.try_into().ok()?))),
-        _ => None,
-    }
-}
-
-/// Appends the frame of an entry.
+/// Appends the frame of an entry. One that is too long to be of a real record is left out, and so unknown.
 pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
-    let mut payload = Vec::with_capacity(96);
-    let (tag, at_ms) = match entry {
-        Entry::Used { at_ms, .. } => (1, at_ms),
-        Entry::Step { at_ms, .. } => (2, at_ms),
-        Entry::Forget { at_ms, .. } => (3, at_ms),
-    };
-    payload.push(tag);
-    payload.extend_from_slice(&at_ms.to_le_bytes());
+    let mut payload = Vec::with_capacity(256);
     match entry {
-        Entry::Used { item, .. } | Entry::Forget { item, .. } => encode_item(item, &mut payload),
-        Entry::Step { identity, record, .. } => {
-            payload.extend_from_slice(identity.as_bytes());
-            payload.extend_from_slice(record.as_bytes());
+        Entry::Record { key, output, lists } => {
+            let (Ok(layers), Ok(count)) = (u16::try_from(output.len()), u16::try_from(lists.len())) else {
+                return;
+            };
+            payload.push(1);
+            payload.extend_from_slice(key.as_bytes());
+            payload.extend_from_slice(&layers.to_le_bytes());
+            for layer in output {
+                let text = layer.as_str().as_bytes();
+                // An id is 67 or 71 bytes.
+                payload.push(text.len() as u8);
+                payload.extend_from_slice(text);
+            }
+            payload.extend_from_slice(&count.to_le_bytes());
+            for list in lists {
+                payload.extend_from_slice(list.as_bytes());
+            }
         }
+        Entry::LayerGone(layer) => {
+            payload.push(2);
+            payload.extend_from_slice(layer.as_str().as_bytes());
+        }
+        Entry::ListGone(list) => {
+            payload.push(3);
+            payload.extend_from_slice(list.as_bytes());
+        }
+    }
+    if payload.len() > MAX_PAYLOAD {
+        return;
     }
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&blake3::hash(&payload).as_bytes()[..8]);
@@ -111,28 +99,44 @@ pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
 
 fn decode(payload: &[u8]) -> Option<Entry> {
     let (&tag, rest) = payload.split_first()?;
-    let (at, rest) = rest.split_first_chunk::<8>()?;
-    let at_ms = u64::from_le_bytes(*at);
     match tag {
-        1 => Some(Entry::Used {
-            item: decode_item(rest)?,
-            at_ms,
-        }),
-        2 => {
-            let (identity, rest) = rest.split_first_chunk::<32>()?;
-            let record = <[u8; 32]>::try_from(rest).ok()?;
-            Some(Entry::Step {
-                identity: Key(*identity),
-                record: Key(record),
-                at_ms,
-            })
-        }
-        3 => Some(Entry::Forget {
-            item: decode_item(rest)?,
-            at_ms,
-        }),
+        1 => decode_record(rest),
+        2 => Some(Entry::LayerGone(layer(rest)?)),
+        3 => Some(Entry::ListGone(Digest::from_bytes(rest.try_into().ok()?))),
         _ => None,
     }
+}
+
+fn decode_record(bytes: &[u8]) -> Option<Entry> {
+    let (key, mut rest) = bytes.split_first_chunk::<32>()?;
+    let mut output = Vec::new();
+    for _ in 0..count(&mut rest)? {
+        let (length, after) = rest.split_first()?;
+        let (text, after) = after.split_at_checked(usize::from(*length))?;
+        output.push(layer(text)?);
+        rest = after;
+    }
+    let mut lists = Vec::new();
+    for _ in 0..count(&mut rest)? {
+        let (list, after) = rest.split_first_chunk::<32>()?;
+        lists.push(Digest::from_bytes(*list));
+        rest = after;
+    }
+    rest.is_empty().then_some(Entry::Record {
+        key: Key(*key),
+        output,
+        lists,
+    })
+}
+
+fn count(bytes: &mut &[u8]) -> Option<u16> {
+    let (number, rest) = bytes.split_first_chunk::<2>()?;
+    *bytes = rest;
+    Some(u16::from_le_bytes(*number))
+}
+
+fn layer(text: &[u8]) -> Option<LayerId> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The entries of a journal file up to the first byte that is not right. Never panics, whatever the bytes are.
@@ -165,26 +169,24 @@ mod tests {
     use super::*;
 
     fn some() -> Vec<Entry> {
-        let layer = Item::Layer(LayerId::from_content(&ContentHash::of(b"x")));
-        let (one, two) = (Key([1; 32]), Key([2; 32]));
+        let layers = [
+            LayerId::from_diff_id(&Digest::from_bytes([1; 32])),
+            LayerId::from_content(&ContentHash::of(b"x")),
+        ];
+        let lists = vec![Digest::from_bytes([2; 32]), Digest::from_bytes([3; 32])];
         vec![
-            Entry::Used {
-                item: layer.clone(),
-                at_ms: 1,
+            Entry::Record {
+                key: Key([1; 32]),
+                output: layers.to_vec(),
+                lists: lists.clone(),
             },
-            Entry::Step {
-                identity: one,
-                record: two,
-                at_ms: 2,
+            Entry::Record {
+                key: Key([2; 32]),
+                output: vec![],
+                lists: vec![],
             },
-            Entry::Forget {
-                item: Item::Record(two),
-                at_ms: 3,
-            },
-            Entry::Forget {
-                item: layer,
-                at_ms: u64::MAX,
-            },
+            Entry::LayerGone(layers[1].clone()),
+            Entry::ListGone(lists[0]),
         ]
     }
 

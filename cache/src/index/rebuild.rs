@@ -1,4 +1,4 @@
-//! Filling the database from the files of the store: layers and records, as last used when they were made.
+//! Filling the database from the records of the store.
 //!
 //! A rebuild goes on as long as [`REBUILD_LIMIT`] at a time and holds little in memory, so that a build with a large
 //! store beside it does not notice. How far it is stands in `index/rebuilding`, written after what it speaks of was
@@ -8,27 +8,18 @@ use std::{sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Index, Item, REBUILD_LIMIT, database::Sled};
-use crate::{
-    LayerId, files,
-    layers::{self, MetaRead},
-    records, sealed,
-    store::Shared,
-};
+use super::{Entry, Index, REBUILD_LIMIT, database::Sled};
+use crate::{files, records, sealed, store::Shared};
 
 const KIND: &str = "index-rebuild";
 const VERSION: u32 = 1;
 /// Its name below `index/`.
 pub(super) const FILE: &str = "rebuilding";
-/// Layers that are taken in at a time.
-const LAYERS: usize = 1024;
 
-/// How far it is: the last names that are done.
+/// How far it is.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Progress {
-    layer: String,
-    layers_done: bool,
-    /// A folder of records.
+    /// The last folder of records that is done.
     shard: String,
 }
 
@@ -67,18 +58,6 @@ pub(super) fn go_on(
 
 /// The next part, and how far it is with that. `None` at the end.
 fn next(shared: &Shared, progress: &mut Progress) -> Result<Option<Vec<Entry>>, String> {
-    if !progress.layers_done {
-        let mut names = files::names(&shared.root.join("layers")).map_err(text)?;
-        names.retain(|name| *name > progress.layer);
-        names.truncate(LAYERS);
-        match names.last() {
-            Some(last) => progress.layer.clone_from(last),
-            None => progress.layers_done = true,
-        }
-        return Ok(Some(
-            names.iter().filter_map(|name| layer(shared, name)).collect(),
-        ));
-    }
     let folder = shared.root.join("records");
     let shards = files::names(&folder).map_err(text)?;
     let Some(shard) = shards.into_iter().find(|shard| *shard > progress.shard) else {
@@ -89,33 +68,12 @@ fn next(shared: &Shared, progress: &mut Progress) -> Result<Option<Vec<Entry>>, 
         let Ok(bytes) = std::fs::read(folder.join(&shard).join(name)) else {
             continue;
         };
-        let Ok((record, _)) = records::parse(&bytes) else {
-            continue;
-        };
-        let at_ms = record.created_ms;
-        entries.push(Entry::Used {
-            item: Item::Record(record.key),
-            at_ms,
-        });
-        entries.extend(record.identity.map(|identity| Entry::Step {
-            identity,
-            record: record.key,
-            at_ms,
-        }));
+        if let Ok((record, _)) = records::parse(&bytes) {
+            entries.push(Entry::of(&record));
+        }
     }
     progress.shard = shard;
     Ok(Some(entries))
-}
-
-fn layer(shared: &Shared, name: &str) -> Option<Entry> {
-    let id: LayerId = name.parse().ok()?;
-    match layers::read_meta(&shared.root.join("layers").join(name), &id) {
-        Ok(MetaRead::Good(meta)) => Some(Entry::Used {
-            item: Item::Layer(id),
-            at_ms: meta.created_ms,
-        }),
-        _ => None,
-    }
 }
 
 fn write(shared: &Shared, progress: &Progress) -> Result<(), String> {

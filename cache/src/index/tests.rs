@@ -1,34 +1,77 @@
-use kiln_tree::{ContentHash, Listing};
+use kiln_tree::ContentHash;
 
 use super::*;
-use crate::{LayerId, Record, RecordKind, Store, sealed, testing};
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::{KeyPart, Record, RecordKind, Store, disk::never, sealed, testing};
 
 fn key(n: u8) -> Key {
     Key([n; 32])
 }
 
-fn item(n: u8) -> Item {
-    Item::Record(key(n))
+fn layer(n: u8) -> LayerId {
+    LayerId::from_content(&ContentHash([n; 32]))
+}
+
+fn list(n: u8) -> Digest {
+    Digest::from_bytes([n; 32])
+}
+
+/// Tries it a while: a program that another test is just starting has this process's locks, too, for a moment.
+fn patiently(attempt: impl Fn() -> bool) -> bool {
+    (0..50).any(|_| {
+        let done = attempt();
+        if !done {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        done
+    })
 }
 
 fn merge(store: &Store) -> bool {
-    store.index().merge(&AtomicBool::new(false)).unwrap()
+    patiently(|| store.index().merge(&AtomicBool::new(false)))
 }
 
-fn put_record(store: &Store, n: u8, at_ms: u64) {
-    let record = Record {
+/// Opens the database, so that it can be asked.
+fn opened(store: &Store) -> bool {
+    patiently(|| {
+        let is_open = store.index().standing(&never).is_some();
+        if !is_open {
+            store.index().close();
+        }
+        is_open
+    })
+}
+
+fn records_of(store: &Store, n: u8) -> Option<Vec<Key>> {
+    opened(store);
+    store.index().records_of(&layer(n), &never)
+}
+
+/// Record `n` has layer `n` on layer 100 on layer 101, and refers to the lists `n` and 100.
+fn record(n: u8) -> Record {
+    let part = |list| KeyPart {
+        listing: Some(list),
+        ..KeyPart::new("copy files", "x")
+    };
+    Record {
         key: key(n),
         kind: RecordKind::Content,
-        parts: vec![],
-        output: vec![],
+        parts: vec![part(list(n)), part(list(100))],
+        output: vec![layer(101), layer(100), layer(n)],
         step: String::new(),
-        identity: Some(key(100)),
-        created_ms: at_ms,
+        created_ms: 1,
         duration_ms: 0,
-    };
-    store.records().put(&record).unwrap();
+    }
+}
+
+fn put_record(store: &Store, n: u8) {
+    store.records().put(&record(n)).unwrap();
+}
+
+/// Lets the layer look as if it were there.
+fn make_layer(store: &Store, n: u8) -> std::path::PathBuf {
+    let path = store.layers().path(&layer(n));
+    std::fs::create_dir_all(&path).unwrap();
+    path
 }
 
 fn journals(store: &Store) -> usize {
@@ -38,97 +81,88 @@ fn journals(store: &Store) -> usize {
 #[test]
 fn notes_are_merged_and_answered() {
     let (dir, store) = testing::store();
-    let layer = Item::Layer(LayerId::from_content(&ContentHash::of(b"x")));
-    let index = store.index();
-    for (entry, what) in [
-        (
-            Entry::Used {
-                item: item(1),
-                at_ms: 50,
-            },
-            "newer first",
-        ),
-        (
-            Entry::Used {
-                item: item(1),
-                at_ms: 20,
-            },
-            "an older one does not count",
-        ),
-        (
-            Entry::Used {
-                item: layer.clone(),
-                at_ms: 10,
-            },
-            "a layer",
-        ),
-        (
-            Entry::Used {
-                item: item(2),
-                at_ms: 5,
-            },
-            "to be forgotten",
-        ),
-        (
-            Entry::Forget {
-                item: item(2),
-                at_ms: 6,
-            },
-            "forgotten",
-        ),
-        (
-            Entry::Step {
-                identity: key(9),
-                record: key(1),
-                at_ms: 1,
-            },
-            "first",
-        ),
-        (
-            Entry::Step {
-                identity: key(9),
-                record: key(3),
-                at_ms: 2,
-            },
-            "second",
-        ),
-    ] {
-        index
-            .note(&entry)
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
+    for n in [1, 2] {
+        make_layer(&store, n);
+        put_record(&store, n);
     }
+    store.index().note(&Entry::of(&Record {
+        key: key(3),
+        ..record(2)
+    }));
     assert!(merge(&store));
     assert_eq!(journals(&store), 0);
-    assert_eq!(index.last_use(&item(1), PATIENCE), Some(50));
-    assert_eq!(index.last_use(&item(2), PATIENCE), None);
-    assert_eq!(index.nearest(&key(9), PATIENCE), Some(key(3)));
-    assert_eq!(index.nearest(&key(8), PATIENCE), None);
-    assert_eq!(index.oldest(PATIENCE).unwrap(), [(layer, 10), (item(1), 50)]);
+    assert!(opened(&store));
+    let index = store.index();
+    let mut standing = index.standing(&never).unwrap();
+    standing.sort_unstable();
+    let expected = [(1, 100), (2, 100), (100, 101)];
+    assert_eq!(
+        standing,
+        expected.map(|(upper, lower)| (layer(upper), layer(lower)))
+    );
+    assert_eq!(records_of(&store, 1), Some(vec![key(1)]));
+    assert_eq!(records_of(&store, 2), Some(vec![key(2), key(3)]));
+    assert_eq!(
+        records_of(&store, 100),
+        Some(vec![]),
+        "it is no record's topmost layer"
+    );
+    assert_eq!(index.referring_to(&list(1), &never), Some(vec![key(1)]));
+    let all = vec![key(1), key(2), key(3)];
+    assert_eq!(index.referring_to(&list(100), &never), Some(all));
 
     // Another process cannot have it meanwhile, and does not wait: its notes stay in its journal.
     let other = testing::open(dir.path(), "aaaa");
-    other
-        .index()
-        .note(&Entry::Used {
-            item: item(4),
-            at_ms: 1,
-        })
-        .unwrap();
+    put_record(&other, 4);
     assert!(!merge(&other));
-    assert_eq!(other.index().last_use(&item(1), PATIENCE), None);
+    assert_eq!(records_of(&other, 1), None);
     assert_eq!(journals(&other), 1);
     drop(store);
+    // Somebody who is told to stop does not wait either.
+    assert_eq!(other.index().standing(&|| true), None);
     drop(other);
     let third = testing::open(dir.path(), "aaaa");
     assert_eq!(
-        third.index().last_use(&item(4), PATIENCE),
-        Some(1),
+        records_of(&third, 4),
+        Some(vec![key(4)]),
         "merged by whoever comes next"
     );
     assert_eq!(
-        third.index().last_use(&item(1), PATIENCE),
-        Some(50),
+        records_of(&third, 1),
+        Some(vec![key(1)]),
         "kept across a clean end"
+    );
+}
+
+#[test]
+fn what_is_gone_is_forgotten_unless_it_is_there_again() {
+    let (dir, store) = testing::store();
+    for n in [1, 2] {
+        make_layer(&store, n);
+        put_record(&store, n);
+    }
+    store.index().note(&Entry::ListGone(list(1)));
+    for n in [1, 2] {
+        store.index().note(&Entry::LayerGone(layer(n)));
+    }
+    // Layer 2 was made again by somebody whose journal was merged before.
+    std::fs::remove_dir(store.layers().path(&layer(1))).unwrap();
+    assert!(merge(&store));
+    assert_eq!(records_of(&store, 1), Some(vec![]));
+    assert_eq!(records_of(&store, 2), Some(vec![key(2)]));
+    let standing = store.index().standing(&never).unwrap();
+    assert!(!standing.contains(&(layer(1), layer(100))) && standing.contains(&(layer(2), layer(100))));
+    assert_eq!(store.index().referring_to(&list(1), &never), Some(vec![]));
+    // It goes also when it was known before.
+    drop(store);
+    let store = testing::open(dir.path(), "aaaa");
+    std::fs::remove_dir(store.layers().path(&layer(2))).unwrap();
+    store.index().note(&Entry::LayerGone(layer(2)));
+    assert!(merge(&store));
+    assert_eq!(records_of(&store, 2), Some(vec![]));
+    assert_eq!(
+        store.index().standing(&never),
+        Some(vec![(layer(100), layer(101))])
     );
 }
 
@@ -136,8 +170,7 @@ fn notes_are_merged_and_answered() {
 fn a_live_journal_is_left_alone() {
     let (dir, store) = testing::store();
     let other = testing::open(dir.path(), "aaaa");
-    other.index().used(item(1)).unwrap();
-    other.index().flush().unwrap();
+    put_record(&other, 1);
     assert!(merge(&store));
     assert_eq!(journals(&store), 1);
     drop(other);
@@ -146,25 +179,34 @@ fn a_live_journal_is_left_alone() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_written_is_a_doubt() {
+    let (dir, store) = testing::store();
+    std::fs::remove_dir(dir.path().join("index/journal")).unwrap();
+    std::fs::write(dir.path().join("index/journal"), "a file").unwrap();
+    put_record(&store, 1);
+    assert!(dir.path().join("index/doubt").exists());
+    assert!(
+        store.records().peek(&key(1)).unwrap().is_some(),
+        "nobody else minds"
+    );
+}
+
+#[test]
 fn built_from_the_files_whatever_happened_to_it() {
     let (dir, store) = testing::store();
-    put_record(&store, 1, 10);
-    put_record(&store, 2, 30);
-    put_record(&store, 3, 20);
-    let id = LayerId::from_content(&ContentHash::of(b"x"));
-    store
-        .layers()
-        .commit(store.layers().draft().unwrap(), &id, Listing::default())
-        .unwrap();
+    for n in 1..4 {
+        put_record(&store, n);
+    }
     store.sync().unwrap();
     drop(store);
     let sled = dir.path().join("index/sled");
     let state = dir.path().join("index/state");
     let check = |what: &str| {
         let store = testing::open(dir.path(), "aaaa");
-        assert_eq!(store.index().nearest(&key(100), PATIENCE), Some(key(2)), "{what}");
-        assert_eq!(store.index().last_use(&item(3), PATIENCE), Some(20), "{what}");
-        assert_eq!(store.index().oldest(PATIENCE).unwrap().len(), 4, "{what}");
+        assert_eq!(records_of(&store, 3), Some(vec![key(3)]), "{what}");
+        assert_eq!(store.index().standing(&never).unwrap().len(), 4, "{what}");
+        let referring = store.index().referring_to(&list(100), &never);
+        assert_eq!(referring, Some(vec![key(1), key(2), key(3)]), "{what}");
     };
     let biggest = || {
         let mut files: Vec<_> = std::fs::read_dir(&sled)
@@ -183,9 +225,10 @@ fn built_from_the_files_whatever_happened_to_it() {
     std::fs::remove_dir_all(&sled).unwrap();
     check("lost");
     let unclean = || {
-        let mut value: serde_json::Value = sealed::open("index", 1, &std::fs::read(&state).unwrap()).unwrap();
+        let mut value: serde_json::Value =
+            sealed::open("index-state", 1, &std::fs::read(&state).unwrap()).unwrap();
         value["clean"] = false.into();
-        std::fs::write(&state, sealed::seal("index", 1, &value).unwrap()).unwrap();
+        std::fs::write(&state, sealed::seal("index-state", 1, &value).unwrap()).unwrap();
     };
     unclean();
     check("not ended cleanly, yet whole");
@@ -232,12 +275,33 @@ fn built_from_the_files_whatever_happened_to_it() {
 #[test]
 fn a_clean_end_that_was_not_synced_is_checked_after_a_power_loss() {
     let (dir, store) = testing::store();
-    put_record(&store, 2, 30);
+    put_record(&store, 2);
     store.sync().unwrap();
     assert!(merge(&store));
     drop(store);
     let next = testing::open(dir.path(), "bbbb");
-    assert_eq!(next.index().nearest(&key(100), PATIENCE), Some(key(2)));
+    assert_eq!(records_of(&next, 2), Some(vec![key(2)]));
+}
+
+#[test]
+fn one_of_another_version_is_made_anew() {
+    let (dir, store) = testing::store();
+    put_record(&store, 1);
+    assert!(merge(&store));
+    drop(store);
+    let state = dir.path().join("index/state");
+    let value: serde_json::Value = sealed::open("index-state", 1, &std::fs::read(&state).unwrap()).unwrap();
+    std::fs::write(&state, sealed::seal("index", 1, &value).unwrap()).unwrap();
+    // What a program of that version did not tell of.
+    let bytes = crate::records::encode(
+        &record(2),
+        &serde_json::from_value(value["stamp"].clone()).unwrap(),
+    );
+    let store = testing::open(dir.path(), "aaaa");
+    let path = store.records().path(&key(2));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes.unwrap()).unwrap();
+    assert_eq!(records_of(&store, 2), Some(vec![key(2)]));
 }
 
 #[test]
@@ -250,7 +314,7 @@ fn a_panic_inside_is_an_error() {
 fn a_rebuild_that_is_cut_off_goes_on_where_it_was() {
     let (dir, store) = testing::store();
     for n in 0..40 {
-        put_record(&store, n, u64::from(n));
+        put_record(&store, n);
     }
     drop(store);
     // Each process gets a little done: the first look at `stop` says go on, the fourth says stop.
@@ -270,8 +334,8 @@ fn a_rebuild_that_is_cut_off_goes_on_where_it_was() {
             assert!(rounds < 40, "it never ends");
             continue;
         };
-        assert_eq!(index.nearest(&key(100)).unwrap(), Some(key(39)));
-        assert_eq!(index.oldest().unwrap().len(), 40);
+        assert_eq!(index.records_of(&layer(39)).unwrap(), [key(39)]);
+        assert_eq!(index.standing().unwrap().len(), 41);
         index.close().unwrap();
         assert!(!store.index().has_work().unwrap());
         break;
@@ -282,13 +346,13 @@ fn a_rebuild_that_is_cut_off_goes_on_where_it_was() {
 #[test]
 fn few_journals_are_not_worth_the_opening() {
     let (dir, store) = testing::store();
-    put_record(&store, 1, 10);
+    put_record(&store, 1);
     assert!(store.index().has_work().unwrap(), "there is none yet");
     assert!(merge(&store));
     assert!(!store.index().has_work().unwrap());
     for n in 0..JOURNALS {
         assert!(!store.index().has_work().unwrap(), "{n} journals");
-        testing::open(dir.path(), "aaaa").index().used(item(1)).unwrap();
+        put_record(&testing::open(dir.path(), "aaaa"), 1);
     }
     assert!(store.index().has_work().unwrap());
     assert!(merge(&store));

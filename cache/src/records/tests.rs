@@ -25,7 +25,6 @@ fn record(output: Vec<LayerId>) -> Record {
         parts,
         output,
         step: "RUN echo".to_owned(),
-        identity: Some(Key([7; 32])),
         created_ms: u64::MAX,
         duration_ms: 12,
     }
@@ -156,7 +155,6 @@ proptest! {
             parts: vec![KeyPart::new(name, value)],
             output: vec![],
             step,
-            identity: None,
             created_ms,
             duration_ms,
         };

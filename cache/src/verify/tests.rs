@@ -40,7 +40,6 @@ fn full() -> Full {
         parts,
         output: vec![layer.id().clone()],
         step: "RUN".to_owned(),
-        identity: None,
         created_ms: 1,
         duration_ms: 1,
     };

@@ -139,7 +139,6 @@ impl<'a> Imports<'a> {
                 kind: used.kind,
                 parts: used.parts,
                 output: used.record.output,
-                identity: Some(Key::of("step", &[KeyPart::new("name", &used.step)])),
                 step: used.step,
                 created_ms: used.record.created_ms,
                 duration_ms: used.record.duration_ms,

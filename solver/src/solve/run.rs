@@ -284,7 +284,6 @@ impl Solve<'_> {
                 parts,
                 output: output.layers.clone(),
                 step: vertex.name.clone(),
-                identity: Some(Key::of("step", &[KeyPart::new("name", &vertex.name)])),
                 created_ms,
                 duration_ms,
             })?;

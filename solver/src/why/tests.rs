@@ -230,7 +230,6 @@ fn a_step_after_one_that_was_made_anew_ran_for_its_content() {
                 parts: parts(&[("base content", content)]),
                 output: Vec::new(),
                 step: "RUN y".to_owned(),
-                identity: None,
                 created_ms: 0,
                 duration_ms: 0,
             })

@@ -84,7 +84,7 @@ fn of_kind(items: &[Item], kind: ItemType) -> impl Iterator<Item = &Item> {
 }
 
 /// A layer's blob in a form, as a push makes it.
-fn variant(store: &Store, layer: &LayerId, form: &str, size: usize) -> Digest {
+pub(super) fn variant(store: &Store, layer: &LayerId, form: &str, size: usize) -> Digest {
     let diff_id = Digest::sha256_of(layer.as_str().as_bytes());
     store
         .layers()
@@ -205,7 +205,6 @@ fn what_nothing_refers_to_goes() {
         parts: vec![],
         output: vec![],
         step: "nothing".to_owned(),
-        identity: None,
         created_ms: files::now_ms(),
         duration_ms: 1,
     };
