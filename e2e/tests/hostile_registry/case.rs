@@ -3,7 +3,7 @@
 use crate::runner::Ran;
 use kiln_e2e::Result;
 use kiln_e2e::crafted::Crafted;
-use kiln_e2e::hostile_registry::{Answer, Request, Site};
+use kiln_e2e::hostile_registry::{Answer, Request, Site, Uploads};
 use std::path::PathBuf;
 
 /// Where everything is.
@@ -65,8 +65,8 @@ pub(crate) struct Case {
     pub(crate) password: bool,
     /// Whether part of a blob may stay, to go on with.
     pub(crate) resumable: bool,
-    /// Uploads whose bodies are cut in the middle.
-    pub(crate) uploads_to_cut: usize,
+    /// What becomes of the bodies of uploads.
+    pub(crate) uploads: Uploads,
     /// Whether connections are taken.
     pub(crate) accepts: bool,
     /// Peak of the resident set, in MiB.
@@ -112,7 +112,7 @@ impl Case {
             check: unchecked,
             password: false,
             resumable: false,
-            uploads_to_cut: 0,
+            uploads: Uploads::Read,
             accepts: true,
             memory: MEMORY,
             disk: None,

@@ -40,9 +40,5 @@ fn main() -> ExitCode {
             runner::run(&case)
         })
     });
-    let more = [trial::test(
-        "hostile-registry/Ctrl-C while a registry asks for patience",
-        interrupted::while_waiting,
-    )];
-    trial::run(tests.chain(more).collect())
+    trial::run(tests.chain(interrupted::trials()).collect())
 }

@@ -4,7 +4,7 @@ use crate::case::{Case, Command, World};
 use crate::expected;
 use kiln_e2e::builder::{self, Kiln};
 use kiln_e2e::crafted::Crafted;
-use kiln_e2e::hostile_registry::{Answer, HostileRegistry, Request, Reserved, Site};
+use kiln_e2e::hostile_registry::{Answer, HostileRegistry, Request, Reserved, Site, Uploads};
 use kiln_e2e::machine::{self, SmallDisk, TempFolder};
 use kiln_e2e::measure::{Measured, measure};
 use kiln_e2e::trial::{Outcome, TestResult};
@@ -138,7 +138,7 @@ fn serve(case: &Case, world: &World, at: Reserved, armed: &Arc<AtomicBool>) -> H
         }
     };
     let site = (case.site)(world);
-    HostileRegistry::start(at, site, Box::new(misbehave), case.uploads_to_cut, case.accepts)
+    HostileRegistry::start(at, site, Box::new(misbehave), case.uploads, case.accepts)
 }
 
 pub(crate) fn run(case: &Case) -> TestResult {
@@ -160,7 +160,7 @@ pub(crate) fn run(case: &Case) -> TestResult {
         &Case {
             answer: crate::case::honest,
             accepts: true,
-            uploads_to_cut: 0,
+            uploads: Uploads::Read,
             ..*case
         },
         &world,
@@ -227,7 +227,7 @@ fn prepare(case: &Case, world: &World, kiln: &Kiln, folder: &TempFolder) -> Resu
                 Reserved::new()?,
                 Crafted::plain().site(),
                 Box::new(|_, _| None),
-                0,
+                Uploads::Read,
                 true,
             );
             let name = format!("{}/app:1", honest.host);

@@ -216,6 +216,10 @@ impl<'a> Imports<'a> {
                     cache,
                 });
             }
+            Err(error) if error.is_canceled() => {
+                task.canceled();
+                return None;
+            }
             Ok(None) => task.warn(format!("there is no cache at {location} yet"), None),
             Err(error) => task.warn(
                 format!("no cache is taken from {location}: {}", chain(&error)),
