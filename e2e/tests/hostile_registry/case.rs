@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Build(&'static str),
     /// A build with `--cache-from`, of a cache that was written while the registry was honest.
     CacheFrom,
+    /// The same, where another step copies from what is cached: what is in it must be known.
+    CacheCopied,
     /// A build with `--cache-to`.
     CacheTo,
     /// `kiln push HOST/pushed:1`, of an image that comes from elsewhere.
@@ -134,7 +136,10 @@ impl Case {
 
     /// Another command; pushes and exports find an empty registry.
     pub(crate) const fn runs(mut self, command: Command) -> Self {
-        if matches!(command, Command::Push | Command::CacheTo | Command::CacheFrom) {
+        if matches!(
+            command,
+            Command::Push | Command::CacheTo | Command::CacheFrom | Command::CacheCopied
+        ) {
             self.site = empty;
         }
         self.command = command;

@@ -7,6 +7,7 @@
 //! credentials went to another host.
 
 mod auth;
+mod cache_bombs;
 mod caches;
 mod case;
 mod documents;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         auth::cases(),
         documents::cases(),
         caches::cases(),
+        cache_bombs::cases(),
         streams::cases(),
         layers::cases(),
         headers::cases(),

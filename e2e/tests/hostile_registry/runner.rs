@@ -239,11 +239,15 @@ fn prepare(case: &Case, world: &World, kiln: &Kiln, folder: &TempFolder) -> Resu
             kiln.run(["pull", &name])?.success()?;
             kiln.run(["tag", &name, &format!("{host}/pushed:1")])?.success()?;
         }
-        Command::CacheFrom => {
+        Command::CacheFrom | Command::CacheCopied => {
             let elsewhere = TempFolder::new("hostile-registry-cache")?;
             let other = Kiln::new(&elsewhere)?;
             let to = format!("--cache-to={host}/cache:1");
             builder::run(other.command(["build", &to]).arg(folder.join("context")))?.success()?;
+            if case.command == Command::CacheCopied {
+                let text = "FROM scratch AS a\nCOPY f /f\nFROM scratch\nCOPY --from=a /f /g\n";
+                std::fs::write(folder.join("context/Dockerfile"), text)?;
+            }
         }
         Command::Build(text) => {
             let text = text.replace("@HOST@", host).replace("@OTHER@", &world.other);
@@ -265,7 +269,7 @@ fn command(case: &Case, world: &World, kiln: &Kiln, folder: &TempFolder) -> Resu
         Command::Pull => kiln.command(["pull", &format!("{host}/app:1")]),
         Command::Build(_) => build(None),
         // What was built must be wanted as files, so that layers are fetched.
-        Command::CacheFrom => {
+        Command::CacheFrom | Command::CacheCopied => {
             let mut command = build(Some(format!("--cache-from={host}/cache:1")));
             command.arg("--output=type=docker,dest=/dev/null");
             command
