@@ -24,6 +24,7 @@
 //! Nothing here is trusted because it was parsed: a blob counts when its digest is right, a layer when its tar has
 //! the DiffID and its content the hash that its id says, a listing when its content hash is the layer's id.
 
+mod bounded;
 mod inline;
 mod merge;
 #[cfg(test)]
@@ -58,6 +59,10 @@ pub const MAX_RECORDS: usize = 10_000;
 pub const MAX_LAYERS: usize = 2_000;
 /// Layers of the results of all records together: three MiB of a document.
 const MAX_OUTPUTS: usize = 500_000;
+/// Layers and records that are read of a document, and that all documents of one place come to: some more than are
+/// written, for those who do not drop what is old.
+const MAX_FOREIGN_LAYERS: usize = 4 * MAX_LAYERS;
+const MAX_FOREIGN_RECORDS: usize = 2 * MAX_RECORDS;
 /// Layers of one record's result, as many as an image may have.
 const MAX_OUTPUT: usize = kiln_image::limits::LAYERS;
 /// Characters of a step's text that travel.
@@ -141,7 +146,9 @@ pub struct Encoded {
 #[derive(Serialize, Deserialize)]
 struct Document {
     version: u32,
+    #[serde(deserialize_with = "bounded::layers")]
     layers: Vec<DocumentLayer>,
+    #[serde(deserialize_with = "bounded::records")]
     records: Vec<DocumentRecord>,
 }
 
@@ -169,7 +176,8 @@ struct DocumentLayer {
 struct DocumentRecord {
     key: Key,
     kind: RecordKind,
-    output: Vec<usize>,
+    #[serde(deserialize_with = "bounded::output")]
+    output: Vec<u32>,
     #[serde(default)]
     step: String,
     #[serde(default)]
@@ -194,7 +202,7 @@ impl PortableCache {
             .iter()
             .map(|id| document_layer(id, self.layers.get(id)))
             .collect();
-        let positions: HashMap<&LayerId, usize> = ids.into_iter().zip(0..).collect();
+        let positions: HashMap<&LayerId, u32> = ids.into_iter().zip(0..).collect();
         let document = serde_json::to_vec(&Document {
             version: VERSION,
             layers,
@@ -217,8 +225,7 @@ impl PortableCache {
         bounded("bytes", document.len(), MAX_DOCUMENT)?;
         check_version(document)?;
         let read: Document = serde_json::from_slice(document)?;
-        bounded("layers", manifest.layers.len(), 4 * MAX_LAYERS)?;
-        bounded("layers", read.layers.len(), 4 * MAX_LAYERS)?;
+        bounded("layers", manifest.layers.len(), MAX_FOREIGN_LAYERS)?;
         let blobs: HashMap<&Digest, &Descriptor> =
             manifest.layers.iter().map(|blob| (&blob.digest, blob)).collect();
         let ids: Vec<LayerId> = read.layers.iter().map(|layer| layer.id.clone()).collect();
@@ -270,10 +277,10 @@ fn document_layer(id: &LayerId, layer: Option<&PortableLayer>) -> DocumentLayer 
 /// Records with a layer that has no position are left out.
 fn document_records(
     records: &BTreeMap<Key, PortableRecord>,
-    positions: &HashMap<&LayerId, usize>,
+    positions: &HashMap<&LayerId, u32>,
 ) -> Vec<DocumentRecord> {
     let record = |(key, record): (&Key, &PortableRecord)| {
-        let output: Option<Vec<usize>> = record
+        let output: Option<Vec<u32>> = record
             .output
             .iter()
             .map(|id| positions.get(id).copied())
@@ -321,18 +328,27 @@ fn portable_records(
     records: Vec<DocumentRecord>,
     ids: &[LayerId],
 ) -> Result<BTreeMap<Key, PortableRecord>, PortableError> {
-    bounded("records", records.len(), 2 * MAX_RECORDS)?;
     let mut result = BTreeMap::new();
-    for record in records {
-        bounded("layers of a record", record.output.len(), MAX_OUTPUT)?;
-        let output: Option<Vec<LayerId>> = record.output.iter().map(|at| ids.get(*at).cloned()).collect();
+    let mut outputs = 0;
+    for mut record in records {
+        outputs += record.output.len();
+        bounded("layers of records", outputs, MAX_OUTPUTS)?;
+        let output: Option<Vec<LayerId>> = record
+            .output
+            .iter()
+            .map(|at| ids.get(*at as usize).cloned())
+            .collect();
         let output = output.ok_or(PortableError::Invalid(
             "a record names a layer that is not listed",
         ))?;
+        if let Some((end, _)) = record.step.char_indices().nth(MAX_STEP) {
+            record.step.truncate(end);
+            record.step.shrink_to_fit();
+        }
         result.entry(record.key).or_insert(PortableRecord {
             kind: record.kind,
             output,
-            step: record.step.chars().take(MAX_STEP).collect(),
+            step: record.step,
             created_ms: record.created_ms,
             duration_ms: record.duration_ms,
             seen: record.seen,

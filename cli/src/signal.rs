@@ -17,12 +17,15 @@ use crate::report::Failure;
 /// The exit code that the first signal asks for: 128 + its number. Zero when none came.
 static EXIT_CODE: AtomicU8 = AtomicU8::new(0);
 
+/// Whether waits for servers are over. Set after everything else was told to stop: who is woken by it finds that.
+static WAITS_OVER: AtomicBool = AtomicBool::new(false);
+
 /// Whether a signal asked this command to end.
 pub(crate) fn came() -> bool {
     EXIT_CODE.load(Ordering::Relaxed) != 0
 }
 
-/// How often a wait for a server looks whether a signal came.
+/// How often a wait between two requests looks whether a signal came.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The time of registry clients: their waits, which may take minutes, end with the first signal.
@@ -47,7 +50,10 @@ impl Clock for InterruptedWaits {
     }
 
     fn check(&self) -> Result<(), Interrupted> {
-        if came() { Err(Interrupted) } else { Ok(()) }
+        if WAITS_OVER.load(Ordering::Acquire) {
+            return Err(Interrupted);
+        }
+        Ok(())
     }
 }
 
@@ -87,6 +93,7 @@ impl Interrupts {
                     );
                     view.notice("canceling; once more to quit at once");
                     cancel.raise();
+                    WAITS_OVER.store(true, Ordering::Release);
                 }
             });
         thread.map_err(|error| Failure::io("start", "a thread", error))?;

@@ -37,12 +37,24 @@ impl Reserved {
     }
 }
 
+/// What becomes of the bodies of uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uploads {
+    /// They are read.
+    Read,
+    /// So many are cut in the middle.
+    Cut(usize),
+    /// Nobody reads them.
+    Unread,
+}
+
 struct Shared {
     site: Mutex<Site>,
     misbehaviour: Box<Misbehaviour>,
     seen: Mutex<Vec<Request>>,
-    /// So many bodies of uploads are not read to their end, but cut.
-    uploads_to_cut: AtomicUsize,
+    uploads: Uploads,
+    /// How many bodies of uploads were cut.
+    uploads_cut: AtomicUsize,
     /// Connections that were left open, so that they stay so.
     open: Mutex<Vec<TcpStream>>,
     over: AtomicBool,
@@ -74,14 +86,15 @@ impl HostileRegistry {
         at: Reserved,
         site: Site,
         misbehaviour: Box<Misbehaviour>,
-        uploads_to_cut: usize,
+        uploads: Uploads,
         accepts: bool,
     ) -> Self {
         let shared = Arc::new(Shared {
             site: Mutex::new(site),
             misbehaviour,
             seen: Mutex::default(),
-            uploads_to_cut: AtomicUsize::new(uploads_to_cut),
+            uploads,
+            uploads_cut: AtomicUsize::new(0),
             open: Mutex::default(),
             over: AtomicBool::new(false),
         });
@@ -179,13 +192,18 @@ impl Shared {
             .get("content-length")
             .and_then(|length| length.parse().ok())
             .unwrap_or(0);
-        let cut = length > 0
-            && path.contains("/blobs/uploads/")
+        let is_upload = length > 0 && path.contains("/blobs/uploads/");
+        let left = |cut| matches!(self.uploads, Uploads::Cut(all) if cut < all).then_some(cut + 1);
+        let cut = is_upload
             && self
-                .uploads_to_cut
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .uploads_cut
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
                 .is_ok();
+        let unread = is_upload && self.uploads == Uploads::Unread;
         let mut body = vec![0; if cut { length / 2 } else { length }];
+        if unread {
+            body.clear();
+        }
         reader.read_exact(&mut body)?;
         let mut seen = lock(&self.seen);
         let before = seen
@@ -201,10 +219,11 @@ impl Shared {
             nth: before,
         };
         seen.push(request.clone());
-        if cut {
-            return Ok(None);
+        drop(seen);
+        if unread {
+            lock(&self.open).push(reader.get_ref().try_clone()?);
         }
-        Ok(Some(request))
+        Ok((!cut && !unread).then_some(request))
     }
 
     /// Gives whether the connection can be used for the next request.

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use crate::config::{Clock, Interrupted};
+use crate::wait::LOOK;
+
 /// Counts the connections in use, by host.
 #[derive(Debug)]
 pub(crate) struct HostLimit {
@@ -28,18 +31,20 @@ impl HostLimit {
         })
     }
 
-    /// Waits for a free connection.
-    pub(crate) fn acquire(self: &Arc<Self>, host: &str) -> Permit {
+    /// Waits for a free connection, as long as the clock lets it.
+    pub(crate) fn acquire(self: &Arc<Self>, host: &str, clock: &dyn Clock) -> Result<Permit, Interrupted> {
         // The map is consistent at every point, so a panic elsewhere does no harm.
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         while in_use.get(host).copied().unwrap_or(0) >= self.most {
-            in_use = self.freed.wait(in_use).unwrap_or_else(PoisonError::into_inner);
+            clock.check()?;
+            let woken = self.freed.wait_timeout(in_use, LOOK);
+            (in_use, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }
         *in_use.entry(host.to_owned()).or_insert(0) += 1;
-        Permit {
+        Ok(Permit {
             limit: Arc::clone(self),
             host: host.to_owned(),
-        }
+        })
     }
 }
 
@@ -59,6 +64,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SystemClock;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -69,7 +75,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..12 {
                 scope.spawn(|| {
-                    let _permit = limit.acquire("h");
+                    let _permit = limit.acquire("h", &SystemClock).unwrap();
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(5));
                     now.fetch_sub(1, Ordering::SeqCst);
@@ -83,8 +89,8 @@ mod tests {
     #[test]
     fn hosts_do_not_hinder_each_other() {
         let limit = HostLimit::new(1);
-        let _one = limit.acquire("a");
-        let _two = limit.acquire("b");
+        let _one = limit.acquire("a", &SystemClock).unwrap();
+        let _two = limit.acquire("b", &SystemClock).unwrap();
         assert_eq!(limit.in_use.lock().unwrap().len(), 2);
     }
 }

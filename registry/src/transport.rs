@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use rustls::ClientConfig as TlsSettings;
 use ureq::http::{HeaderMap, Method, Request as HttpRequest, StatusCode, header};
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _};
 use ureq::{Agent, AsSendBody, Proxy, SendBody};
 
-use crate::config::{ClientConfig, Proxies};
+use crate::config::{ClientConfig, Interrupted, Proxies};
 use crate::error::{ConfigError, ErrorKind, Unreachable};
 use crate::limit::{HostLimit, Permit};
+use crate::lookup::Lookup;
 use crate::pace::{Pace, Paced};
-use crate::tls::{self, NamedResolver, StageError, TlsConnector};
+use crate::socket::SocketConnector;
+use crate::tls::{self, StageError, TlsConnector};
 use crate::url::Url;
+use crate::wait::is_interrupted;
 use crate::{roots, url};
 
 /// No registry needs more hops than a CDN in front of object storage (two or three).
@@ -172,8 +175,10 @@ impl Transport {
         request: &mut Request<'_>,
         authorization: Option<&str>,
     ) -> Result<Response, TransportError> {
-        let permit = self.limit.acquire(&request.url.authority);
         let url = request.url.clone();
+        let Ok(permit) = self.limit.acquire(&url.authority, &*self.config.clock) else {
+            return Err(transport_error(io::Error::other(Interrupted).into(), url));
+        };
         let result = self.agent(&url).map(|agent| match &mut request.payload {
             Payload::None if request.method == Method::GET || request.method == Method::HEAD => {
                 run(&agent, request, authorization, None, ())
@@ -238,9 +243,10 @@ impl Transport {
         };
         let connector =
             ().chain(ConnectProxyConnector::default())
-                .chain(TcpConnector::default())
+                .chain(SocketConnector(Arc::clone(&self.config.clock)))
                 .chain(TlsConnector(Arc::clone(settings)));
-        Ok(Agent::with_parts(config, connector, NamedResolver::default()))
+        let lookup = Lookup(Arc::clone(&self.config.clock));
+        Ok(Agent::with_parts(config, connector, lookup))
     }
 }
 
@@ -354,7 +360,7 @@ fn transport_error(error: ureq::Error, url: Url) -> TransportError {
 pub(crate) fn says_all(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::Unreachable(Unreachable::Broken) | ErrorKind::Protocol
+        ErrorKind::Unreachable(Unreachable::Broken) | ErrorKind::Protocol | ErrorKind::Interrupted
     )
 }
 
@@ -389,6 +395,7 @@ fn classify(error: &ureq::Error) -> (ErrorKind, String) {
         ),
         ureq::Error::BodyStalled => (Un(Unreachable::Broken), "connection broke off".to_owned()),
         ureq::Error::Other(other) => match other.downcast_ref::<StageError>() {
+            Some(StageError::Dns(inner) | StageError::Tls(inner)) if stopped(inner) => classify(inner),
             Some(StageError::Dns(inner)) => {
                 (Un(Unreachable::Dns), format!("host not found: {}", plain(inner)))
             }
@@ -405,6 +412,11 @@ fn classify(error: &ureq::Error) -> (ErrorKind, String) {
     }
 }
 
+/// Whether the caller wanted no more while a connection was made.
+fn stopped(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(error) if is_interrupted(error))
+}
+
 /// The text of an error without the prefix that the HTTP client adds.
 fn plain(error: &ureq::Error) -> String {
     match error {
@@ -415,6 +427,9 @@ fn plain(error: &ureq::Error) -> String {
 
 fn io_cause(error: &io::Error) -> (ErrorKind, String) {
     use io::ErrorKind as Io;
+    if is_interrupted(error) {
+        return (ErrorKind::Interrupted, Interrupted.to_string());
+    }
     let reach = match error.kind() {
         Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable | Io::AddrNotAvailable => {
             Unreachable::Connect

@@ -9,6 +9,8 @@
 mod auth;
 #[path = "scripted/blob.rs"]
 mod blob;
+#[path = "scripted/interrupted.rs"]
+mod interrupted;
 #[path = "scripted/manifest.rs"]
 mod manifest;
 #[path = "scripted/mirror.rs"]

@@ -1,6 +1,6 @@
 //! What names a layer: its content.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use kiln_image::Digest;
 use kiln_tree::ContentHash;
@@ -11,17 +11,17 @@ use crate::{Error, Result};
 /// The identity of a layer: of its content, and so what counts in cache keys.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct LayerId(String);
+pub struct LayerId(Arc<str>);
 
 impl LayerId {
     /// A layer that came as a tar (pulled, imported), by its DiffID: `sha256-<hex>`.
     pub fn from_diff_id(diff_id: &Digest) -> Self {
-        Self(format!("sha256-{}", diff_id.hex()))
+        Self(format!("sha256-{}", diff_id.hex()).into())
     }
 
     /// A layer that was built here, by the content hash of its listing: `b3-<hex>`.
     pub fn from_content(hash: &ContentHash) -> Self {
-        Self(format!("b3-{hash}"))
+        Self(format!("b3-{hash}").into())
     }
 
     /// The text of the id; safe as a file name.
@@ -43,7 +43,7 @@ impl FromStr for LayerId {
     fn from_str(text: &str) -> Result<Self, Error> {
         let hex = text.strip_prefix("sha256-").or_else(|| text.strip_prefix("b3-"));
         if hex.is_some_and(|hex| hex.parse::<ContentHash>().is_ok()) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         }
         let reason = "expected sha256- or b3- and 64 lower-case hexadecimal digits";
         Err(Error::Invalid {
@@ -64,7 +64,7 @@ impl TryFrom<String> for LayerId {
 
 impl From<LayerId> for String {
     fn from(id: LayerId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

@@ -18,8 +18,12 @@ pub fn encode_inline(
     made: impl Fn(&LayerId) -> (u64, u64),
 ) -> Result<serde_json::Value, PortableError> {
     // The first of two equal layers stands for both.
-    let positions: HashMap<&LayerId, usize> =
-        layers.iter().enumerate().rev().map(|(at, id)| (id, at)).collect();
+    let positions: HashMap<&LayerId, u32> = layers
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(at, id)| (id, at as u32))
+        .collect();
     let layer = |id: &LayerId| {
         let (created_ms, size) = made(id);
         DocumentLayer {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{MAX_LAYERS, MAX_OUTPUTS, MAX_RECORDS, PortableCache};
+use super::{
+    MAX_DOCUMENT, MAX_FOREIGN_LAYERS, MAX_FOREIGN_RECORDS, MAX_LAYERS, MAX_OUTPUTS, MAX_RECORDS,
+    PortableCache, PortableError, bounded,
+};
 use crate::LayerId;
 
 /// Days since 1970.
@@ -33,6 +36,18 @@ impl PortableCache {
                 Some(_) => {}
             }
         }
+    }
+
+    /// As [`Self::merge`], of one of many foreign documents: all together come to no more than one may have.
+    pub fn merge_foreign(&mut self, there: &Self) -> Result<(), PortableError> {
+        self.merge(there);
+        let records = || self.records.values();
+        bounded("layers", self.layers.len(), MAX_FOREIGN_LAYERS)?;
+        bounded("records", self.records.len(), MAX_FOREIGN_RECORDS)?;
+        let outputs = records().map(|record| record.output.len()).sum();
+        bounded("layers of records", outputs, MAX_OUTPUTS)?;
+        let text = records().map(|record| record.step.len()).sum();
+        bounded("bytes", text, MAX_DOCUMENT)
     }
 
     /// Drops records that were not seen for long, the oldest of too many, and layers that no record leads to.

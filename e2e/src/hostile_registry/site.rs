@@ -11,6 +11,8 @@ pub struct Site {
     pub manifests: BTreeMap<String, (String, Vec<u8>)>,
     /// Blobs by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
+    /// What else there is to download, by path.
+    pub files: BTreeMap<String, Vec<u8>>,
     /// Uploads that are under way, by number.
     uploads: BTreeMap<usize, Vec<u8>>,
     opened: usize,
@@ -53,6 +55,9 @@ impl Site {
         }
         if request.is_upload() {
             return self.upload(request);
+        }
+        if let Some(bytes) = self.files.get(&request.path).filter(|_| read) {
+            return Answer::of(bytes.clone());
         }
         match request.blob() {
             Some(name) if read => self.give_blob(name, request.range()),

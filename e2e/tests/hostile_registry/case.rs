@@ -3,7 +3,7 @@
 use crate::runner::Ran;
 use kiln_e2e::Result;
 use kiln_e2e::crafted::Crafted;
-use kiln_e2e::hostile_registry::{Answer, Request, Site};
+use kiln_e2e::hostile_registry::{Answer, Request, Site, Uploads};
 use std::path::PathBuf;
 
 /// Where everything is.
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Build(&'static str),
     /// A build with `--cache-from`, of a cache that was written while the registry was honest.
     CacheFrom,
+    /// The same, where another step copies from what is cached: what is in it must be known.
+    CacheCopied,
     /// A build with `--cache-to`.
     CacheTo,
     /// `kiln push HOST/pushed:1`, of an image that comes from elsewhere.
@@ -65,8 +67,8 @@ pub(crate) struct Case {
     pub(crate) password: bool,
     /// Whether part of a blob may stay, to go on with.
     pub(crate) resumable: bool,
-    /// Uploads whose bodies are cut in the middle.
-    pub(crate) uploads_to_cut: usize,
+    /// What becomes of the bodies of uploads.
+    pub(crate) uploads: Uploads,
     /// Whether connections are taken.
     pub(crate) accepts: bool,
     /// Peak of the resident set, in MiB.
@@ -112,7 +114,7 @@ impl Case {
             check: unchecked,
             password: false,
             resumable: false,
-            uploads_to_cut: 0,
+            uploads: Uploads::Read,
             accepts: true,
             memory: MEMORY,
             disk: None,
@@ -134,7 +136,10 @@ impl Case {
 
     /// Another command; pushes and exports find an empty registry.
     pub(crate) const fn runs(mut self, command: Command) -> Self {
-        if matches!(command, Command::Push | Command::CacheTo | Command::CacheFrom) {
+        if matches!(
+            command,
+            Command::Push | Command::CacheTo | Command::CacheFrom | Command::CacheCopied
+        ) {
             self.site = empty;
         }
         self.command = command;

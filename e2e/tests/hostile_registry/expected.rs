@@ -65,16 +65,16 @@ pub(crate) fn told(output: &str, world: &World) -> String {
     ] {
         text = text.replace(&there, name);
     }
-    numbered(&text)
+    numbered(&numbered(&text, "sha256:"), "b3-")
 }
 
-/// Digests by the order in which they come.
-fn numbered(text: &str) -> String {
+/// Digests with this prefix by the order in which they come.
+fn numbered(text: &str, prefix: &str) -> String {
     let mut known: Vec<&str> = Vec::new();
     let mut out = String::new();
     let mut rest = text;
-    while let Some(at) = rest.find("sha256:") {
-        let (before, from) = rest.split_at(at + "sha256:".len());
+    while let Some(at) = rest.find(prefix) {
+        let (before, from) = rest.split_at(at + prefix.len());
         let end = from.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len());
         let (hex, after) = from.split_at(end);
         out += before;

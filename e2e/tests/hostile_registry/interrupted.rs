@@ -1,147 +1,390 @@
-//! Ctrl-C while a registry asks for patience, and while a layer comes.
+//! The first Ctrl-C while a command waits for a server: it ends soon, with the code of the signal, and the store goes on.
 
-use kiln_e2e::builder::Kiln;
-use kiln_e2e::crafted::{Crafted, Layer, Tar};
-use kiln_e2e::ensure;
-use kiln_e2e::hostile_registry::{Answer, Body, HostileRegistry, Request, Reserved, Site, digest};
+use kiln_e2e::builder::{self, Kiln};
+use kiln_e2e::crafted::{Crafted, Tar};
+use kiln_e2e::hostile_registry::{Answer, Body, HostileRegistry, Request, Reserved, Site, Uploads};
 use kiln_e2e::machine::TempFolder;
-use kiln_e2e::trial::{Outcome, TestResult};
+use kiln_e2e::trial::{self, Outcome, TestResult};
+use kiln_e2e::{Result, ensure};
+use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What may pass between the signal and the end; the registry asks for ten times as much.
-const SOON: Duration = Duration::from_secs(5);
+/// What may pass between the signal and the end. Servers are waited for thirty seconds at least.
+const SOON: Duration = Duration::from_secs(10);
+/// What may pass until the server is waited for.
+const BEGIN: Duration = Duration::from_mins(1);
 
-/// A pull and a build end with the first signal, although they were told to come back in fifty seconds.
-pub(crate) fn while_waiting() -> TestResult {
-    for command in ["pull", "build"] {
-        let folder = TempFolder::new("hostile-registry-interrupted")?;
-        let registry = HostileRegistry::start(
-            Reserved::new()?,
-            Site::default(),
-            Box::new(|_, _| Some(Answer::status(503).with("Retry-After", "50"))),
-            0,
-            true,
-        );
-        let kiln = Kiln::new(&folder)?;
-        let name = format!("{}/app:1", registry.host);
-        std::fs::create_dir(folder.join("context"))?;
-        std::fs::write(folder.join("context/Dockerfile"), format!("FROM {name}\n"))?;
-        let mut process = match command {
-            "pull" => kiln.command(["pull", &name]),
-            _ => kiln.command([command.into(), folder.join("context").into_os_string()]),
-        };
-        let child = process.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        let asked = Instant::now();
-        while registry.seen().is_empty() {
-            ensure!(
-                asked.elapsed() < Duration::from_secs(30),
-                "{command}: nothing was asked"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let began = Instant::now();
-        kill_process(pid.ok_or("no process")?, Signal::INT)?;
-        let output = child.wait_with_output()?;
-        let (taken, told) = (began.elapsed(), String::from_utf8_lossy(&output.stderr));
-        ensure!(taken < SOON, "{command} took {taken:?} to end\n{told}");
-        ensure!(
-            output.status.code() == Some(130),
-            "{command} ended with {:?}\n{told}",
-            output.status
-        );
+/// What is run, and where the server lets it wait.
+#[derive(Clone, Copy)]
+struct Wait {
+    name: &'static str,
+    command: Run,
+    /// What the server says; nothing for the honest answer.
+    answer: fn(&Request, &mut Site) -> Option<Answer>,
+    uploads: Uploads,
+    /// Whether the server is waited for.
+    begun: fn(&HostileRegistry) -> bool,
+    /// Whether part of a blob stays, and is not asked for again.
+    resumes: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Run {
+    Pull,
+    /// Of this Dockerfile, where `@HOST@` is the registry.
+    Build(&'static str),
+    CacheFrom,
+    CacheTo,
+    Push,
+    Login,
+}
+
+fn asked(registry: &HostileRegistry) -> bool {
+    !registry.seen().is_empty()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the answers of a table have one type")]
+fn silent(_: &Request, _: &mut Site) -> Option<Answer> {
+    Some(Answer::of("").body(Body::Silence))
+}
+
+/// Half of the layer comes, and then nothing.
+fn half_a_layer(request: &Request, site: &mut Site) -> Option<Answer> {
+    let is_large = request
+        .blob()
+        .and_then(|digest| site.blobs.get(digest))
+        .is_some_and(|blob| blob.len() > 100_000);
+    if !is_large || request.method != "GET" {
+        return None;
     }
-    Ok(Outcome::Passed)
+    let answer = site.answer(request);
+    let bytes = answer.bytes();
+    Some(answer.body(Body::Stalled(bytes[..bytes.len() / 2].to_vec(), bytes.len())))
 }
 
-/// The drafts of layers in a store.
-fn drafts(root: &Path) -> usize {
-    let folders = std::fs::read_dir(root.join("tmp"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    folders
-        .flat_map(|folder| std::fs::read_dir(folder.path()))
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().join("layer/diff").exists())
-        .count()
+fn half_a_layer_came(registry: &HostileRegistry) -> bool {
+    let large = registry.with_site(|site| {
+        let digest = site.blobs.iter().find(|(_, blob)| blob.len() > 100_000);
+        digest.map(|(digest, _)| digest.clone())
+    });
+    large.is_some_and(|digest| registry.count(&format!("GET /v2/app/blobs/{digest}")) > 0)
 }
 
-/// Bytes of blobs that are not complete.
-fn came(root: &Path) -> u64 {
-    let partial = std::fs::read_dir(root.join("tmp/partial"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    partial
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum()
-}
-
-/// A pull ends with the first signal although a layer comes and is unpacked; nothing of that stays but the bytes
-/// that came, with which the next pull goes on.
-pub(crate) fn while_a_layer_comes() -> TestResult {
-    let folder = TempFolder::new("hostile-registry-layer")?;
-    let tar = Tar::new().file("f", &b"x".repeat(100_000)).end();
-    let size = tar.len();
-    let image = Crafted::new(&[Layer {
-        diff_id: digest(&tar),
-        blob: tar,
-        media_type: "application/vnd.oci.image.layer.v1.tar",
-    }]);
-    let registry = HostileRegistry::start(
-        Reserved::new()?,
-        image.site(),
-        Box::new(move |request, site| {
-            let answer = site.answer(request);
-            let bytes = answer.bytes();
-            let first = request.nth == 0 && bytes.len() == size;
-            first.then(|| answer.body(Body::Dripping(bytes, Duration::from_micros(200))))
-        }),
-        0,
-        true,
-    );
-    let kiln = Kiln::new(&folder)?;
-    let name = format!("{}/app:1", registry.host);
-    let child = kiln
-        .command(["pull", &name])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
-    let asked = Instant::now();
-    while drafts(&kiln.root) == 0 || came(&kiln.root) == 0 {
-        ensure!(asked.elapsed() < Duration::from_secs(10), "nothing is unpacked");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let began = Instant::now();
-    kill_process(pid.ok_or("no process")?, Signal::INT)?;
-    let output = child.wait_with_output()?;
-    let (taken, told) = (began.elapsed(), String::from_utf8_lossy(&output.stderr));
-    ensure!(taken < SOON, "it took {taken:?} to end\n{told}");
-    ensure!(
-        output.status.code() == Some(130),
-        "it ended with {:?}\n{told}",
-        output.status
-    );
-    ensure!(drafts(&kiln.root) == 0, "a draft stays");
-    kiln.run(["pull", &name])?.success()?;
-    let ranges: Vec<Option<usize>> = registry
+fn uploads(registry: &HostileRegistry) -> bool {
+    registry
         .seen()
         .iter()
-        .filter(|request| request.nth == 1 && request.blob().is_some())
-        .map(Request::range)
-        .collect();
-    ensure!(
-        matches!(ranges[..], [Some(start)] if start > 0),
-        "the rest was asked for by {ranges:?}"
-    );
-    kiln.run(["cache", "verify"])?.success()?;
+        .any(|request| request.is_upload() && matches!(request.method.as_str(), "PUT" | "PATCH"))
+}
+
+fn waits() -> Vec<Wait> {
+    let wait = |name, command| Wait {
+        name,
+        command,
+        answer: silent,
+        uploads: Uploads::Read,
+        begun: asked,
+        resumes: false,
+    };
+    let stalled = |name, command| Wait {
+        answer: half_a_layer,
+        begun: half_a_layer_came,
+        resumes: true,
+        ..wait(name, command)
+    };
+    let patient: fn(&Request, &mut Site) -> _ = |_, _| Some(Answer::status(503).with("Retry-After", "50"));
+    let unread = |name, command| Wait {
+        answer: |_, _| None,
+        uploads: Uploads::Unread,
+        begun: uploads,
+        ..wait(name, command)
+    };
+    let uncommitted = |name, command| Wait {
+        answer: |request, _| {
+            let last = request.is_upload() && request.method == "PUT";
+            last.then(|| Answer::of("").body(Body::Silence))
+        },
+        begun: uploads,
+        ..wait(name, command)
+    };
+    vec![
+        Wait {
+            answer: patient,
+            ..wait("a pull that is to come back later", Run::Pull)
+        },
+        Wait {
+            answer: patient,
+            ..wait(
+                "a build that is to come back later",
+                Run::Build("FROM @HOST@/app:1\n"),
+            )
+        },
+        wait("a pull from a registry that is silent", Run::Pull),
+        stalled("a pull of a layer that stalls", Run::Pull),
+        wait(
+            "a build from a registry that is silent",
+            Run::Build("FROM @HOST@/app:1\nCOPY f /g\n"),
+        ),
+        stalled(
+            "a build on a layer that stalls",
+            Run::Build("FROM @HOST@/app:1\nCOPY --from=@HOST@/app:1 d/f /g\n"),
+        ),
+        wait(
+            "a download that is silent",
+            Run::Build("FROM scratch\nADD http://@HOST@/file /file\n"),
+        ),
+        Wait {
+            answer: |request, _| {
+                let body = Body::Stalled(vec![b'x'; 1000], 1_000_000);
+                (request.path == "/file").then(|| Answer::of("").body(body))
+            },
+            ..wait(
+                "a download that stalls",
+                Run::Build("FROM scratch\nADD http://@HOST@/file /file\n"),
+            )
+        },
+        wait("a cache that is silent", Run::CacheFrom),
+        Wait {
+            answer: |request, site| {
+                request.blob()?;
+                let answer = site.answer(request);
+                let bytes = answer.bytes();
+                Some(answer.body(Body::Stalled(bytes[..10].to_vec(), bytes.len())))
+            },
+            begun: |registry| registry.seen().iter().any(|request| request.blob().is_some()),
+            ..wait("a cache whose records stall", Run::CacheFrom)
+        },
+        wait("a cache to a registry that is silent", Run::CacheTo),
+        unread("a cache that is not read", Run::CacheTo),
+        wait("a push to a registry that is silent", Run::Push),
+        unread("a push that is not read", Run::Push),
+        uncommitted("a push that gets no answer", Run::Push),
+        wait("a login that is not answered", Run::Login),
+    ]
+}
+
+pub(crate) fn trials() -> impl Iterator<Item = Trial> {
+    waits().into_iter().map(|wait| {
+        trial::test(
+            format!("hostile-registry/Ctrl-C during {}", wait.name),
+            move || run(&wait),
+        )
+    })
+}
+
+/// More than the buffers between two sockets hold, and not compressible.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 7_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// An image with a layer of some size.
+fn site() -> Site {
+    let tar = Tar::new()
+        .directory("d")
+        .file("d/f", b"content\n")
+        .file("noise", &noise(400_000));
+    Crafted::of_tar(&tar.end()).site()
+}
+
+struct Place {
+    folder: TempFolder,
+    kiln: Kiln,
+    registry: HostileRegistry,
+    /// Whether the registry misbehaves.
+    armed: Arc<AtomicBool>,
+}
+
+fn run(wait: &Wait) -> TestResult {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let place = Place::new(wait)?;
+        let told = place.interrupt(wait, signal, code)?;
+        place
+            .is_usable(wait)
+            .map_err(|error| format!("{error}\nthe interrupted command told:\n{told}"))?;
+    }
     Ok(Outcome::Passed)
+}
+
+impl Place {
+    fn new(wait: &Wait) -> Result<Self> {
+        let folder = TempFolder::new("hostile-registry-interrupted")?;
+        let kiln = Kiln::new(&folder)?;
+        let armed = Arc::new(AtomicBool::new(false));
+        let (answer, is_armed) = (wait.answer, Arc::clone(&armed));
+        let at = Reserved::new()?;
+        let misbehave = move |request: &Request, site: &mut Site| {
+            if is_armed.load(Ordering::Relaxed) {
+                answer(request, site)
+            } else {
+                None
+            }
+        };
+        let registry = HostileRegistry::start(at, site(), Box::new(misbehave), wait.uploads, true);
+        let context = folder.join("context");
+        std::fs::create_dir(&context)?;
+        std::fs::write(context.join("f"), noise(12 << 20))?;
+        let dockerfile = match wait.command {
+            Run::Build(text) => text.replace("@HOST@", &registry.host),
+            _ => "FROM scratch\nCOPY f /f\n".to_owned(),
+        };
+        std::fs::write(context.join("Dockerfile"), dockerfile)?;
+        let place = Self {
+            folder,
+            kiln,
+            registry,
+            armed,
+        };
+        place.prepare(wait)?;
+        place.armed.store(true, Ordering::Relaxed);
+        place.registry.forget_seen();
+        Ok(place)
+    }
+
+    fn context(&self) -> std::path::PathBuf {
+        self.folder.join("context")
+    }
+
+    /// What happens while the registry is honest.
+    fn prepare(&self, wait: &Wait) -> Result<()> {
+        let host = &self.registry.host;
+        match wait.command {
+            Run::Push => {
+                let name = format!("--tag={host}/pushed:1");
+                builder::run(self.kiln.command(["build", &name]).arg(self.context()))?.success()?;
+            }
+            Run::CacheFrom => {
+                let elsewhere = TempFolder::new("hostile-registry-cache")?;
+                let to = format!("--cache-to={host}/cache:cache");
+                let other = Kiln::new(&elsewhere)?;
+                builder::run(other.command(["build", &to]).arg(self.context()))?.success()?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn command(&self, wait: &Wait) -> Result<Command> {
+        let host = &self.registry.host;
+        let build = |arguments: &[String]| {
+            let mut command = self
+                .kiln
+                .command(["build", "--progress", "plain", "-t", "built:1"]);
+            command.args(arguments).arg(self.context());
+            command
+        };
+        Ok(match wait.command {
+            Run::Pull => self.kiln.command(["pull", &format!("{host}/app:1")]),
+            Run::Build(_) => build(&[]),
+            Run::CacheFrom => build(&[format!("--cache-from={host}/cache:cache")]),
+            Run::CacheTo => build(&[format!("--cache-to={host}/cache:cache")]),
+            Run::Push => self.kiln.command(["push", &format!("{host}/pushed:1")]),
+            Run::Login => {
+                let path = self.folder.join("password");
+                std::fs::write(&path, "open-sesame")?;
+                let mut command = self
+                    .kiln
+                    .command(["login", "-u", "user", "--password-stdin", host]);
+                command.stdin(std::fs::File::open(path)?);
+                command
+            }
+        })
+    }
+
+    /// Runs the command until the server is waited for, and then sends the signal.
+    fn interrupt(&self, wait: &Wait, signal: Signal, code: i32) -> Result<String> {
+        let mut command = self.command(wait)?;
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let began = Instant::now();
+        while !(wait.begun)(&self.registry) {
+            if began.elapsed() > BEGIN || child.try_wait()?.is_some() {
+                child.kill()?;
+                let told = child.wait_with_output()?.stderr;
+                return Err(format!("the server is not asked\n{}", String::from_utf8_lossy(&told)).into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // So that it waits for the server by then.
+        std::thread::sleep(Duration::from_millis(500));
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let sent = Instant::now();
+        kill_process(pid.ok_or("no process")?, signal)?;
+        let output = child.wait_with_output()?;
+        let taken = sent.elapsed();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(taken < SOON, "{signal:?}: it took {taken:?} to end\n{told}");
+        // Nothing has begun that a login would have to end cleanly: the signal's own way is good enough.
+        let by_signal = matches!(wait.command, Run::Login)
+            && std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(signal.as_raw());
+        ensure!(
+            output.status.code() == Some(code) || by_signal,
+            "{signal:?}: it ended with {:?}\n{told}",
+            output.status
+        );
+        ensure!(!told.contains("panicked at") && !told.contains("WARN"), "{told}");
+        Ok(told)
+    }
+
+    /// Nothing half done is there, nothing is locked, and the same command works once the server does.
+    fn is_usable(&self, wait: &Wait) -> Result<()> {
+        let images = self.kiln.run(["images"])?.success()?.stdout;
+        // An image is done before its cache goes anywhere.
+        let done = matches!(wait.command, Run::CacheTo);
+        ensure!(!images.contains("app"), "the image has a name:\n{images}");
+        ensure!(
+            images.contains("built") == done,
+            "the image has a name:\n{images}"
+        );
+        self.kiln.run(["cache", "verify"])?.success()?;
+        let partial = partial_blobs(&self.kiln.root)?;
+        ensure!(partial.is_empty() != wait.resumes, "parts of blobs: {partial:?}");
+        if wait.uploads == Uploads::Unread {
+            return Ok(());
+        }
+        self.armed.store(false, Ordering::Relaxed);
+        self.registry.forget_seen();
+        if wait.name.starts_with("a download") {
+            self.registry
+                .with_site(|site| site.files.insert("/file".to_owned(), b"file\n".to_vec()));
+        }
+        builder::run(&mut self.command(wait)?)?.success()?;
+        if wait.resumes {
+            let ranges: Vec<usize> = self.registry.seen().iter().filter_map(Request::range).collect();
+            ensure!(
+                ranges.len() == 1 && ranges[0] > 100_000,
+                "the rest was asked for by {ranges:?}"
+            );
+        }
+        self.kiln.run(["cache", "verify"])?.success()?;
+        Ok(())
+    }
+}
+
+/// The files of the store that are parts of blobs.
+fn partial_blobs(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("tmp/partial");
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.metadata()?.len() > 0 {
+            names.push(entry.file_name().display().to_string());
+        }
+    }
+    Ok(names)
 }

@@ -7,6 +7,7 @@
 //! credentials went to another host.
 
 mod auth;
+mod cache_bombs;
 mod caches;
 mod case;
 mod documents;
@@ -17,6 +18,7 @@ mod layers;
 mod meanwhile;
 mod push;
 mod redirects;
+mod resumed;
 mod runner;
 mod streams;
 mod transfer;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         auth::cases(),
         documents::cases(),
         caches::cases(),
+        cache_bombs::cases(),
         streams::cases(),
         layers::cases(),
         headers::cases(),
@@ -42,15 +45,9 @@ fn main() -> ExitCode {
             runner::run(&case)
         })
     });
-    let more = [
-        trial::test(
-            "hostile-registry/Ctrl-C while a registry asks for patience",
-            interrupted::while_waiting,
-        ),
-        trial::test(
-            "hostile-registry/Ctrl-C while a layer comes",
-            interrupted::while_a_layer_comes,
-        ),
-    ];
-    trial::run(tests.chain(more).collect())
+    let resumed = trial::test(
+        "hostile-registry/Ctrl-C while a layer comes",
+        resumed::while_a_layer_comes,
+    );
+    trial::run(tests.chain(interrupted::trials()).chain([resumed]).collect())
 }

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Command, World};
 use kiln_e2e::ensure;
-use kiln_e2e::hostile_registry::{Answer, Body, Request, Site, digest};
+use kiln_e2e::hostile_registry::{Answer, Body, Request, Site, Uploads, digest};
 
 /// An answer to the opening of an upload.
 fn opened(request: &Request, location: impl Into<String>) -> Option<Answer> {
@@ -235,7 +235,7 @@ fn answers() -> Vec<Case> {
 fn broken() -> Vec<Case> {
     vec![
         Case {
-            uploads_to_cut: 1,
+            uploads: Uploads::Cut(1),
             ..push(
                 "a connection that is closed in the middle of an upload",
                 |_, _, _| None,
@@ -243,7 +243,7 @@ fn broken() -> Vec<Case> {
             .works()
         },
         Case {
-            uploads_to_cut: 1000,
+            uploads: Uploads::Cut(1000),
             ..push(
                 "connections that are always closed in the middle of an upload",
                 |_, _, _| None,

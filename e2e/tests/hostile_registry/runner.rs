@@ -4,7 +4,7 @@ use crate::case::{Case, Command, World};
 use crate::expected;
 use kiln_e2e::builder::{self, Kiln};
 use kiln_e2e::crafted::Crafted;
-use kiln_e2e::hostile_registry::{Answer, HostileRegistry, Request, Reserved, Site};
+use kiln_e2e::hostile_registry::{Answer, HostileRegistry, Request, Reserved, Site, Uploads};
 use kiln_e2e::machine::{self, SmallDisk, TempFolder};
 use kiln_e2e::measure::{Measured, measure};
 use kiln_e2e::trial::{Outcome, TestResult};
@@ -138,7 +138,7 @@ fn serve(case: &Case, world: &World, at: Reserved, armed: &Arc<AtomicBool>) -> H
         }
     };
     let site = (case.site)(world);
-    HostileRegistry::start(at, site, Box::new(misbehave), case.uploads_to_cut, case.accepts)
+    HostileRegistry::start(at, site, Box::new(misbehave), case.uploads, case.accepts)
 }
 
 pub(crate) fn run(case: &Case) -> TestResult {
@@ -160,7 +160,7 @@ pub(crate) fn run(case: &Case) -> TestResult {
         &Case {
             answer: crate::case::honest,
             accepts: true,
-            uploads_to_cut: 0,
+            uploads: Uploads::Read,
             ..*case
         },
         &world,
@@ -227,7 +227,7 @@ fn prepare(case: &Case, world: &World, kiln: &Kiln, folder: &TempFolder) -> Resu
                 Reserved::new()?,
                 Crafted::plain().site(),
                 Box::new(|_, _| None),
-                0,
+                Uploads::Read,
                 true,
             );
             let name = format!("{}/app:1", honest.host);
@@ -239,11 +239,15 @@ fn prepare(case: &Case, world: &World, kiln: &Kiln, folder: &TempFolder) -> Resu
             kiln.run(["pull", &name])?.success()?;
             kiln.run(["tag", &name, &format!("{host}/pushed:1")])?.success()?;
         }
-        Command::CacheFrom => {
+        Command::CacheFrom | Command::CacheCopied => {
             let elsewhere = TempFolder::new("hostile-registry-cache")?;
             let other = Kiln::new(&elsewhere)?;
             let to = format!("--cache-to={host}/cache:1");
             builder::run(other.command(["build", &to]).arg(folder.join("context")))?.success()?;
+            if case.command == Command::CacheCopied {
+                let text = "FROM scratch AS a\nCOPY f /f\nFROM scratch\nCOPY --from=a /f /g\n";
+                std::fs::write(folder.join("context/Dockerfile"), text)?;
+            }
         }
         Command::Build(text) => {
             let text = text.replace("@HOST@", host).replace("@OTHER@", &world.other);
@@ -265,7 +269,7 @@ fn command(case: &Case, world: &World, kiln: &Kiln, folder: &TempFolder) -> Resu
         Command::Pull => kiln.command(["pull", &format!("{host}/app:1")]),
         Command::Build(_) => build(None),
         // What was built must be wanted as files, so that layers are fetched.
-        Command::CacheFrom => {
+        Command::CacheFrom | Command::CacheCopied => {
             let mut command = build(Some(format!("--cache-from={host}/cache:1")));
             command.arg("--output=type=docker,dest=/dev/null");
             command

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -290,6 +290,8 @@ pub(crate) struct TestClock {
     pub(crate) sleeps: Mutex<Vec<Duration>>,
     /// After so many sleeps, the work is cancelled.
     pub(crate) interrupt_after: usize,
+    /// The work is cancelled.
+    interrupted: AtomicBool,
 }
 
 impl TestClock {
@@ -303,7 +305,13 @@ impl TestClock {
             slept: AtomicU64::new(0),
             sleeps: Mutex::default(),
             interrupt_after: sleeps,
+            interrupted: AtomicBool::new(false),
         })
+    }
+
+    /// Cancels the work.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn pass(&self, duration: Duration) {
@@ -330,6 +338,13 @@ impl Clock for TestClock {
         } else {
             Ok(())
         }
+    }
+
+    fn check(&self) -> Result<(), Interrupted> {
+        if self.interrupted.load(Ordering::SeqCst) {
+            return Err(Interrupted);
+        }
+        Ok(())
     }
 }
 

@@ -6,16 +6,14 @@
 //! place has as promised is *lost*: the solver forgets the hits that led to it and goes on without them.
 
 mod lazy;
+mod listings;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kiln_cache::{
     Key, KeyPart, LayerId, PortableCache, PortableLayer, PortableRecord, Record, RecordKind, Snapshot,
 };
-use kiln_image::layer::decompress;
-use kiln_tree::Listing;
 
 use super::folder::Folder;
 use super::place::{Place, Repository};
@@ -27,10 +25,8 @@ use crate::error::{StepFailure, chain};
 use crate::graph::{Graph, ImageSource, Op, Source, SourceLayer, VertexId};
 use crate::image::{Origin, PullError};
 use crate::task::{Reporter, Task};
+use listings::Listings;
 
-/// Bytes of a listing, compressed and not: a layer of a million files takes about 100 MiB.
-const MAX_LISTING_BLOB: usize = 64 << 20;
-const MAX_LISTING: u64 = 256 << 20;
 /// Layers that are fetched at the same time, as many as connections are useful.
 const FETCHES: usize = 4;
 
@@ -59,7 +55,7 @@ pub(crate) struct Imports<'a> {
     images: HashMap<LayerId, &'a ImageSource>,
     /// Layers that a cache promises and does not have, by the cache's position.
     broken: Mutex<HashSet<(usize, LayerId)>>,
-    listings: Mutex<HashMap<LayerId, Arc<Listing>>>,
+    listings: Listings,
     turns: Mutex<HashMap<LayerId, Arc<Mutex<()>>>>,
     used: Mutex<BTreeMap<Key, Used>>,
 }
@@ -90,7 +86,7 @@ impl<'a> Imports<'a> {
             loaded: OnceLock::new(),
             images,
             broken: Mutex::default(),
-            listings: Mutex::default(),
+            listings: Listings::default(),
             turns: Mutex::default(),
             used: Mutex::default(),
         }
@@ -205,6 +201,10 @@ impl<'a> Imports<'a> {
                     cache,
                 });
             }
+            Err(error) if error.is_canceled() => {
+                task.canceled();
+                return None;
+            }
             Ok(None) => task.warn(format!("there is no cache at {location} yet"), None),
             Err(error) => task.warn(
                 format!("no cache is taken from {location}: {}", chain(&error)),
@@ -214,47 +214,6 @@ impl<'a> Imports<'a> {
         // Not a failure: the build goes on without it.
         task.done();
         None
-    }
-
-    /// What is in a layer that may not be in the store: from its own listing, as far as that has the hash that the
-    /// layer's id says.
-    pub(crate) fn listing(&self, id: &LayerId) -> Option<Arc<Listing>> {
-        if let Some(listing) = lock(&self.listings).get(id) {
-            return Some(Arc::clone(listing));
-        }
-        let (_, imported, layer) = self.promised(id)?;
-        let blob = layer.listing.as_ref()?;
-        let read = with_place(self.engine, &imported.location, |place| {
-            read::read_bounded(place, blob, MAX_LISTING_BLOB)
-        });
-        let listing = read.map_err(|error| chain(&error)).and_then(|bytes| {
-            let mut plain = Vec::new();
-            decompress(&bytes[..])
-                .and_then(|reader| reader.take(MAX_LISTING).read_to_end(&mut plain))
-                .map_err(|error| error.to_string())?;
-            let listing = Listing::from_bytes(&plain).map_err(|error| chain(&error))?;
-            let found = LayerId::from_content(&listing.content_hash());
-            if found == *id {
-                Ok(Arc::new(listing))
-            } else {
-                Err(format!("it is that of {found}"))
-            }
-        });
-        match listing {
-            Ok(listing) => {
-                lock(&self.listings).insert(id.clone(), Arc::clone(&listing));
-                Some(listing)
-            }
-            Err(error) => {
-                // The layer itself may be in order.
-                let message = format!(
-                    "the listing of layer {id} from {} cannot be used: {error}",
-                    imported.location
-                );
-                self.reporter.warn(message, None);
-                None
-            }
-        }
     }
 
     /// Brings the layers of a snapshot into the store that are not there. [`StepFailure::CacheLayer`] says that one

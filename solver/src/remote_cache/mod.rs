@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use kiln_image::layout::LayoutError;
 use kiln_image::{Digest, Reference};
+use kiln_registry::ErrorKind;
 
 pub use export::SolvedCache;
 
@@ -142,6 +143,17 @@ pub enum CacheError {
     /// The build was cancelled.
     #[error("canceled")]
     Canceled,
+}
+
+impl CacheError {
+    /// Whether the caller stopped it.
+    pub(crate) fn is_canceled(&self) -> bool {
+        match self {
+            Self::Canceled => true,
+            Self::Registry(error) => error.kind() == ErrorKind::Interrupted,
+            _ => false,
+        }
+    }
 }
 
 /// What lies where a cache was expected.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::place::{Place, Root};
 use super::{CacheError, Foreign};
+use crate::error::chain;
 
 /// Where BuildKit keeps its inline cache.
 const BUILDKIT_INLINE: &str = "moby.buildkit.cache.v0";
@@ -99,7 +100,7 @@ fn gather(
         _ => inline(place, bytes, &config)?,
     };
     if let Some(cache) = cache {
-        found.get_or_insert_default().merge(&cache);
+        found.get_or_insert_default().merge_foreign(&cache)?;
     }
     Ok(())
 }
@@ -124,7 +125,7 @@ fn inline(
     }
     let manifest: Manifest = json::from_slice(manifest).map_err(malformed)?;
     let bytes = read_bounded(place, config, limits::CONFIG_SIZE)?;
-    let image = ImageConfig::parse(&bytes).map_err(|error| CacheError::Malformed(error.to_string()))?;
+    let image = ImageConfig::parse(&bytes).map_err(|error| CacheError::Malformed(chain(&error)))?;
     match image.extra.get(portable::INLINE_KEY) {
         Some(value) => Ok(Some(parse_inline(
             value,

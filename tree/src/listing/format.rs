@@ -21,6 +21,12 @@ const HEADER: usize = 8 + 4 + 8 + 32;
 /// No entry takes fewer bytes: path (2), kind, mode, uid, gid, xattr count, seconds, nanoseconds.
 const SMALLEST_ENTRY: u64 = 9;
 
+/// What an allocation of its own takes beside its bytes.
+const ALLOCATION: usize = 16;
+/// What a map of attributes takes as soon as it has any, and what each of them takes in it.
+const XATTR_MAP: usize = 560;
+const XATTR: usize = 2 * (size_of::<Vec<u8>>() + ALLOCATION);
+
 /// Why some bytes are no listing.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
@@ -42,6 +48,9 @@ pub enum FormatError {
     /// The bytes end too early or go on too long.
     #[error("truncated or overlong")]
     Length,
+    /// What they say takes more memory than may be spent on it.
+    #[error("it takes more memory than there is for it")]
+    Memory,
     /// The checksum is right but what it covers is no valid listing.
     #[error("entry {index}: {reason}")]
     Entry {
@@ -82,48 +91,79 @@ impl Listing {
 
     /// As [`Self::read_from`], of bytes in memory.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or(FormatError::Magic)?;
-        let (version, rest) = rest.split_first_chunk::<4>().ok_or(FormatError::Length)?;
-        let found = u32::from_le_bytes(*version);
-        if found != VERSION {
-            return Err(FormatError::Version { found });
-        }
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or(FormatError::Length)?;
-        let (checksum, payload) = rest.split_first_chunk::<32>().ok_or(FormatError::Length)?;
-        if u64::from_le_bytes(*length) != payload.len() as u64 {
-            return Err(FormatError::Length);
-        }
-        if ContentHash::of(payload).as_bytes() != checksum {
-            return Err(FormatError::Checksum);
-        }
-        Self::from_payload(payload)
+        Self::from_payload(checked_payload(bytes)?)
+    }
+
+    /// As [`Self::from_bytes`], of foreign bytes: what the listing takes is about what its entries take, up to fifty times
+    /// its bytes. It is taken off `room`, and more than that it may not be.
+    pub fn from_foreign_bytes(bytes: &[u8], room: &mut usize) -> Result<Self, FormatError> {
+        let (listing, left) = decode(checked_payload(bytes)?, *room)?;
+        *room = left;
+        Ok(listing)
     }
 
     /// Parses the part that the checksum covers, without the checksum: what a fuzzer should feed.
     pub fn from_payload(payload: &[u8]) -> Result<Self, FormatError> {
-        let mut decoder = Decoder { rest: payload };
-        let refuse = |index| move |reason| FormatError::Entry { index, reason };
-        let count = decoder.number().map_err(refuse(0))?;
-        if count > decoder.rest.len() as u64 / SMALLEST_ENTRY {
-            return Err(FormatError::Length);
-        }
-        let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
-        for index in 0..count {
-            let entry = decoder.entry(&entries).map_err(refuse(index))?;
-            entries.push(entry);
-        }
-        if decoder.rest.is_empty() {
-            Ok(Self { entries })
-        } else {
-            Err(FormatError::Length)
-        }
+        decode(payload, usize::MAX).map(|(listing, _)| listing)
     }
 }
+
+/// The part that the checksum covers, if that is right.
+fn checked_payload(bytes: &[u8]) -> Result<&[u8], FormatError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or(FormatError::Magic)?;
+    let (version, rest) = rest.split_first_chunk::<4>().ok_or(FormatError::Length)?;
+    let found = u32::from_le_bytes(*version);
+    if found != VERSION {
+        return Err(FormatError::Version { found });
+    }
+    let (length, rest) = rest.split_first_chunk::<8>().ok_or(FormatError::Length)?;
+    let (checksum, payload) = rest.split_first_chunk::<32>().ok_or(FormatError::Length)?;
+    if u64::from_le_bytes(*length) != payload.len() as u64 {
+        return Err(FormatError::Length);
+    }
+    if ContentHash::of(payload).as_bytes() != checksum {
+        return Err(FormatError::Checksum);
+    }
+    Ok(payload)
+}
+
+/// The listing, and what it left of `room`.
+fn decode(payload: &[u8], room: usize) -> Result<(Listing, usize), FormatError> {
+    let mut decoder = Decoder { rest: payload, room };
+    let refuse = |index| {
+        move |reason| match reason {
+            NO_ROOM => FormatError::Memory,
+            reason => FormatError::Entry { index, reason },
+        }
+    };
+    let count = decoder.number().map_err(refuse(0))?;
+    if count > decoder.rest.len() as u64 / SMALLEST_ENTRY {
+        return Err(FormatError::Length);
+    }
+    decoder
+        .spend(count as usize * size_of::<Entry>())
+        .map_err(refuse(0))?;
+    let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
+    for index in 0..count {
+        let entry = decoder.entry(&entries).map_err(refuse(index))?;
+        entries.push(entry);
+    }
+    if decoder.rest.is_empty() {
+        Ok((Listing { entries }, decoder.room))
+    } else {
+        Err(FormatError::Length)
+    }
+}
+
+/// Stands for [`FormatError::Memory`].
+const NO_ROOM: &str = "no room";
 
 type Decoded<T> = Result<T, &'static str>;
 
 struct Decoder<'a> {
     rest: &'a [u8],
+    /// Bytes of memory that may still be taken.
+    room: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -132,6 +172,11 @@ impl<'a> Decoder<'a> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or("truncated")?;
         self.rest = rest;
         Ok(taken)
+    }
+
+    fn spend(&mut self, memory: usize) -> Decoded<()> {
+        self.room = self.room.checked_sub(memory).ok_or(NO_ROOM)?;
+        Ok(())
     }
 
     fn byte(&mut self) -> Decoded<u8> {
@@ -169,7 +214,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn path(&mut self) -> Decoded<TreePath> {
-        let path = TreePath::new(self.bytes()?).map_err(|_| "path is not canonical")?;
+        let bytes = self.bytes()?;
+        self.spend(bytes.len() + ALLOCATION)?;
+        let path = TreePath::new(bytes).map_err(|_| "path is not canonical")?;
         if path.is_root() {
             Err("path is empty")
         } else {
@@ -209,6 +256,8 @@ impl<'a> Decoder<'a> {
             {
                 return Err("attributes not in order");
             }
+            let map = if entry.xattrs.is_empty() { XATTR_MAP } else { 0 };
+            self.spend(map + XATTR + name.len() + value.len())?;
             entry.xattrs.insert(name.into(), value.into());
         }
         let secs = self.number()?;
@@ -242,9 +291,12 @@ impl<'a> Decoder<'a> {
             }
             tag::SYMLINK => match self.bytes()? {
                 target if target.is_empty() || target.contains(&0) => return Err("link target is not valid"),
-                target => EntryKind::Symlink {
-                    target: target.into(),
-                },
+                target => {
+                    self.spend(target.len() + ALLOCATION)?;
+                    EntryKind::Symlink {
+                        target: target.into(),
+                    }
+                }
             },
             tag::CHAR_DEVICE => EntryKind::CharDevice {
                 major: self.small()?,
@@ -393,6 +445,27 @@ mod tests {
     }
 
     #[test]
+    fn foreign_listings_take_no_more_than_there_is() {
+        let bytes = bytes_of(&sample());
+        let mut room = 1 << 20;
+        assert_eq!(Listing::from_foreign_bytes(&bytes, &mut room).unwrap(), sample());
+        let taken = (1 << 20) - room;
+        let entries = size_of_val(sample().entries());
+        assert!(taken > entries + XATTR_MAP, "{taken} bytes");
+        let mut room = taken;
+        Listing::from_foreign_bytes(&bytes, &mut room).unwrap();
+        assert_eq!(room, 0);
+        for mut room in [0, 100, entries, taken - 1] {
+            let before = room;
+            assert!(matches!(
+                Listing::from_foreign_bytes(&bytes, &mut room),
+                Err(FormatError::Memory)
+            ));
+            assert_eq!(room, before);
+        }
+    }
+
+    #[test]
     fn hostile_counts_do_not_allocate() {
         let mut payload = Vec::new();
         encode_number(u64::MAX, &mut payload);
@@ -435,7 +508,7 @@ mod tests {
         fn numbers_round_trip(number in any::<u64>()) {
             let mut bytes = Vec::new();
             encode_number(number, &mut bytes);
-            prop_assert_eq!(Decoder { rest: &bytes }.number(), Ok(number));
+            prop_assert_eq!(Decoder { rest: &bytes, room: 0 }.number(), Ok(number));
         }
     }
 }
