@@ -299,8 +299,13 @@ impl BlobWriter {
 
     /// The bytes that [`BlobWriter::offset`] counts, from the first one.
     pub fn existing(&self) -> Result<impl Read + use<>> {
-        let file = File::open(&self.path).map_err(error::io("open", &self.path))?;
-        Ok(file.take(self.offset))
+        Ok(self.reader()?.take(self.offset))
+    }
+
+    /// The file, for reading it while it grows: never beyond [`BlobWriter::offset`], and not after a
+    /// [restart](BlobWriter::restart). It stays open under whatever name the blob gets, or under none.
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).map_err(error::io("open", &self.path))
     }
 
     /// Checks size and digest and gives the blob its name. After a mismatch the bytes are thrown away.

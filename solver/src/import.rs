@@ -53,7 +53,7 @@ impl Engine {
         let unpack = UnpackOptions {
             userxattr: self.store.userxattr(),
             lower: None,
-            progress: None,
+            ..UnpackOptions::default()
         };
         let mut imported = import(reader, &root, options, &unpack).map_err(ImportError::Unpack)?;
         // The tar that came is not kept, so the layer's DiffID is that of the tar which Kiln makes of it.

@@ -1,11 +1,13 @@
-//! Ctrl-C while a registry asks for patience.
+//! Ctrl-C while a registry asks for patience, and while a layer comes.
 
 use kiln_e2e::builder::Kiln;
+use kiln_e2e::crafted::{Crafted, Layer, Tar};
 use kiln_e2e::ensure;
-use kiln_e2e::hostile_registry::{Answer, HostileRegistry, Reserved, Site};
+use kiln_e2e::hostile_registry::{Answer, Body, HostileRegistry, Request, Reserved, Site, digest};
 use kiln_e2e::machine::TempFolder;
 use kiln_e2e::trial::{Outcome, TestResult};
 use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -53,5 +55,93 @@ pub(crate) fn while_waiting() -> TestResult {
             output.status
         );
     }
+    Ok(Outcome::Passed)
+}
+
+/// The drafts of layers in a store.
+fn drafts(root: &Path) -> usize {
+    let folders = std::fs::read_dir(root.join("tmp"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder.path()))
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().join("layer/diff").exists())
+        .count()
+}
+
+/// Bytes of blobs that are not complete.
+fn came(root: &Path) -> u64 {
+    let partial = std::fs::read_dir(root.join("tmp/partial"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    partial
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+/// A pull ends with the first signal although a layer comes and is unpacked; nothing of that stays but the bytes
+/// that came, with which the next pull goes on.
+pub(crate) fn while_a_layer_comes() -> TestResult {
+    let folder = TempFolder::new("hostile-registry-layer")?;
+    let tar = Tar::new().file("f", &b"x".repeat(100_000)).end();
+    let size = tar.len();
+    let image = Crafted::new(&[Layer {
+        diff_id: digest(&tar),
+        blob: tar,
+        media_type: "application/vnd.oci.image.layer.v1.tar",
+    }]);
+    let registry = HostileRegistry::start(
+        Reserved::new()?,
+        image.site(),
+        Box::new(move |request, site| {
+            let answer = site.answer(request);
+            let bytes = answer.bytes();
+            let first = request.nth == 0 && bytes.len() == size;
+            first.then(|| answer.body(Body::Dripping(bytes, Duration::from_micros(200))))
+        }),
+        0,
+        true,
+    );
+    let kiln = Kiln::new(&folder)?;
+    let name = format!("{}/app:1", registry.host);
+    let child = kiln
+        .command(["pull", &name])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let asked = Instant::now();
+    while drafts(&kiln.root) == 0 || came(&kiln.root) == 0 {
+        ensure!(asked.elapsed() < Duration::from_secs(10), "nothing is unpacked");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let began = Instant::now();
+    kill_process(pid.ok_or("no process")?, Signal::INT)?;
+    let output = child.wait_with_output()?;
+    let (taken, told) = (began.elapsed(), String::from_utf8_lossy(&output.stderr));
+    ensure!(taken < SOON, "it took {taken:?} to end\n{told}");
+    ensure!(
+        output.status.code() == Some(130),
+        "it ended with {:?}\n{told}",
+        output.status
+    );
+    ensure!(drafts(&kiln.root) == 0, "a draft stays");
+    kiln.run(["pull", &name])?.success()?;
+    let ranges: Vec<Option<usize>> = registry
+        .seen()
+        .iter()
+        .filter(|request| request.nth == 1 && request.blob().is_some())
+        .map(Request::range)
+        .collect();
+    ensure!(
+        matches!(ranges[..], [Some(start)] if start > 0),
+        "the rest was asked for by {ranges:?}"
+    );
+    kiln.run(["cache", "verify"])?.success()?;
     Ok(Outcome::Passed)
 }

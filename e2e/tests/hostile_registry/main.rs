@@ -14,6 +14,7 @@ mod expected;
 mod headers;
 mod interrupted;
 mod layers;
+mod meanwhile;
 mod push;
 mod redirects;
 mod runner;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let tables = [
         transfer::cases(),
+        meanwhile::cases(),
         redirects::cases(),
         auth::cases(),
         documents::cases(),
@@ -40,9 +42,15 @@ fn main() -> ExitCode {
             runner::run(&case)
         })
     });
-    let more = [trial::test(
-        "hostile-registry/Ctrl-C while a registry asks for patience",
-        interrupted::while_waiting,
-    )];
+    let more = [
+        trial::test(
+            "hostile-registry/Ctrl-C while a registry asks for patience",
+            interrupted::while_waiting,
+        ),
+        trial::test(
+            "hostile-registry/Ctrl-C while a layer comes",
+            interrupted::while_a_layer_comes,
+        ),
+    ];
     trial::run(tests.chain(more).collect())
 }

@@ -28,7 +28,7 @@ macro_rules! config {
     };
 }
 
-trait Kinds {
+pub(crate) trait Kinds {
     fn is_layer(&self, site: &Site) -> bool;
 }
 
@@ -39,7 +39,7 @@ impl Kinds for Request {
     }
 }
 
-fn only(
+pub(crate) fn only(
     wanted: bool,
     request: &Request,
     site: &mut Site,
@@ -49,7 +49,7 @@ fn only(
 }
 
 /// The same length, another content.
-fn spoiled(answer: Answer) -> Answer {
+pub(crate) fn spoiled(answer: Answer) -> Answer {
     let mut bytes = answer.bytes();
     if let Some(byte) = bytes.last_mut() {
         *byte ^= 1;
@@ -78,7 +78,7 @@ pub(crate) fn always(request: &Request, answer: Answer) -> Option<Answer> {
 }
 
 /// A layer of some size, which does not compress away.
-fn large(_: &World) -> Site {
+pub(crate) fn large(_: &World) -> Site {
     let mut state = 1_u64;
     let noise: Vec<u8> = (0..200_000)
         .map(|_| {

@@ -40,6 +40,9 @@ pub struct UnpackOptions<'a> {
     pub lower: Option<&'a dyn Lower>,
     /// Called now and then with the number of tar bytes read so far.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
+    /// Called when the layer is beyond a [limit](crate::limits): the reader may be waiting for bytes that are of no use
+    /// any more, and can be told.
+    pub refused: Option<&'a (dyn Fn() + Sync)>,
 }
 
 impl std::fmt::Debug for UnpackOptions<'_> {

@@ -23,7 +23,7 @@ pub fn unpack(
     options: &UnpackOptions<'_>,
 ) -> Result<Unpacked, LayerError> {
     let ((listing, implicit_directories, refused), diff_id, size) =
-        pipeline::hashed(reader, options.progress, |stream| {
+        pipeline::hashed(reader, options, |stream| {
             let mut tar = TarReader::new(stream);
             let mut layer = Unpacker::new(dest, options);
             let mut count = 0;

@@ -1,5 +1,6 @@
 //! Why an image cannot be had.
 
+use std::io;
 use std::path::PathBuf;
 
 use kiln_image::layout::LayoutError;
@@ -180,6 +181,31 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Whether a layer came well, and is not what it should be.
+    pub(super) fn is_of_content(&self) -> bool {
+        matches!(
+            self,
+            Self::DiffId { .. } | Self::Content { .. } | Self::Unpack { .. }
+        )
+    }
+
+    /// Whether there was no room on a disk.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                )
+            {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+
     /// With the image's name, where the message has only a layer's digest.
     pub(crate) fn of_image(self, reference: &str) -> Self {
         match self {

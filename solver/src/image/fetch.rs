@@ -1,15 +1,14 @@
-//! Fetching: blobs of layers in parallel, unpacked from the bottom up as they come.
+//! Fetching: which layers of an image are missing, and their blobs from registries.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use kiln_cache::variants::ORIGINAL;
-use kiln_cache::{BlobWriter, LayerId, Variant};
-use kiln_image::layer::{self, UnpackOptions};
+use kiln_cache::{BlobWriter, Variant};
 use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::BlobSink;
-use kiln_tree::Root;
 
-use super::{Images, PullError};
+use super::following::{Feed, Growth};
+use super::{Images, Origin, PullError};
 use crate::cancel::Cancel;
 use crate::graph::{ImageSource, SourceLayer};
 use crate::task::Task;
@@ -29,17 +28,17 @@ impl Images {
         Ok(true)
     }
 
-    /// Brings the missing layers into the store: blobs in parallel, unpacking from the bottom up as they come. The
-    /// first failure stops the rest.
+    /// Brings the missing layers into the store: some at a time, each unpacked while its blob comes. What fails stops
+    /// the rest.
     pub fn fetch_layers(&self, source: &ImageSource, task: &Task, cancel: &Cancel) -> Result<(), PullError> {
         let layout = self.layouts().get(&source.digest).cloned();
         let reference: Reference = source
             .reference
             .parse()
             .map_err(|_| PullError::NotLocal(source.reference.clone()))?;
-        let fetch = |layer: &SourceLayer, stop: &Cancel| match &layout {
-            Some(path) => self.copy_blob(path, layer, task, stop),
-            None => self.fetch_blob(&reference, layer, task, stop),
+        let origin = match &layout {
+            Some(path) => Origin::Layout(path),
+            None => Origin::Registry(&reference),
         };
         let mut missing: Vec<&SourceLayer> = Vec::new();
         for layer in &source.layers {
@@ -48,40 +47,8 @@ impl Images {
                 missing.push(layer);
             }
         }
-        let stop = Cancel::new();
-        let stopper = stop.clone();
-        let _link = cancel.on_raise(move || stopper.raise());
-        let first_error: Mutex<Option<PullError>> = Mutex::default();
-        let note = |result: Result<(), PullError>| {
-            if let Err(error) = result.map_err(|error| error.of_image(&source.reference)) {
-                first_error
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(error);
-                stop.raise();
-            }
-        };
-        std::thread::scope(|scope| {
-            let downloads: Vec<_> = missing
-                .iter()
-                .map(|layer| scope.spawn(|| note(fetch(layer, &stop))))
-                .collect();
-            for (layer, download) in missing.iter().zip(downloads) {
-                if let Err(panic) = download.join() {
-                    stop.raise();
-                    std::panic::resume_unwind(panic);
-                }
-                if !stop.is_raised() {
-                    note(self.unpack(layer, None, task, &stop));
-                }
-            }
-        });
-        if cancel.is_raised() {
-            return Err(PullError::Canceled);
-        }
-        if let Some(error) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
+        self.bring_layers(origin, &missing, task, cancel)
+            .map_err(|error| error.of_image(&source.reference))?;
         for layer in &missing {
             self.keep_original(layer, layout.is_none().then_some(&reference))?;
         }
@@ -116,10 +83,23 @@ impl Images {
         }
     }
 
+    /// Brings the blob of a layer into the store.
     pub(crate) fn fetch_blob(
         &self,
         reference: &Reference,
         layer: &SourceLayer,
+        task: &Task,
+        cancel: &Cancel,
+    ) -> Result<(), PullError> {
+        self.fetch_followed(reference, layer, &Growth::new().feed(), task, cancel)
+    }
+
+    /// [`Images::fetch_blob`], for who reads the blob as it comes.
+    pub(super) fn fetch_followed(
+        &self,
+        reference: &Reference,
+        layer: &SourceLayer,
+        feed: &Feed,
         task: &Task,
         cancel: &Cancel,
     ) -> Result<(), PullError> {
@@ -128,7 +108,7 @@ impl Images {
         };
         let part = blob.digest.to_string();
         let progress = |bytes| task.progress(&part, bytes, Some(blob.size), false);
-        if self.download(reference, blob, &progress, cancel)? {
+        if self.download(reference, blob, feed, &progress, cancel)? {
             task.progress(&part, blob.size, Some(blob.size), true);
         }
         Ok(())
@@ -139,6 +119,7 @@ impl Images {
         &self,
         reference: &Reference,
         blob: &Descriptor,
+        feed: &Feed,
         progress: &dyn Fn(u64),
         cancel: &Cancel,
     ) -> Result<bool, PullError> {
@@ -152,19 +133,23 @@ impl Images {
         else {
             return Ok(false);
         };
-        let mut sink = StoreSink { writer, cancel };
-        if let Err(error) = self.client()?.fetch_blob(reference, blob, &mut sink, progress) {
+        feed.begin(&writer)?;
+        let mut sink = StoreSink { writer, feed, cancel };
+        let fetched = self.client()?.fetch_blob(reference, blob, &mut sink, progress);
+        let (writer, refused) = (sink.writer, feed.is_refused());
+        if let Err(error) = fetched {
             // Where nothing came that a later download could go on with, nothing stays.
-            if sink.writer.offset() == 0 {
-                sink.writer.discard()?;
+            if writer.offset() == 0 || refused {
+                writer.discard()?;
             }
-            return Err(if cancel.is_raised() {
+            return Err(if cancel.is_raised() || refused {
                 PullError::Canceled
             } else {
                 error.into()
             });
         }
-        sink.writer.commit_hashed(&blob.digest)?;
+        writer.commit_hashed(&blob.digest)?;
+        feed.whole();
         Ok(true)
     }
 
@@ -178,7 +163,7 @@ impl Images {
             let Ok(reference) = repository.parse::<Reference>() else {
                 continue;
             };
-            match self.download(&reference, &original.blob, &|_| {}, cancel) {
+            match self.download(&reference, &original.blob, &Growth::new().feed(), &|_| {}, cancel) {
                 Ok(_) => return Ok(true),
                 Err(PullError::Canceled) => return Err(PullError::Canceled),
                 Err(error) => failure = Some(error),
@@ -186,112 +171,17 @@ impl Images {
         }
         failure.map_or(Ok(false), Err)
     }
-
-    /// Makes a layer of its blob, which is in the store: one whose tar has the DiffID and, if the layer's id is that
-    /// of its content, whose content has that hash. `created_ms` is when it was made, if that was elsewhere.
-    pub(crate) fn unpack(
-        &self,
-        layer: &SourceLayer,
-        created_ms: Option<u64>,
-        task: &Task,
-        stop: &Cancel,
-    ) -> Result<(), PullError> {
-        let Some(blob) = &layer.blob else {
-            return Err(PullError::LayerLost(layer.diff_id));
-        };
-        let file = self
-            .store
-            .blobs()
-            .get(&blob.digest)?
-            .ok_or_else(|| PullError::LayerLost(layer.diff_id))?;
-        self.unpack_file(layer, (&blob.digest, file), created_ms, task, stop)
-    }
-
-    /// [`Images::unpack`] of a blob that lies elsewhere.
-    pub(crate) fn unpack_file(
-        &self,
-        layer: &SourceLayer,
-        (blob, file): (&Digest, std::fs::File),
-        created_ms: Option<u64>,
-        task: &Task,
-        stop: &Cancel,
-    ) -> Result<(), PullError> {
-        let failed = |source| PullError::Unpack { blob: *blob, source };
-        let draft = self.store.layers().draft()?;
-        let root = Root::open(&draft.diff_path())?;
-        let part = format!("unpacking {blob}");
-        let progress = |bytes| task.progress(&part, bytes, None, false);
-        let options = UnpackOptions {
-            userxattr: self.store.userxattr(),
-            lower: None,
-            progress: Some(&progress),
-        };
-        let reader = layer::decompress(Stoppable { file, stop })
-            .map_err(|source| failed(layer::LayerError::Read(source)))?;
-        let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
-        if unpacked.diff_id != layer.diff_id {
-            return Err(PullError::DiffId {
-                blob: *blob,
-                wanted: layer.diff_id,
-                found: unpacked.diff_id,
-            });
-        }
-        if unpacked.refused.owners > 0 {
-            task.warn(
-                format!(
-                    "{} files keep the owner of this user: only one user id is mapped here (install uidmap and \
-                     give the user a range in /etc/subuid and /etc/subgid)",
-                    unpacked.refused.owners
-                ),
-                None,
-            );
-        }
-        if layer.layer.diff_id().is_none() {
-            let found = LayerId::from_content(&unpacked.listing.content_hash());
-            if found != layer.layer {
-                return Err(PullError::Content {
-                    blob: *blob,
-                    wanted: layer.layer.clone(),
-                    found,
-                });
-            }
-        }
-        let layers = self.store.layers();
-        let committed = match created_ms {
-            Some(created_ms) => layers.commit_made_at(draft, &layer.layer, unpacked.listing, created_ms)?,
-            None => layers.commit(draft, &layer.layer, unpacked.listing)?,
-        };
-        if committed.diff_id() != Some(layer.diff_id) {
-            committed.set_diff_id(&layer.diff_id)?;
-        }
-        task.progress(&part, unpacked.size, Some(unpacked.size), true);
-        Ok(())
-    }
-}
-
-/// A file that can no longer be read once the build is cancelled.
-pub(crate) struct Stoppable<'a, R> {
-    pub(crate) file: R,
-    pub(crate) stop: &'a Cancel,
-}
-
-impl<R: std::io::Read> std::io::Read for Stoppable<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.stop.is_raised() {
-            return Err(canceled());
-        }
-        self.file.read(buffer)
-    }
 }
 
 /// Not of the kind `Interrupted`: that asks to be tried again.
-fn canceled() -> std::io::Error {
+pub(super) fn canceled() -> std::io::Error {
     std::io::Error::other("canceled")
 }
 
-/// The store's side of a download: stops when the build is cancelled.
+/// The store's side of a download: stops when the build is cancelled, or the blob of no use.
 struct StoreSink<'a> {
     writer: BlobWriter,
+    feed: &'a Feed,
     cancel: &'a Cancel,
 }
 
@@ -309,13 +199,16 @@ impl BlobSink for StoreSink<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if self.cancel.is_raised() {
+        if self.cancel.is_raised() || self.feed.is_refused() {
             return Err(canceled());
         }
-        std::io::Write::write_all(&mut self.writer, bytes)
+        std::io::Write::write_all(&mut self.writer, bytes)?;
+        self.feed.grown(self.writer.offset());
+        Ok(())
     }
 
     fn restart(&mut self) -> std::io::Result<()> {
+        self.feed.restart();
         self.writer.restart().map_err(std::io::Error::other)
     }
 }

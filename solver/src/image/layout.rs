@@ -3,11 +3,13 @@
 use std::io::Read;
 use std::path::Path;
 
+use kiln_cache::BlobWriter;
 use kiln_image::layout::{self, LayoutError, LayoutReader};
 use kiln_image::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, parse_manifest,
 };
 
+use super::following::{Feed, Growth};
 use super::{Images, PullError, Resolved, source_layers};
 use crate::cancel::Cancel;
 use crate::graph::{ImageSource, SourceLayer};
@@ -70,6 +72,18 @@ impl Images {
         task: &Task,
         cancel: &Cancel,
     ) -> Result<(), PullError> {
+        self.copy_followed(path, layer, &Growth::new().feed(), task, cancel)
+    }
+
+    /// [`Images::copy_blob`], for who reads the blob as it comes.
+    pub(super) fn copy_followed(
+        &self,
+        path: &Path,
+        layer: &SourceLayer,
+        feed: &Feed,
+        task: &Task,
+        cancel: &Cancel,
+    ) -> Result<(), PullError> {
         let Some(blob) = &layer.blob else {
             return Err(PullError::LayerLost(layer.diff_id));
         };
@@ -79,42 +93,60 @@ impl Images {
         if writer.offset() > 0 {
             writer.restart()?;
         }
-        let failed = |source| PullError::Layout {
-            path: path.to_owned(),
-            source,
-        };
-        let reader = LayoutReader::open(path).map_err(failed)?;
-        let unreadable = |source| {
-            failed(LayoutError::Read {
-                name: blob.digest.to_string(),
-                source,
-            })
-        };
-        // One byte more than there should be: the writer then notices that the size is wrong.
-        let mut file = reader
-            .open_blob(&blob.digest)
-            .map_err(failed)?
-            .take(blob.size.saturating_add(1));
+        feed.begin(&writer)?;
         let part = blob.digest.to_string();
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            if cancel.is_raised() {
-                return Err(PullError::Canceled);
-            }
-            let read = match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(error)),
-            };
-            std::io::Write::write_all(&mut writer, buffer.get(..read).unwrap_or_default())
-                .map_err(unreadable)?;
-            task.progress(&part, writer.offset(), Some(blob.size), false);
+        let progress = |bytes, done| task.progress(&part, bytes, Some(blob.size), done);
+        let copied = copy(path, blob, &mut writer, |bytes| {
+            feed.grown(bytes);
+            progress(bytes, false);
+            !cancel.is_raised() && !feed.is_refused()
+        });
+        if let Err(error) = copied {
+            // A copy always begins anew.
+            writer.discard()?;
+            return Err(error);
         }
         writer.commit()?;
-        task.progress(&part, blob.size, Some(blob.size), true);
+        feed.whole();
+        progress(blob.size, true);
         Ok(())
     }
+}
+
+/// Copies a blob of the layout at `path` to `writer`, as long as `go_on` with the bytes that are there wants more.
+fn copy(
+    path: &Path,
+    blob: &Descriptor,
+    writer: &mut BlobWriter,
+    go_on: impl Fn(u64) -> bool,
+) -> Result<(), PullError> {
+    let failed = |source| PullError::Layout {
+        path: path.to_owned(),
+        source,
+    };
+    let unreadable = |source| {
+        failed(LayoutError::Read {
+            name: blob.digest.to_string(),
+            source,
+        })
+    };
+    let reader = LayoutReader::open(path).map_err(failed)?;
+    // One byte more than there should be: the writer then notices that the size is wrong.
+    let mut file = reader
+        .open_blob(&blob.digest)
+        .map_err(failed)?
+        .take(blob.size.saturating_add(1));
+    let mut buffer = vec![0; BUFFER];
+    while go_on(writer.offset()) {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        std::io::Write::write_all(writer, buffer.get(..read).unwrap_or_default()).map_err(unreadable)?;
+    }
+    Err(PullError::Canceled)
 }
 
 /// The manifest or index that `selector` means.

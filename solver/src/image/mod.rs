@@ -5,7 +5,11 @@
 
 mod error;
 mod fetch;
+mod following;
+mod layers;
 mod layout;
+mod slots;
+mod unpack;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,9 +24,11 @@ use kiln_image::{
 use kiln_registry::Client;
 
 pub use error::PullError;
-pub(crate) use fetch::Stoppable;
+pub(crate) use layers::Origin;
 pub use layout::LayoutSelector;
+pub(crate) use unpack::Stoppable;
 
+use self::slots::Slots;
 use crate::graph::{ImageSource, SourceLayer};
 
 /// Makes the registry client when it is first needed.
@@ -73,6 +79,8 @@ pub struct Images {
     expected: Mutex<HashMap<Digest, (Resolved, Reference)>>,
     /// Layouts that images were resolved from, by the digest of the image's manifest.
     layouts: Mutex<HashMap<Digest, PathBuf>>,
+    /// For the layers that come, of all images.
+    slots: Arc<Slots>,
 }
 
 impl fmt::Debug for Images {
@@ -92,6 +100,7 @@ impl Images {
             client: OnceLock::new(),
             expected: Mutex::default(),
             layouts: Mutex::default(),
+            slots: Slots::new(layers::AT_A_TIME),
         }
     }
 

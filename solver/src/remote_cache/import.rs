@@ -24,7 +24,7 @@ use crate::cancel::Cancel;
 use crate::engine::Engine;
 use crate::error::{StepFailure, chain};
 use crate::graph::{Graph, ImageSource, Op, Source, SourceLayer, VertexId};
-use crate::image::PullError;
+use crate::image::{Origin, PullError};
 use crate::task::{Reporter, Task};
 
 /// Bytes of a listing, compressed and not: a layer of a million files takes about 100 MiB.
@@ -344,11 +344,11 @@ impl<'a> Imports<'a> {
             diff_id: layer.diff_id,
             blob: Some(layer.blob.clone()),
         };
-        match location {
-            CacheLocation::Registry(reference) => images.fetch_blob(reference, &source, task, stop)?,
-            CacheLocation::Folder { path, .. } => images.copy_blob(path, &source, task, stop)?,
-        }
-        images.unpack(&source, Some(layer.created_ms), task, stop)?;
+        let origin = match location {
+            CacheLocation::Registry(reference) => Origin::Registry(reference),
+            CacheLocation::Folder { path, .. } => Origin::Layout(path),
+        };
+        images.bring_layer(origin, &source, Some(layer.created_ms), task, stop)?;
         // Pushed or exported again, it goes out as it came.
         let from = match location {
             CacheLocation::Registry(reference) => Some(reference),
