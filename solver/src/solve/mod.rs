@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_cache::{BuildId, LayerId, Snapshot};
-use kiln_image::Descriptor;
+use kiln_image::{Descriptor, Reference};
 use kiln_remote::Credentials;
 
 use crate::cancel::Cancel;
@@ -34,6 +34,7 @@ use crate::error::{SolveError, StepError, StepFailure, chain};
 use crate::graph::{Graph, NetworkMode, Op, Source, Vertex, VertexId};
 use crate::lazy::{LazyLayer, Needs};
 use crate::limits::Limits;
+use crate::push::stream::LARGE;
 use crate::remote_cache::import::Imports;
 use crate::remote_cache::{CacheLocation, SolvedCache};
 use crate::report::{SourceFacts, StepKind, StepOutcome, StepReport};
@@ -69,6 +70,9 @@ pub struct SolveRequest {
     pub credentials: Arc<dyn Credentials + Send>,
     /// New layers are compressed like this as soon as they exist, beside the steps that follow.
     pub compress: Option<LayerCompression>,
+    /// Where a push of the targets, with layers compressed like that, will begin: once all steps have succeeded, large
+    /// layers of theirs that are still being compressed are already on their way there.
+    pub upload_to: Option<Reference>,
     /// Caches from elsewhere, the first goes first.
     pub cache_imports: Vec<CacheLocation>,
     /// Results of processes count only so long.
@@ -222,6 +226,9 @@ impl Engine {
             results: Results::default(),
         };
         let result = solve.all(targets, &order, cancel);
+        if let (Ok(snapshots), Some(name)) = (&result, &request.upload_to) {
+            solve.begin_uploads(snapshots, name, cancel);
+        }
         if let Err(error) = solve.imports.keep() {
             let message = format!("hits of imported caches are not kept: {}", chain(&error));
             self.note(message);
@@ -247,6 +254,26 @@ impl Engine {
 }
 
 impl Solve<'_> {
+    /// Uploads are begun that the push will go on with. It tells of whatever is wrong with the registry.
+    fn begin_uploads(&self, snapshots: &[Snapshot], name: &Reference, cancel: &Cancel) {
+        let Some(form) = self.request.compress.map(|compression| compression.form()) else {
+            return;
+        };
+        let engine = self.engine;
+        for id in snapshots.iter().flat_map(|snapshot| &snapshot.layers) {
+            let way = (name.name(), id.clone(), form.clone());
+            if let Some(growth) = self.diff_ids.growing(id)
+                && let Ok(Some(layer)) = engine.store.layers().get(id)
+                && layer.size() >= LARGE
+                && !engine.streams.is_kept(&way)
+                && let Ok(client) = engine.images.shared_client()
+                && let Some(stream) = engine.streams.begin(client, name, &growth, cancel)
+            {
+                engine.streams.keep(way, stream);
+            }
+        }
+    }
+
     fn all(
         &mut self,
         targets: &[VertexId],
