@@ -8,7 +8,7 @@ mod site;
 
 use crate::Result;
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,10 @@ struct Shared {
     uploads: Uploads,
     /// How many bodies of uploads were cut.
     uploads_cut: AtomicUsize,
+    /// So many bodies came whose length was not said before.
+    unmeasured: AtomicUsize,
+    /// Whether nothing is read of those but their beginning.
+    stalls: AtomicBool,
     /// Connections that were left open, so that they stay so.
     open: Mutex<Vec<TcpStream>>,
     over: AtomicBool,
@@ -95,6 +99,8 @@ impl HostileRegistry {
             seen: Mutex::default(),
             uploads,
             uploads_cut: AtomicUsize::new(0),
+            unmeasured: AtomicUsize::new(0),
+            stalls: AtomicBool::new(false),
             open: Mutex::default(),
             over: AtomicBool::new(false),
         });
@@ -132,6 +138,18 @@ impl HostileRegistry {
             .iter()
             .filter(|request| request.line().starts_with(start))
             .count()
+    }
+
+    /// How many bodies came, or come just now, whose length was not said before. A request is
+    /// [seen](HostileRegistry::seen) only when its body has come to its end.
+    pub fn unmeasured(&self) -> usize {
+        self.shared.unmeasured.load(Ordering::Relaxed)
+    }
+
+    /// From now on, nothing is read of bodies whose length is not said before, but their beginning. The connection
+    /// stays open.
+    pub fn stall_unmeasured(&self) {
+        self.shared.stalls.store(true, Ordering::Relaxed);
     }
 
     /// What the honest registry has by now.
@@ -192,7 +210,10 @@ impl Shared {
             .get("content-length")
             .and_then(|length| length.parse().ok())
             .unwrap_or(0);
-        let is_upload = length > 0 && path.contains("/blobs/uploads/");
+        let chunked = headers
+            .get("transfer-encoding")
+            .is_some_and(|how| how == "chunked");
+        let is_upload = (length > 0 || chunked) && path.contains("/blobs/uploads/");
         let left = |cut| matches!(self.uploads, Uploads::Cut(all) if cut < all).then_some(cut + 1);
         let cut = is_upload
             && self
@@ -200,11 +221,23 @@ impl Shared {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
                 .is_ok();
         let unread = is_upload && self.uploads == Uploads::Unread;
-        let mut body = vec![0; if cut { length / 2 } else { length }];
-        if unread {
-            body.clear();
-        }
-        reader.read_exact(&mut body)?;
+        let body = if chunked && !unread {
+            self.unmeasured.fetch_add(1, Ordering::Relaxed);
+            let stalls = self.stalls.load(Ordering::Relaxed);
+            let body = read_chunks(reader, cut || stalls)?;
+            if stalls {
+                lock(&self.open).push(reader.get_ref().try_clone()?);
+                return Ok(None);
+            }
+            body
+        } else {
+            let mut body = vec![0; if cut { length / 2 } else { length }];
+            if unread {
+                body.clear();
+            }
+            reader.read_exact(&mut body)?;
+            body
+        };
         let mut seen = lock(&self.seen);
         let before = seen
             .iter()
@@ -295,6 +328,23 @@ impl Shared {
             Body::Raw(..) | Body::Silence | Body::Closed => {}
         }
         Ok(false)
+    }
+}
+
+/// A body whose length was not said before; of one that is cut, the first chunk.
+fn read_chunks(reader: &mut impl BufRead, cut: bool) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim(), 16)?;
+        let before = body.len();
+        body.resize(before + length, 0);
+        reader.read_exact(&mut body[before..])?;
+        reader.read_line(&mut line)?;
+        if length == 0 || cut {
+            return Ok(body);
+        }
     }
 }
 

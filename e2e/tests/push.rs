@@ -1,5 +1,8 @@
 //! Kiln's pushes to a real registry server, and what other tools find there.
 
+#[path = "push/stream.rs"]
+mod stream;
+
 use kiln_e2e::builder::{Kiln, run};
 use kiln_e2e::machine::{self, TempFolder};
 use kiln_e2e::oci::{self, Image};
@@ -32,7 +35,9 @@ fn main() -> ExitCode {
             None => test(),
         })
     };
-    trial::run(tests.iter().map(with_registry).collect())
+    let streams = |&(name, test): &Named| trial::test(format!("push/{name}"), test);
+    let tests = tests.iter().map(with_registry);
+    trial::run(tests.chain(stream::TESTS.iter().map(streams)).collect())
 }
 
 const DOCKERFILE: &str = "FROM busybox:latest\n\

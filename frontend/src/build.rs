@@ -68,6 +68,8 @@ pub struct BuildRequest {
     pub credentials: Arc<dyn Credentials + Send>,
     /// How new layers are compressed as soon as they exist, for an image that is going to leave the store.
     pub compress: Option<LayerCompression>,
+    /// Where a push will begin that wants layers in this form.
+    pub upload_to: Option<Reference>,
     /// Caches from elsewhere, and caches to write.
     pub cache: CacheOptions,
     /// Results of RUN steps count only so long.
@@ -225,6 +227,7 @@ fn build_image(
         limits: request.limits.clone(),
         credentials: Arc::clone(&request.credentials),
         compress: request.compress,
+        upload_to: request.upload_to.clone(),
         cache_imports: request.cache.imports.clone(),
         cache_exports: request.cache.exports_any(),
         cache_ttl: request.cache_ttl,

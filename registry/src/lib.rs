@@ -4,7 +4,7 @@
 //! [`Client::resolve`] (tag → digest), [`Client::manifest`] (verified bytes) and then, in parallel,
 //! [`Client::fetch_blob`] for the config and each layer into a [`BlobSink`]. A push is
 //! [`Client::blob_exists`], [`Client::mount_blob`], [`Client::put_blob`] from a [`BlobSource`] and
-//! [`Client::put_manifest`].
+//! [`Client::put_manifest`]; a blob that is still being made can go out meanwhile, by [`Client::stream_blob`].
 //!
 //! Every request goes the same way: the reference gives a list of endpoints (mirrors, then the
 //! registry), the authenticator adds a token or password, the transport sends and follows redirects,
@@ -35,6 +35,7 @@ mod response;
 pub mod roots;
 mod sink;
 mod socket;
+mod stream;
 mod tls;
 mod transport;
 mod url;
@@ -53,3 +54,4 @@ pub use error::{AuthState, ConfigError, Error, ErrorKind, Failure, Result, Unrea
 pub use login::server_host;
 pub use manifest::{ACCEPT_MANIFESTS, FetchedManifest, Resolved};
 pub use sink::{BlobSink, BlobSource};
+pub use stream::Streamed;

@@ -289,12 +289,7 @@ impl Upload<'_> {
             .source
             .open(offset)
             .map_err(|error| Failed::local(url, "read the blob", error))?;
-        let mut reader = Watched {
-            inner: opened,
-            sent: offset,
-            progress: self.progress,
-            error: RefCell::default(),
-        };
+        let mut reader = Watched::new(opened, offset, self.progress);
         let mut headers = vec![(header::CONTENT_TYPE, "application/octet-stream".to_owned())];
         if method == Method::PATCH {
             headers.push((header::CONTENT_RANGE, format!("{offset}-{}", offset + length - 1)));
@@ -364,7 +359,8 @@ impl Upload<'_> {
     }
 }
 
-fn location(response: &Response) -> Attempt<Url> {
+/// Where an upload goes on.
+pub(crate) fn location(response: &Response) -> Attempt<Url> {
     let Some(location) = response.header("location") else {
         return Err(Failed::protocol(
             &response.url,
@@ -395,11 +391,23 @@ fn short_source<'e>(error: &'e (dyn std::error::Error + Send + Sync + 'static)) 
 }
 
 /// Counts what is read, and keeps the source's own error apart from the network's.
-struct Watched<'a> {
+pub(crate) struct Watched<'a> {
     inner: Box<dyn Read + 'a>,
-    sent: u64,
+    pub(crate) sent: u64,
     progress: &'a dyn Fn(u64),
-    error: RefCell<Option<io::Error>>,
+    pub(crate) error: RefCell<Option<io::Error>>,
+}
+
+impl<'a> Watched<'a> {
+    /// For a reader that begins so many bytes into the blob.
+    pub(crate) fn new(inner: Box<dyn Read + 'a>, offset: u64, progress: &'a dyn Fn(u64)) -> Self {
+        Self {
+            inner,
+            sent: offset,
+            progress,
+            error: RefCell::default(),
+        }
+    }
 }
 
 impl Read for Watched<'_> {

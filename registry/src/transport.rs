@@ -42,7 +42,12 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Payload<'a> {
     None,
     Bytes(&'a [u8]),
-    Stream { reader: &'a mut dyn Read, size: u64 },
+    Stream {
+        reader: &'a mut dyn Read,
+        size: u64,
+    },
+    /// As much as the reader gives: nobody knows yet.
+    Chunked(&'a mut dyn Read),
 }
 
 /// A response whose body has not been read. Holds a connection of the host's limit.
@@ -188,7 +193,7 @@ impl Transport {
                 let bytes = *bytes;
                 run(&agent, request, authorization, Some(bytes.len() as u64), bytes)
             }
-            Payload::Stream { .. } => run_stream(&agent, request, authorization),
+            Payload::Stream { .. } | Payload::Chunked(_) => run_stream(&agent, request, authorization),
         });
         match result.and_then(|response| response) {
             Ok(response) => {
@@ -305,8 +310,19 @@ fn run_stream(
     request: &mut Request<'_>,
     authorization: Option<&str>,
 ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-    let Payload::Stream { reader, size } = std::mem::replace(&mut request.payload, Payload::None) else {
-        return Err(ureq::Error::RedirectFailed);
+    let (reader, size) = match std::mem::replace(&mut request.payload, Payload::None) {
+        Payload::Stream { reader, size } => (reader, size),
+        // Without a length, the HTTP client says that the body is chunked.
+        Payload::Chunked(mut reader) => {
+            return run(
+                agent,
+                request,
+                authorization,
+                None,
+                SendBody::from_reader(&mut reader),
+            );
+        }
+        Payload::None | Payload::Bytes(_) => return Err(ureq::Error::RedirectFailed),
     };
     let mut exact = Exact { reader, left: size };
     run(

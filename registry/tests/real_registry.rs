@@ -198,3 +198,28 @@ fn many_threads_pull_at_once() {
         }
     });
 }
+
+#[test]
+fn a_blob_of_unknown_digest_goes_as_it_comes() {
+    let Some(registry) = start() else { return };
+    let client = Client::new(ClientConfig::default()).unwrap();
+    let reference: Reference = format!("{}/streamed:1", registry.host).parse().unwrap();
+    // Nothing at all is a blob, too.
+    for bytes in [vec![7; 3_000_000], Vec::new()] {
+        let blob = descriptor("a/b", &bytes);
+        let stream = || client.stream_blob(&reference, &mut &bytes[..], &|_| {}).unwrap();
+        client.abandon_streamed(&stream());
+        assert!(!client.blob_exists(&reference, &blob).unwrap());
+        client.commit_streamed(&reference, stream(), &blob).unwrap();
+        let mut sink = Vec::new();
+        client.fetch_blob(&reference, &blob, &mut sink, &|_| {}).unwrap();
+        assert!(sink == bytes);
+    }
+    let streamed = client
+        .stream_blob(&reference, &mut &b"other bytes"[..], &|_| {})
+        .unwrap();
+    let wrong = descriptor("a/b", b"these bytes");
+    let error = client.commit_streamed(&reference, streamed, &wrong).unwrap_err();
+    assert_eq!(error.failure().code.as_deref(), Some("DIGEST_INVALID"), "{error}");
+    assert!(!client.blob_exists(&reference, &wrong).unwrap());
+}

@@ -17,6 +17,8 @@ mod manifest;
 mod mirror;
 #[path = "scripted/push.rs"]
 mod push;
+#[path = "scripted/stream.rs"]
+mod stream;
 mod support;
 #[path = "scripted/tls.rs"]
 mod tls;

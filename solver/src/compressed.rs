@@ -17,6 +17,7 @@ use kiln_tree::Root;
 
 use crate::cancel::Cancel;
 use crate::engine::Engine;
+use crate::following::{Feed, Growth};
 use crate::image::PullError;
 
 /// The form that a layer's blob is wanted in.
@@ -119,11 +120,22 @@ impl Engine {
         wanted: LayerCompression,
         cancel: &Cancel,
     ) -> Result<Descriptor, CompressError> {
-        match self.layer_blobs.get(layer, wanted, cancel) {
+        self.growing_layer_blob(layer, wanted, &Growth::new(), cancel)
+    }
+
+    /// The same, where somebody may want to follow a new blob while it is made.
+    pub(crate) fn growing_layer_blob(
+        &self,
+        layer: &LayerId,
+        wanted: LayerCompression,
+        growth: &Arc<Growth>,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, CompressError> {
+        match self.layer_blobs.get(layer, wanted, growth, cancel) {
             Err(CompressError::DiffId { wanted: diff_id, .. })
                 if self.fetch_original(layer, &diff_id, cancel)? =>
             {
-                self.layer_blobs.get(layer, wanted, cancel)
+                self.layer_blobs.get(layer, wanted, growth, cancel)
             }
             other => other,
         }
@@ -180,13 +192,16 @@ impl LayerBlobs {
         })
     }
 
-    /// See [`Engine::compressed`]; the work ends when `cancel` is raised.
+    /// See [`Engine::compressed`]; the work ends when `cancel` is raised. A blob that has to be made is `growth`
+    /// meanwhile. Whatever becomes of it: nobody waits for its beginning any more after that.
     pub(crate) fn get(
         &self,
         layer: &LayerId,
         wanted: LayerCompression,
+        growth: &Arc<Growth>,
         cancel: &Cancel,
     ) -> Result<Descriptor, CompressError> {
+        let feed = growth.feed();
         if let Some(blob) = self.known(layer, wanted)? {
             return Ok(blob);
         }
@@ -197,7 +212,7 @@ impl LayerBlobs {
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         match self.known(layer, wanted)? {
             Some(blob) => Ok(blob),
-            None => self.make(layer, wanted, cancel),
+            None => self.make(layer, wanted, &feed, cancel),
         }
     }
 
@@ -252,12 +267,16 @@ impl LayerBlobs {
         &self,
         id: &LayerId,
         wanted: LayerCompression,
+        feed: &Feed,
         cancel: &Cancel,
     ) -> Result<Descriptor, CompressError> {
         let layer = self.store.layers().require(id)?;
         let mut draft = self.store.blobs().draft()?;
-        let out = Stoppable {
+        feed.begin_file(draft.reader()?, 0);
+        let out = Watched {
             out: &mut draft,
+            written: 0,
+            feed,
             cancel,
         };
         let exported = if let Some(blob) = self.original(&layer)? {
@@ -294,6 +313,7 @@ impl LayerBlobs {
             blob: blob.clone(),
             repositories: std::collections::BTreeSet::new(),
         })?;
+        feed.whole();
         Ok(blob)
     }
 }
@@ -309,19 +329,24 @@ fn recompress(
     layer::export_tar(&mut tar, wanted.compression, wanted.level, out)
 }
 
-/// A writer that fails once the work is cancelled.
-struct Stoppable<'a, W> {
+/// A writer that tells how much was written, and fails once the work is cancelled.
+struct Watched<'a, W> {
     out: W,
+    written: u64,
+    feed: &'a Feed,
     cancel: &'a Cancel,
 }
 
-impl<W: Write> Write for Stoppable<'_, W> {
+impl<W: Write> Write for Watched<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.cancel.is_raised() {
             // Not `Interrupted`: writers take that as a wish to be called again.
             return Err(io::Error::other("canceled"));
         }
-        self.out.write(bytes)
+        let count = self.out.write(bytes)?;
+        self.written += count as u64;
+        self.feed.grown(self.written);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {

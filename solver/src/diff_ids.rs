@@ -16,6 +16,7 @@ use kiln_tree::Root;
 use crate::cancel::{Cancel, CancelGuard};
 use crate::compressed::{LayerBlobs, LayerCompression};
 use crate::error::chain;
+use crate::following::Growth;
 
 /// Why a DiffID cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -44,6 +45,8 @@ struct Shared {
     /// `None` while a thread works on it.
     known: Mutex<HashMap<LayerId, Option<Result<Digest, DiffIdError>>>>,
     changed: Condvar,
+    /// The blobs of layers that are being compressed, or soon will be.
+    growing: Mutex<HashMap<LayerId, Arc<Growth>>>,
 }
 
 impl DiffIds {
@@ -72,10 +75,16 @@ impl DiffIds {
         }
         known.insert(layer.id().clone(), None);
         drop(known);
+        let growth = Growth::new();
+        if self.compress.is_some() {
+            let mut growing = self.shared.growing();
+            growing.insert(layer.id().clone(), Arc::clone(&growth));
+        }
         let job = Job {
             shared: Arc::clone(&self.shared),
             layer: Arc::clone(layer),
             compress: self.compress.clone(),
+            growth,
             stop: self.stop.clone(),
         };
         match std::thread::Builder::new()
@@ -90,6 +99,11 @@ impl DiffIds {
             // No thread to be had: whoever wants it computes it. (The job's end has told of a failure.)
             Err(_) => drop(self.shared.lock().remove(layer.id())),
         }
+    }
+
+    /// The blob of a layer that is being compressed just now.
+    pub(crate) fn growing(&self, layer: &LayerId) -> Option<Arc<Growth>> {
+        self.shared.growing().get(layer).cloned()
     }
 
     /// The DiffID of `layer`; waits for it or computes it.
@@ -141,13 +155,16 @@ struct Job {
     shared: Arc<Shared>,
     layer: Arc<Layer>,
     compress: Option<(Arc<LayerBlobs>, LayerCompression)>,
+    growth: Arc<Growth>,
     stop: Cancel,
 }
 
 impl Job {
     fn run(self) {
         if let Some((blobs, form)) = &self.compress
-            && blobs.get(self.layer.id(), *form, &self.stop).is_ok()
+            && blobs
+                .get(self.layer.id(), *form, &self.growth, &self.stop)
+                .is_ok()
             && let Some(diff_id) = self.layer.diff_id()
         {
             self.shared.finish(self.layer.id(), Ok(diff_id));
@@ -161,6 +178,9 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
+        // Also where there was nothing to compress: somebody may wait for the beginning.
+        self.growth.void();
+        self.shared.growing().remove(self.layer.id());
         let mut known = self.shared.lock();
         if let Some(result @ None) = known.get_mut(self.layer.id()) {
             let message = "the thread that computed it panicked".to_owned();
@@ -176,6 +196,10 @@ impl Drop for Job {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<LayerId, Option<Result<Digest, DiffIdError>>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn growing(&self) -> MutexGuard<'_, HashMap<LayerId, Arc<Growth>>> {
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finish(&self, layer: &LayerId, result: Result<Digest, DiffIdError>) {

@@ -12,6 +12,7 @@ use kiln_remote::git::{GitSettings, Repositories};
 use crate::compressed::LayerBlobs;
 use crate::image::{ClientSource, Images};
 use crate::platform::Emulators;
+use crate::push::stream::Streams;
 
 /// What the engine is told about the machine, the same for all builds.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,7 @@ pub struct Engine {
     pub(crate) settings: EngineSettings,
     pub(crate) emulators: Emulators,
     pub(crate) layer_blobs: Arc<LayerBlobs>,
+    pub(crate) streams: Streams,
     notes: Mutex<Vec<String>>,
     exported: Mutex<HashMap<Digest, Found>>,
 }
@@ -58,6 +60,7 @@ impl Engine {
             backend,
             settings,
             emulators: Emulators::default(),
+            streams: Streams::default(),
             notes: Mutex::default(),
             exported: Mutex::default(),
         }

@@ -25,6 +25,7 @@ mod export;
 mod file;
 mod files;
 mod filter;
+mod following;
 pub mod graph;
 pub mod image;
 mod import;

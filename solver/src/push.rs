@@ -2,12 +2,13 @@
 //!
 //! Each layer becomes a blob (`compressed`) and goes its way as soon as it is one, several at a time: the
 //! registry is asked whether it has the blob, then whether it takes it from another of its repositories, and only
-//! then it is uploaded. A layer that is not here but in another registry comes as its blob and goes on as that. The
+//! then it is uploaded. A large one goes out while it is made (`stream`). A layer that is not here but in another registry comes as its blob and goes on as that. The
 //! configuration follows, the manifests, the index, and last the tags: whoever looks in the meantime sees the old
 //! image or the new one.
 
 mod documents;
 mod error;
+pub(crate) mod stream;
 mod transfer;
 
 use std::collections::BTreeMap;
@@ -81,7 +82,10 @@ impl Engine {
                 task: &task,
                 cancel,
             };
-            match job.run(names) {
+            let result = job.run(names);
+            // What was begun for this push and turned out not to be needed.
+            self.streams.clear();
+            match result {
                 Ok(done) => pushed.extend(done),
                 Err(_) if cancel.is_raised() => {
                     task.canceled();

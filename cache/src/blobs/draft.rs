@@ -53,6 +53,11 @@ impl Blobs<'_> {
 }
 
 impl BlobDraft {
+    /// The file, for reading it while it grows. It stays open under whatever name the blob gets, or under none.
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).map_err(error::io("open", &self.path))
+    }
+
     /// Gives the blob its name. The caller has hashed and counted the bytes as they passed.
     pub fn commit_hashed(self, digest: &Digest, size: u64) -> Result<()> {
         Blobs::new(&self.shared).adopt(&self.path, digest, size)
@@ -73,6 +78,24 @@ impl Write for BlobDraft {
 mod tests {
     use super::*;
     use crate::testing;
+
+    #[test]
+    fn is_read_while_it_grows_and_after_its_end() {
+        use std::io::Read as _;
+        let (_scratch, store) = testing::store();
+        for name in ["its own", "that of a blob which is there"] {
+            let mut draft = store.blobs().draft().unwrap();
+            let mut reader = draft.reader().unwrap();
+            let mut text = String::new();
+            draft.write_all(b"by").unwrap();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "by", "{name}");
+            draft.write_all(b"tes").unwrap();
+            draft.commit_hashed(&Digest::sha256_of(b"bytes"), 5).unwrap();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "bytes", "{name}");
+        }
+    }
 
     #[test]
     fn gets_its_name_when_it_is_complete_and_leaves_nothing_otherwise() {

@@ -259,6 +259,7 @@ fn request(
         options: options.lower,
         names: options.outputs.names(&options.tags),
         compress: (options.outputs.early_compression()).or_else(|| options.cache.early_compression()),
+        upload_to: options.outputs.early_upload(&options.tags),
         needs: options.outputs.needs(),
         platforms: options.platforms,
         pull: if arguments.pull {

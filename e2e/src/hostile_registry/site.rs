@@ -109,8 +109,16 @@ impl Site {
         };
         upload.extend_from_slice(&request.body);
         match request.method.as_str() {
-            "PATCH" => Answer::status(202).with("Location", request.path.clone()),
-            "DELETE" => Answer::status(204),
+            "PATCH" => {
+                let last = upload.len().saturating_sub(1);
+                Answer::status(202)
+                    .with("Location", request.path.clone())
+                    .with("Range", format!("0-{last}"))
+            }
+            "DELETE" => {
+                self.uploads.remove(&number);
+                Answer::status(204)
+            }
             _ => {
                 let bytes = self.uploads.remove(&number).unwrap_or_default();
                 let digest = self.put_blob(bytes);

@@ -239,8 +239,30 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Seen>> 
     let length: u64 = seen
         .header("content-length")
         .map_or(0, |text| text.parse().unwrap());
-    reader.take(length).read_to_end(&mut seen.body)?;
+    if seen.header("transfer-encoding") == Some("chunked") {
+        read_chunks(reader, &mut seen.body)?;
+    } else {
+        reader.take(length).read_to_end(&mut seen.body)?;
+    }
     Ok(Some(seen))
+}
+
+/// A body without a length. One that is cut is an error.
+fn read_chunks(reader: &mut BufReader<&TcpStream>, body: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+        let before = body.len() as u64;
+        reader.take(length).read_to_end(body)?;
+        reader.read_line(&mut String::new())?;
+        if body.len() as u64 != before + length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// False if the connection is to be closed.

@@ -59,7 +59,9 @@ fn plain(store: &Store, blob: &Descriptor) -> Vec<u8> {
 
 fn ask(store: &Arc<Store>, id: &LayerId, wanted: impl Into<LayerCompression>) -> Descriptor {
     let blobs = LayerBlobs::new(Arc::clone(store));
-    blobs.get(id, wanted.into(), &Cancel::new()).unwrap()
+    blobs
+        .get(id, wanted.into(), &Growth::new(), &Cancel::new())
+        .unwrap()
 }
 
 #[test]
@@ -87,7 +89,11 @@ fn a_layer_is_compressed_once_in_each_form() {
     // The store lost the bytes: there is nothing to answer with.
     std::fs::remove_file(store.blobs().path(&gzip.digest)).unwrap();
     let blobs = LayerBlobs::new(Arc::clone(&store));
-    assert!(blobs.get(&id, Compression::Gzip.into(), &Cancel::new()).is_err());
+    assert!(
+        blobs
+            .get(&id, Compression::Gzip.into(), &Growth::new(), &Cancel::new())
+            .is_err()
+    );
 }
 
 #[test]
@@ -107,7 +113,9 @@ fn a_pulled_layer_stays_as_it_came_unless_forced_and_its_tar_stays_in_any_case()
     std::fs::remove_file(store.blobs().path(&original.digest)).unwrap();
     std::fs::remove_file(store.blobs().path(&blob.digest)).unwrap();
     let blobs = LayerBlobs::new(Arc::clone(&store));
-    let error = blobs.get(&id, forced, &Cancel::new()).unwrap_err();
+    let error = blobs
+        .get(&id, forced, &Growth::new(), &Cancel::new())
+        .unwrap_err();
     assert!(matches!(error, CompressError::DiffId { .. }), "{error}");
 }
 
@@ -119,13 +127,56 @@ fn threads_that_want_the_same_blob_make_it_once_and_cancelled_ones_make_none() {
     let blobs = LayerBlobs::new(Arc::clone(&store));
     let raised = Cancel::new();
     raised.raise();
-    let error = blobs.get(&id, Compression::Gzip.into(), &raised).unwrap_err();
+    let error = blobs
+        .get(&id, Compression::Gzip.into(), &Growth::new(), &raised)
+        .unwrap_err();
     assert!(matches!(error, CompressError::Canceled), "{error}");
     let all: Vec<Descriptor> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| blobs.get(&id, Compression::Gzip.into(), &Cancel::new()).unwrap()))
+            .map(|_| {
+                scope.spawn(|| {
+                    blobs
+                        .get(&id, Compression::Gzip.into(), &Growth::new(), &Cancel::new())
+                        .unwrap()
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn a_blob_is_followed_while_it_is_made() {
+    let scratch = TempDir::new();
+    let store = scratch.store();
+    let id = built(&store);
+    let blobs = LayerBlobs::new(Arc::clone(&store));
+    for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+        let growth = Growth::new();
+        let (blob, followed) = std::thread::scope(|scope| {
+            let following = scope.spawn(|| {
+                let mut bytes = Vec::new();
+                growth.follow().unwrap().read_to_end(&mut bytes).unwrap();
+                bytes
+            });
+            let blob = blobs.get(&id, compression.into(), &growth, &Cancel::new());
+            (blob.unwrap(), following.join().unwrap())
+        });
+        assert!(growth.is_whole());
+        assert_eq!(Digest::sha256_of(&followed), blob.digest);
+        // Nothing comes of what is there.
+        let growth = Growth::new();
+        let again = blobs.get(&id, compression.into(), &growth, &Cancel::new());
+        assert_eq!(again.unwrap(), blob);
+        assert!(growth.follow().is_none());
+    }
+    let (growth, raised) = (Growth::new(), Cancel::new());
+    raised.raise();
+    let best = LayerCompression {
+        level: Some(9),
+        ..Compression::Gzip.into()
+    };
+    blobs.get(&id, best, &growth, &raised).unwrap_err();
+    assert!(growth.follow().is_none() && !growth.is_whole());
 }

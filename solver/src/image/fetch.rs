@@ -7,9 +7,9 @@ use kiln_cache::{BlobWriter, Variant};
 use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::BlobSink;
 
-use super::following::{Feed, Growth};
 use super::{Images, Origin, PullError};
 use crate::cancel::Cancel;
+use crate::following::{Feed, Growth};
 use crate::graph::{ImageSource, SourceLayer};
 use crate::task::Task;
 

@@ -10,10 +10,10 @@ use std::thread;
 
 use kiln_image::{Descriptor, Reference};
 
-use super::following::Growth;
 use super::unpack::Ready;
 use super::{Images, PullError};
 use crate::cancel::Cancel;
+use crate::following::Growth;
 use crate::graph::SourceLayer;
 use crate::task::Task;
 

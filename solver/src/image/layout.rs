@@ -9,9 +9,9 @@ use kiln_image::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, parse_manifest,
 };
 
-use super::following::{Feed, Growth};
 use super::{Images, PullError, Resolved, source_layers};
 use crate::cancel::Cancel;
+use crate::following::{Feed, Growth};
 use crate::graph::{ImageSource, SourceLayer};
 use crate::task::Task;
 

@@ -5,7 +5,6 @@
 
 mod error;
 mod fetch;
-mod following;
 mod layers;
 mod layout;
 mod slots;
@@ -74,7 +73,7 @@ impl ImageSource {
 pub struct Images {
     store: Arc<Store>,
     client_source: ClientSource,
-    client: OnceLock<Client>,
+    client: OnceLock<Arc<Client>>,
     /// Images that were resolved and are to get their name once their layers are there.
     expected: Mutex<HashMap<Digest, (Resolved, Reference)>>,
     /// Layouts that images were resolved from, by the digest of the image's manifest.
@@ -115,11 +114,20 @@ impl Images {
 
     /// The client, made when it is first needed.
     pub(crate) fn client(&self) -> Result<&Client, kiln_registry::ConfigError> {
+        self.known_client().map(|client| &**client)
+    }
+
+    /// The same, for a thread that is not waited for.
+    pub(crate) fn shared_client(&self) -> Result<Arc<Client>, kiln_registry::ConfigError> {
+        self.known_client().map(Arc::clone)
+    }
+
+    fn known_client(&self) -> Result<&Arc<Client>, kiln_registry::ConfigError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
         let client = (self.client_source)()?;
-        Ok(self.client.get_or_init(|| client))
+        Ok(self.client.get_or_init(|| Arc::new(client)))
     }
 
     /// What `reference` means for `platform`. `requested` says whether the user asked for that platform: a local

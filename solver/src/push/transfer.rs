@@ -3,15 +3,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::{ImageLayer, LayerId, Store};
 use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::{BlobSource, Client};
 
 use super::documents::{Blobs, Documents};
+use super::stream::{LARGE, Stream};
 use super::{Push, PushError};
 use crate::cancel::Cancel;
+use crate::following::Growth;
 use crate::graph::SourceLayer;
 use crate::image::PullError;
 use crate::lazy::LazyLayer;
@@ -94,46 +96,94 @@ impl<'a> Target<'a> {
         let engine = self.push.engine;
         if let Some(lazy) = self.push.lazy(&layer.layer) {
             if lock(sent).insert(lazy.blob.digest) {
-                self.send_blob(&lazy.blob, &layer.diff_id, Some(lazy))?;
+                self.send_lazy(lazy)?;
             }
             return Ok(lazy.blob.clone());
         }
         engine.layer_blobs.adopt(layer)?;
-        let blob = engine.layer_blob(&layer.layer, self.push.request.compression, &self.stop)?;
+        let growth = Growth::new();
+        let stream = self.stream(&layer.layer, &growth)?;
+        let compression = self.push.request.compression;
+        let blob = engine.growing_layer_blob(&layer.layer, compression, &growth, &self.stop)?;
         // Two layers may be the same bytes.
         if lock(sent).insert(blob.digest) {
-            self.send_blob(&blob, &layer.diff_id, None)?;
+            if self.is_there(&blob, &layer.diff_id, None)? {
+                if let Some(stream) = stream {
+                    stream.abandon();
+                }
+            } else if stream.is_none_or(|stream| !stream.commit(&blob, self.task())) {
+                self.stopped()?;
+                self.upload(&blob)?;
+            } else {
+                self.uploaded(&blob);
+            }
+            self.note_there(&blob, &layer.diff_id)?;
         }
         Ok(blob)
     }
 
-    /// Brings a blob there; `lazy` says where it is when it is not in the store.
-    fn send_blob(
+    /// An upload of a layer's blob that goes on while the blob is made, where that is worth it.
+    fn stream(&self, layer: &LayerId, growth: &Arc<Growth>) -> Result<Option<Stream>, PushError> {
+        let engine = self.push.engine;
+        let compression = self.push.request.compression;
+        let way = (self.name.name(), layer.clone(), compression.form());
+        if let Some(early) = engine.streams.take(&way) {
+            return Ok(Some(early));
+        }
+        let size = engine.store.layers().get(layer)?.map_or(0, |layer| layer.size());
+        if size < LARGE || engine.layer_blobs.known(layer, compression)?.is_some() {
+            return Ok(None);
+        }
+        let client = engine.images.shared_client()?;
+        Ok(engine.streams.begin(client, self.name, growth, &self.stop))
+    }
+
+    /// Brings the blob of a layer there that is not in the store.
+    fn send_lazy(&self, lazy: &LazyLayer) -> Result<(), PushError> {
+        if !self.is_there(&lazy.blob, &lazy.diff_id, Some(lazy))? {
+            self.fetch(lazy)?;
+            self.upload(&lazy.blob)?;
+        }
+        self.note_there(&lazy.blob, &lazy.diff_id)
+    }
+
+    /// Whether the registry has the blob, or takes it from another of its repositories. `lazy` says where it is when it
+    /// is not in the store.
+    fn is_there(
         &self,
         blob: &Descriptor,
         diff_id: &Digest,
         lazy: Option<&LazyLayer>,
-    ) -> Result<(), PushError> {
-        let store = &self.push.engine.store;
-        let name = self.name.name();
+    ) -> Result<bool, PushError> {
         if self.client.blob_exists(self.name, blob)? {
             self.tell(blob, "already exists");
-        } else if !self.mount(blob, diff_id, lazy)? {
-            if let Some(lazy) = lazy {
-                self.fetch(lazy)?;
-            }
-            let part = blob.digest.to_string();
-            let source = StoreBlob {
-                store,
-                digest: blob.digest,
-                stop: &self.stop,
-            };
-            let progress = |bytes| self.task().progress(&part, bytes, Some(blob.size), false);
-            self.client.put_blob(self.name, blob, &source, &progress)?;
-            self.task().progress(&part, blob.size, Some(blob.size), true);
+            return Ok(true);
         }
-        store.variants().add_repository(diff_id, &blob.digest, &name)?;
+        self.mount(blob, diff_id, lazy)
+    }
+
+    fn note_there(&self, blob: &Descriptor, diff_id: &Digest) -> Result<(), PushError> {
+        let variants = self.push.engine.store.variants();
+        Ok(variants.add_repository(diff_id, &blob.digest, &self.name.name())?)
+    }
+
+    /// Uploads a blob of the store.
+    fn upload(&self, blob: &Descriptor) -> Result<(), PushError> {
+        let part = blob.digest.to_string();
+        let source = StoreBlob {
+            store: &self.push.engine.store,
+            digest: blob.digest,
+            stop: &self.stop,
+        };
+        let progress = |bytes| self.task().progress(&part, bytes, Some(blob.size), false);
+        self.client.put_blob(self.name, blob, &source, &progress)?;
+        self.uploaded(blob);
         Ok(())
+    }
+
+    fn uploaded(&self, blob: &Descriptor) {
+        let part = blob.digest.to_string();
+        self.task().progress(part, blob.size, Some(blob.size), true);
     }
 
     /// Brings a blob into the store that is in another registry only. It is not unpacked.

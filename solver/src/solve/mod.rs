@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kiln_cache::{LayerId, Snapshot};
-use kiln_image::Descriptor;
+use kiln_image::{Descriptor, Reference};
 
 use crate::cancel::Cancel;
 use crate::diff_ids::DiffIds;
@@ -34,6 +34,7 @@ use crate::engine::Engine;
 use crate::error::{SolveError, chain};
 use crate::graph::{Graph, NetworkMode, Op, Source, VertexId};
 use crate::lazy::Needs;
+use crate::push::stream::LARGE;
 use crate::remote_cache::SolvedCache;
 use crate::remote_cache::import::Imports;
 use crate::roots::Roots;
@@ -130,6 +131,9 @@ impl Engine {
             results: Results::default(),
         };
         let result = solve.all(targets, &order, cancel);
+        if let (Ok(snapshots), Some(name)) = (&result, &request.upload_to) {
+            solve.begin_uploads(snapshots, name, cancel);
+        }
         if let Err(error) = solve.imports.keep() {
             let message = format!("hits of imported caches are not kept: {}", chain(&error));
             self.note(message);
@@ -155,6 +159,26 @@ impl Engine {
 }
 
 impl Solve<'_> {
+    /// Uploads are begun that the push will go on with. It tells of whatever is wrong with the registry.
+    fn begin_uploads(&self, snapshots: &[Snapshot], name: &Reference, cancel: &Cancel) {
+        let Some(form) = self.request.compress.map(|compression| compression.form()) else {
+            return;
+        };
+        let engine = self.engine;
+        for id in snapshots.iter().flat_map(|snapshot| &snapshot.layers) {
+            let way = (name.name(), id.clone(), form.clone());
+            if let Some(growth) = self.diff_ids.growing(id)
+                && let Ok(Some(layer)) = engine.store.layers().get(id)
+                && layer.size() >= LARGE
+                && !engine.streams.is_kept(&way)
+                && let Ok(client) = engine.images.shared_client()
+                && let Some(stream) = engine.streams.begin(client, name, &growth, cancel)
+            {
+                engine.streams.keep(way, stream);
+            }
+        }
+    }
+
     fn all(
         &mut self,
         targets: &[VertexId],

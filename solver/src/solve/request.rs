@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_cache::BuildId;
+use kiln_image::Reference;
 use kiln_remote::Credentials;
 
 use crate::compressed::LayerCompression;
@@ -39,6 +40,9 @@ pub struct SolveRequest {
     pub credentials: Arc<dyn Credentials + Send>,
     /// New layers are compressed like this as soon as they exist, beside the steps that follow.
     pub compress: Option<LayerCompression>,
+    /// Where a push of the targets, with layers compressed like that, will begin: once all steps have succeeded, large
+    /// layers of theirs that are still being compressed are already on their way there.
+    pub upload_to: Option<Reference>,
     /// Caches from elsewhere, the first goes first.
     pub cache_imports: Vec<CacheLocation>,
     /// Results of processes count only so long.

@@ -94,6 +94,7 @@ impl Lab {
             limits: kiln_solver::limits::Limits::default(),
             credentials: Arc::new(kiln_remote::NoCredentials),
             compress: None,
+            upload_to: None,
             cache_imports: Vec::new(),
             cache_exports: false,
             cache_ttl: None,

@@ -119,6 +119,21 @@ impl Outputs {
         })
     }
 
+    /// The name in whose repository a push of layers that are compressed like this begins.
+    pub(super) fn early_upload(&self, tags: &[Reference]) -> Option<Reference> {
+        let form = self.early_compression()?;
+        let names = self.outputs.iter().find_map(|output| match output {
+            Output::Image {
+                names,
+                push: true,
+                compression,
+                ..
+            } if *compression == form => Some(names),
+            _ => None,
+        })?;
+        tags.iter().chain(names).min_by_key(|name| name.name()).cloned()
+    }
+
     /// What is needed of the image here. What is only pushed needs no files, nor does what goes nowhere.
     pub(super) fn needs(&self) -> Needs {
         let mut needs = None;

@@ -1,4 +1,5 @@
-//! Reading a blob while it comes: the download writes a file, and who follows it reads what is there so far.
+//! Reading a blob while it comes: somebody (a download, a compression) writes a file, and who follows it reads what is
+//! there so far.
 //!
 //! What is read like this is not verified yet. So whatever is made of it counts only when the growth is
 //! [whole](Growth::is_whole) in the end: then all that was read are bytes of the blob that the store has.
@@ -12,7 +13,7 @@ use kiln_cache::BlobWriter;
 
 /// How far a blob has come, between the [`Feed`] that says so and the [`Follower`] that waits for it.
 #[derive(Debug, Default)]
-pub(super) struct Growth {
+pub(crate) struct Growth {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -42,21 +43,21 @@ enum Phase {
 }
 
 impl Growth {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// The end for the download. When it is dropped before the blob is [whole](Feed::whole), followers get an error.
-    pub(super) fn feed(self: &Arc<Self>) -> Feed {
+    pub(crate) fn feed(self: &Arc<Self>) -> Feed {
         Feed {
             growth: Arc::clone(self),
         }
     }
 
-    /// Waits for the first bytes. `None` when there is nothing to follow. One can follow at most.
-    pub(super) fn follow(self: &Arc<Self>) -> Option<Follower> {
+    /// Waits for the first bytes. `None` when there is nothing to follow, or nothing of use. One can follow at most.
+    pub(crate) fn follow(self: &Arc<Self>) -> Option<Follower> {
         let mut state = self.state();
-        while state.phase == Phase::Expected {
+        while state.phase == Phase::Expected && !state.refused {
             state = self.wait(state);
         }
         let file = state.file.take()?;
@@ -69,7 +70,7 @@ impl Growth {
 
     /// Nobody is to go on following: for a download that is about to end, or to begin anew. Of a whole blob nothing
     /// becomes wrong.
-    pub(super) fn void(&self) {
+    pub(crate) fn void(&self) {
         let mut state = self.state();
         if state.phase != Phase::Whole {
             state.phase = Phase::Void;
@@ -79,17 +80,17 @@ impl Growth {
     }
 
     /// Says that the blob will not be used, whatever comes still: its download and its follower end.
-    pub(super) fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         self.state().refused = true;
         self.changed.notify_all();
     }
 
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.state().refused
     }
 
     /// Whether the blob is in the store, and all bytes that were read meanwhile are its bytes.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.state().phase == Phase::Whole
     }
 
@@ -98,7 +99,7 @@ impl Growth {
         let mut state = self.state();
         loop {
             if state.phase == Phase::Void || state.refused {
-                return Err(io::Error::other("the download did not go on"));
+                return Err(io::Error::other("the blob did not come to its end"));
             }
             let there = state.written.saturating_sub(at);
             if there > 0 || state.phase == Phase::Whole {
@@ -117,39 +118,43 @@ impl Growth {
     }
 }
 
-/// The download's end of a [`Growth`].
+/// The writer's end of a [`Growth`].
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(crate) struct Feed {
     growth: Arc<Growth>,
 }
 
 impl Feed {
     /// Bytes go to `writer`, which may have some of an earlier process already.
-    pub(super) fn begin(&self, writer: &BlobWriter) -> Result<(), kiln_cache::Error> {
-        let file = writer.reader()?;
+    pub(crate) fn begin(&self, writer: &BlobWriter) -> Result<(), kiln_cache::Error> {
+        self.begin_file(writer.reader()?, writer.offset());
+        Ok(())
+    }
+
+    /// Bytes go to `file`, a second opening of which this is, and which has some already.
+    pub(crate) fn begin_file(&self, file: File, written: u64) {
         let mut state = self.growth.state();
         if state.phase == Phase::Expected {
             state.phase = Phase::Growing;
             state.file = Some(file);
-            state.written = writer.offset();
+            state.written = written;
             self.growth.changed.notify_all();
         }
-        Ok(())
     }
 
     /// So many bytes are in the file by now.
-    pub(super) fn grown(&self, written: u64) {
+    pub(crate) fn grown(&self, written: u64) {
         self.growth.state().written = written;
         self.growth.changed.notify_all();
     }
 
     /// To be called before the bytes so far are thrown away.
-    pub(super) fn restart(&self) {
+    pub(crate) fn restart(&self) {
         self.growth.void();
     }
 
     /// The blob is in the store.
-    pub(super) fn whole(&self) {
+    pub(crate) fn whole(&self) {
         let mut state = self.growth.state();
         if state.phase == Phase::Growing {
             state.phase = Phase::Whole;
@@ -158,7 +163,7 @@ impl Feed {
     }
 
     /// Whether the download is to end since its blob is of no use.
-    pub(super) fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.growth.is_refused()
     }
 }
@@ -172,7 +177,7 @@ impl Drop for Feed {
 /// Reads a blob from its first byte, as it comes. It ends where the blob ends, once the blob is verified, and fails
 /// as soon as the download does.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(crate) struct Follower {
     growth: Arc<Growth>,
     file: File,
     at: u64,
@@ -314,7 +319,10 @@ mod tests {
                 write(feed, &mut writer, &BYTES[..count]);
                 writer.discard().unwrap();
             });
-            assert_eq!(failed.unwrap_err().to_string(), "the download did not go on");
+            assert_eq!(
+                failed.unwrap_err().to_string(),
+                "the blob did not come to its end"
+            );
         }
         let growth = Growth::new();
         drop(growth.feed());
@@ -378,6 +386,9 @@ mod tests {
             assert!(reading.join().unwrap().is_err());
         });
         assert!(feed.is_refused() && growth.is_refused());
+        let growth = Growth::new();
+        growth.refuse();
+        assert!(growth.follow().is_none(), "before its beginning");
     }
 
     #[test]
