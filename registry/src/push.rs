@@ -124,7 +124,9 @@ impl Client {
             request.patience = self.config.retry.commit_timeout;
             let scope = Scope::push(&endpoint.repository);
             self.retrying(&request.url, || {
-                let (response, _) = self.call_ok(endpoint, &scope, &request)?;
+                let (response, _) = self
+                    .call_ok(endpoint, &scope, &request)
+                    .map_err(again_when_disturbed)?;
                 let stored = response
                     .header("docker-content-digest")
                     .and_then(|text| text.trim().parse().ok());
@@ -204,6 +206,15 @@ impl Client {
             let _ = self.call(endpoint, scope, &self.request(Method::DELETE, location));
         }
     }
+}
+
+/// A registry that keeps its links in files may read one of a blob of this manifest just while somebody else, who pushes the
+/// same blob, writes it. It then says that a digest is invalid, although none was given to it.
+fn again_when_disturbed(mut failed: Failed) -> Failed {
+    if failed.failure.status == Some(400) && failed.failure.code.as_deref() == Some("DIGEST_INVALID") {
+        failed.retry = Retry::Again;
+    }
+    failed
 }
 
 fn may_take_chunks(failed: &Failed) -> bool {

@@ -278,3 +278,21 @@ fn manifests_go_under_their_tag_and_the_answer_is_checked() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DigestMismatch);
 }
+
+/// Two that push the same blobs at the same time disturb each other in some registries.
+#[test]
+fn a_manifest_is_sent_again_when_the_registry_was_disturbed() {
+    let disturbed = r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#;
+    let server = Server::start(move |seen| match (seen.path.as_str(), seen.nth) {
+        ("/v2/app/manifests/1", 0) => Reply::json(400, disturbed),
+        ("/v2/app/manifests/1", _) => Reply::new(201),
+        _ => Reply::json(400, disturbed),
+    });
+    client()
+        .put_manifest(&server.reference("app:1"), "a/b", b"{}")
+        .unwrap();
+    let error = client()
+        .put_manifest(&server.reference("app:2"), "a/b", b"{}")
+        .unwrap_err();
+    assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
+}

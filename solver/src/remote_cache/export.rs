@@ -226,9 +226,6 @@ impl Exporter<'_> {
                     Ok(layer) => {
                         let mut brought = brought.lock().unwrap_or_else(PoisonError::into_inner);
                         brought.insert(id.clone(), layer);
-                        let count = brought.len() as u64;
-                        self.task
-                            .progress("layers", count, Some(wanted.len() as u64), false);
                     }
                     Err(error) => {
                         let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);

@@ -111,12 +111,31 @@ impl Uploads<'_> {
                 }
             }
         }
-        self.put(blob, &self.engine.store.blobs().path(&blob.digest))
+        self.send(blob)
+    }
+
+    /// Writes a blob of the store, and tells how far that is.
+    fn send(&self, blob: &Descriptor) -> Result<(), CacheError> {
+        let part = blob.digest.to_string();
+        let told = |bytes| self.task.progress(&part, bytes, Some(blob.size), false);
+        self.put_told(blob, &self.engine.store.blobs().path(&blob.digest), &told)?;
+        self.task.progress(&part, blob.size, Some(blob.size), true);
+        Ok(())
     }
 
     fn put(&self, blob: &Descriptor, source: &dyn BlobSource) -> Result<(), CacheError> {
+        self.put_told(blob, source, &|_| {})
+    }
+
+    fn put_told(
+        &self,
+        blob: &Descriptor,
+        source: &dyn BlobSource,
+        told: &dyn Fn(u64),
+    ) -> Result<(), CacheError> {
         let cancel = self.cancel;
-        let result = self.target.put(blob, &Stoppable { source, cancel });
+        let watched = Watched { source, cancel, told };
+        let result = self.target.put(blob, &watched);
         if cancel.is_raised() {
             return Err(CacheError::Canceled);
         }
@@ -152,8 +171,7 @@ impl Uploads<'_> {
                 self.task.warn(message, None);
                 return Ok(None);
             }
-            let path = self.engine.store.blobs().path(&layer.blob.digest);
-            self.put(&layer.blob, &path)?;
+            self.send(&layer.blob)?;
         }
         if let Some(listing) = layer.listing.clone()
             && !self.hand_on(&listing, from)?
@@ -180,32 +198,38 @@ impl Uploads<'_> {
     }
 }
 
-/// A source that ends when the export is cancelled.
-struct Stoppable<'a> {
+/// A source that ends when the export is cancelled, and tells how far it was read.
+struct Watched<'a> {
     source: &'a dyn BlobSource,
     cancel: &'a Cancel,
+    told: &'a dyn Fn(u64),
 }
 
-impl BlobSource for Stoppable<'_> {
+impl BlobSource for Watched<'_> {
     fn open(&self, offset: u64) -> io::Result<Box<dyn io::Read + '_>> {
-        Ok(Box::new(StoppableReader {
+        Ok(Box::new(WatchedReader {
             inner: self.source.open(offset)?,
-            cancel: self.cancel,
+            at: offset,
+            watched: self,
         }))
     }
 }
 
-struct StoppableReader<'a> {
+struct WatchedReader<'a> {
     inner: Box<dyn io::Read + 'a>,
-    cancel: &'a Cancel,
+    at: u64,
+    watched: &'a Watched<'a>,
 }
 
-impl io::Read for StoppableReader<'_> {
+impl io::Read for WatchedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_raised() {
+        if self.watched.cancel.is_raised() {
             // Not of the kind `Interrupted`: that asks to be tried again.
             return Err(io::Error::other("canceled"));
         }
-        self.inner.read(buffer)
+        let count = self.inner.read(buffer)?;
+        self.at += count as u64;
+        (self.watched.told)(self.at);
+        Ok(count)
     }
 }
