@@ -1,6 +1,6 @@
 //! Compression of layers: the same bytes for the same input, on any number of processors.
 //!
-//! Both gzip ([`gzip`]) and zstd cut the input into blocks of fixed size, which are compressed side by side.
+//! Both gzip and zstd cut the input into blocks of fixed size, which are compressed side by side.
 
 mod gzip;
 
