@@ -85,7 +85,8 @@ impl Temp {
                 return false;
             };
             let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
-            owner == "dead" || owner.parse().is_ok_and(is_gone)
+            let is_abandoned = || older_than(&entry.path(), ABANDONED);
+            owner == "dead" || (owner == "new" && is_abandoned()) || owner.parse().is_ok_and(is_gone)
         })
     }
 
@@ -280,6 +281,12 @@ mod tests {
         let _own = temp.dir().unwrap();
         std::fs::create_dir(scratch.path().join("tmp/new-beginning")).unwrap();
         assert!(!temp.has_leftovers(), "a living process, and what is being made");
+        let abandoned = scratch.path().join("tmp/new-abandoned");
+        std::fs::create_dir(&abandoned).unwrap();
+        let long_ago = SystemTime::now() - 2 * ABANDONED;
+        File::open(&abandoned).unwrap().set_modified(long_ago).unwrap();
+        assert!(temp.has_leftovers(), "made by a process that was killed then");
+        std::fs::remove_dir(abandoned).unwrap();
         // Larger than any process id (`PID_MAX_LIMIT` is 2^22).
         for name in ["4294967294-a", "dead-b"] {
             let path = scratch.path().join("tmp").join(name);
