@@ -53,9 +53,12 @@ impl Writeback {
         let (root, state) = (self.root.clone(), Arc::clone(&self.state));
         let thread = std::thread::Builder::new().name("writeback".to_owned());
         let spawned = thread.spawn(move || {
+            // Locked all the while: who asks for a failure waits for the one that is about to be told.
+            let mut failure = state.failure.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = durability::sync_filesystem(&root) {
-                *state.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *failure = Some(error);
             }
+            drop(failure);
             state.under_way.store(false, Ordering::Release);
         });
         if spawned.is_err() {
@@ -64,7 +67,8 @@ impl Writeback {
         }
     }
 
-    /// What went wrong since the last call.
+    /// What went wrong since the last call. To be called after a sync: a failure that the kernel told here, and so not
+    /// there, is known by then.
     pub(crate) fn check(&self) -> Result<()> {
         let mut failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.take().map_or(Ok(()), Err)
