@@ -40,6 +40,9 @@ logs=$top/target/test-logs
 mkdir -p "$logs"
 skips=$work/skips
 : > "$skips"
+# What the failed ones said: shown once more at the very end, where someone who sees only the end of a log needs it.
+details=$work/details
+: > "$details"
 passed=0 failed=0 skipped=0
 failures=()
 
@@ -60,9 +63,17 @@ check() { # NAME COMMAND...
   else
     failed=$((failed + 1))
     failures+=("$name (log: $logs/$name.log)")
-    tail -n 60 "$logs/$name.log" >&2
+    tail -n 60 "$logs/$name.log" | detail "$name" >&2
     return 1
   fi
+}
+
+# Shows what a failed check said, and keeps the beginning of it for the summary.
+detail() { # NAME
+  local text
+  text=$(cat)
+  printf '%s\n' "$text"
+  { say "$1 said:" 2>&1; head -n 40 <<< "$text" | cut -c 1-1000; } >> "$details"
 }
 
 # Leaves something out, and says so.
@@ -97,13 +108,29 @@ tests() { # NAME COMMAND...
   failed=$((failed + now_failed))
   if [ "$now_failed" != 0 ]; then
     failures+=("$name: $now_failed failed, exit code $code (log: $log)")
-    sed -n '/^failures:/,$p' "$log" | head -n 400 >&2
+    { sed -n '/^failures:/,$p' "$log" | head -n 400 | grep . || tail -n 60 "$log"; } | detail "$name" >&2
   fi
 }
 
 # Sums up `N passed` (or `N failed`) over the summary lines of a log.
 sum() { # LOG WORD
   grep -E '^(test result:|  *Summary )' "$1" | grep -oE "[0-9]+ $2" | awk '{ total += $1 } END { print total + 0 }'
+}
+
+# One line for each reason, with all tests that it holds for: `NAME: REASON` lines become `REASON: NAME, NAME`.
+group_skips() {
+  awk '{
+    # The name of an end-to-end test has its pass in front of it, which ends in a colon, too.
+    split_at = match($0, /^(root|user): /) ? RLENGTH : 0
+    rest = substr($0, split_at + 1)
+    colon = index(rest, ": ")
+    name = substr($0, 1, split_at) substr(rest, 1, colon - 1)
+    reason = substr(rest, colon + 2)
+    if (!(reason in names)) { order[++count] = reason; names[reason] = name } else names[reason] = names[reason] ", " name
+    times[reason]++
+  } END {
+    for (at = 1; at <= count; at++) printf "  %d skipped: %s: %s\n", times[order[at]], order[at], names[order[at]]
+  }'
 }
 
 # --- what is needed
@@ -232,9 +259,10 @@ fi
 skipped=$(wc -l < "$skips")
 if [ "$skipped" != 0 ]; then
   say "skipped:"
-  sed 's/^/  /' "$skips"
+  group_skips < "$skips"
 fi
 if [ ${#failures[@]} -gt 0 ]; then
+  cat "$details"
   say "failed:"
   printf '  %s\n' "${failures[@]}"
 fi

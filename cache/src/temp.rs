@@ -229,8 +229,12 @@ fn sweep_owned(path: &Path) -> Result<bool> {
     if !files::try_flock(&lock, FlockOperation::NonBlockingLockExclusive, &lock_path)? {
         return Ok(false);
     }
-    delete_owned(path).map_err(error::io("delete", path))?;
-    Ok(true)
+    match delete_owned(path) {
+        Ok(()) => Ok(true),
+        // Between opening the lock and getting it, another sweeper, or the owner on its way out, has done it.
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(error::io("delete", path)(source)),
+    }
 }
 
 fn sweep_partial(folder: &Path) -> Result<usize> {
@@ -294,6 +298,26 @@ mod tests {
             assert!(temp.has_leftovers(), "{name}");
             std::fs::remove_dir(path).unwrap();
         }
+    }
+
+    #[test]
+    fn several_sweep_at_once_and_none_fails() {
+        let scratch = Scratch::new();
+        let area = scratch.path().join("tmp");
+        for number in 0..200 {
+            let folder = area.join(format!("99-{number}"));
+            std::fs::create_dir_all(folder.join("0/deep")).unwrap();
+            std::fs::write(folder.join("lock"), "").unwrap();
+        }
+        std::thread::scope(|scope| {
+            let sweepers: Vec<_> = (0..6)
+                .map(|_| scope.spawn(|| Temp::new(scratch.path()).sweep(&|| false)))
+                .collect();
+            for sweeper in sweepers {
+                sweeper.join().unwrap().unwrap();
+            }
+        });
+        assert!(files::names(&area).unwrap().is_empty());
     }
 
     #[test]
