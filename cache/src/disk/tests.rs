@@ -135,6 +135,21 @@ fn pruned(store: &Store, request: &Prune) -> Pruned {
 }
 
 #[test]
+fn what_is_published_counts_for_no_less_than_it_takes() {
+    let (_dir, store) = testing::store();
+    let (before, published) = (du(store.root()), store.published_bytes());
+    let mut layers = Vec::new();
+    for number in 0..20 {
+        layers = step(&store, &format!("step{number}"), number * 10_000, &layers);
+    }
+    let (grown, counted) = (du(store.root()) - before, store.published_bytes() - published);
+    assert!(
+        counted >= grown && counted < 2 * grown,
+        "{counted} for {grown} bytes"
+    );
+}
+
+#[test]
 fn the_catalog_is_what_the_disk_has() {
     let (dir, store) = testing::store();
     assert_agrees(&store);

@@ -82,8 +82,9 @@ impl LayerDraft {
         })?;
         if won {
             // Every entry takes some room, however small it is.
+            let small = BESIDE + listing.len() as u64;
             self.shared
-                .add_published(size + 4096 * (1 + listing.len() as u64));
+                .add_published(size + bytes.len() as u64 + 4096 * small);
         }
         Ok(won.then_some(meta))
     }
@@ -120,6 +121,10 @@ impl LayerDraft {
         Ok(true)
     }
 }
+
+/// What comes with a layer: its two folders, its listing and metadata, the step's records by definition and by content,
+/// each in a folder that may be new, the step's log.
+const BESIDE: u64 = 10;
 
 fn total_size(listing: &Listing) -> u64 {
     let size = |entry: &kiln_tree::Entry| match entry.kind {
