@@ -45,6 +45,8 @@ details=$work/details
 : > "$details"
 passed=0 failed=0 skipped=0
 failures=()
+# `SECONDS NAME` of everything that was run.
+spent=$work/spent
 
 cleanup() {
   # What an ordinary user's store left behind may belong to that user's sub-ids: root may remove it, others leave it to
@@ -55,10 +57,13 @@ trap cleanup EXIT
 
 # Runs one command as one check; its output goes to a log and, when it fails, to the terminal.
 check() { # NAME COMMAND...
-  local name=$1
+  local name=$1 began=$SECONDS code
   shift
   say "$name"
-  if "$@" > "$logs/$name.log" 2>&1; then
+  "$@" > "$logs/$name.log" 2>&1
+  code=$?
+  took "$name" "$began"
+  if [ "$code" = 0 ]; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
@@ -66,6 +71,11 @@ check() { # NAME COMMAND...
     tail -n 60 "$logs/$name.log" | detail "$name" >&2
     return 1
   fi
+}
+
+# Notes how long something took that began at a value of SECONDS.
+took() { # NAME BEGAN
+  echo "$((SECONDS - $2)) $1" >> "$spent"
 }
 
 # Shows what a failed check said, and keeps the beginning of it for the summary.
@@ -84,11 +94,12 @@ skip() { # NAME REASON
 
 # Runs tests whose output ends in `test result: … passed; … failed; … ignored`, or in nextest's summary, and counts them.
 tests() { # NAME COMMAND...
-  local name=$1 log=$logs/$1.log code counted_failed
+  local name=$1 log=$logs/$1.log code counted_failed began=$SECONDS
   shift
   say "$name"
   "$@" 2>&1 | tee "$log" | grep --line-buffered -E '^(test .*(FAILED|ignored)|SKIPPED|test result|  *(FAIL|Summary|TRY) )'
   code=${PIPESTATUS[0]}
+  took "$name" "$began"
   local now_passed now_failed printed_skips
   now_passed=$(sum "$log" passed)
   counted_failed=$(sum "$log" failed)
@@ -136,6 +147,7 @@ group_skips() {
 # --- what is needed
 command -v cargo >/dev/null || die "cargo is not on the PATH; install Rust first: https://rustup.rs"
 if [ "$install" = yes ]; then
+  began=$SECONDS
   need_packages build-essential ca-certificates
   if wanted e2e-root || wanted e2e-user || wanted unit; then
     need_packages git openssh-client busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
@@ -146,6 +158,7 @@ if [ "$install" = yes ]; then
     cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
       rustup component add rustfmt clippy || die "rustfmt and clippy are needed: rustup component add rustfmt clippy"
   fi
+  took "installing packages and tools" "$began"
 fi
 
 # --- checks
@@ -158,7 +171,9 @@ if wanted doc; then RUSTDOCFLAGS='-D warnings' check doc cargo doc --workspace -
 if wanted deny; then
   if ! cargo deny --version >/dev/null 2>&1 && [ "$install" = yes ]; then
     say "installing cargo-deny (this takes some minutes)"
+    began=$SECONDS
     cargo install --locked cargo-deny > "$logs/cargo-deny-install.log" 2>&1 || tail -n 5 "$logs/cargo-deny-install.log" >&2
+    took "installing cargo-deny" "$began"
   fi
   if cargo deny --version >/dev/null 2>&1; then
     check deny cargo deny --all-features check bans licenses sources
@@ -236,7 +251,11 @@ end_to_end() { # PASS [COMMAND that becomes another user]
 }
 
 if wanted e2e-root || wanted e2e-user; then
-  if prepare_end_to_end; then
+  began=$SECONDS
+  prepare_end_to_end
+  prepared=$?
+  took "preparing the end-to-end tests" "$began"
+  if [ "$prepared" = 0 ]; then
     if [ "$(id -u)" = 0 ]; then
       if wanted e2e-root; then end_to_end root; fi
       if wanted e2e-user; then
@@ -256,6 +275,8 @@ if wanted e2e-root || wanted e2e-user; then
 fi
 
 # --- summary
+say "$SECONDS seconds in all; what took longest:"
+sort -rn "$spent" | head -n 15 | sed 's/^/  /'
 skipped=$(wc -l < "$skips")
 if [ "$skipped" != 0 ]; then
   say "skipped:"
