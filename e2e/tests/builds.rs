@@ -178,6 +178,15 @@ fn diff() -> TestResult {
     for has in ["[2/3] COPY in.txt /in", "ran", "cached", "steps differ"] {
         ensure!(text.contains(has), "{has}: {text}");
     }
+    ensure!(
+        kiln(&project, &["builds", "diff"])? == text,
+        "the latest is not compared with the one before"
+    );
+    project.write("Dockerfile", "FROM busybox:latest AS other\nRUN echo other\n")?;
+    project.try_build(&["--target", "other"])?.success()?;
+    let alone = project.kiln.run(["builds", "diff"])?;
+    let stderr = alone.failure(1)?;
+    ensure!(stderr.contains("there is no other build"), "{stderr}");
     let value = json(
         &project,
         &["builds", "diff", &ids[2], &ids[1], "--format", "json"],

@@ -77,6 +77,7 @@ pub use resolve::{
     ImageResolver, RemoteFailure, RemoteResolver, ResolveError, ResolveErrorKind, ResolvedImage, Resolver,
 };
 pub use unpack::{ARCHIVE_START, UnpackError, UnpackedContext, is_archive, unpack_context};
+pub use why::build_before;
 
 #[cfg(test)]
 mod cases;

@@ -99,6 +99,11 @@ fn earlier(store: &Store, id: &BuildId, record: &BuildRecord) -> Vec<(BuildId, B
     if same.is_empty() { of(Kinship::Moved) } else { same }
 }
 
+/// The newest of the other builds of the same Dockerfile and target that came to its steps.
+pub fn build_before(store: &Store, id: &BuildId, record: &BuildRecord) -> Option<BuildId> {
+    earlier(store, id, record).into_iter().next().map(|(id, _)| id)
+}
+
 /// Says of each step that ran why it did, in `record` and to the reporter. A fully cached build costs nothing here.
 pub(crate) fn explain(
     store: &Store,

@@ -376,7 +376,9 @@ fn transport_error(error: ureq::Error, url: Url) -> TransportError {
 pub(crate) fn says_all(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::Unreachable(Unreachable::Broken) | ErrorKind::Protocol | ErrorKind::Interrupted
+        ErrorKind::Unreachable(Unreachable::Broken | Unreachable::Dns)
+            | ErrorKind::Protocol
+            | ErrorKind::Interrupted
     )
 }
 

@@ -92,14 +92,14 @@ pub(crate) struct BuildsLogs {
 /// Arguments of `builds diff`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kiln builds diff 019a3c2f41d0 latest\n  kiln builds diff 019a3c2f41d0 019a3c31a2b3 --format json"
+    after_help = "Examples:\n  kiln builds diff                            the latest with the one before\n  kiln builds diff 019a3c2f41d0               the latest with that one\n  kiln builds diff 019a3c2f41d0 019a3c31a2b3 --format json"
 )]
 pub(crate) struct BuildsDiff {
-    /// The one
-    #[arg(value_name = "A")]
-    pub(crate) before: String,
+    /// The one [default: the build before the latest, of the same Dockerfile and target]
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: Option<String>,
     /// The other
-    #[arg(value_name = "B", default_value = "latest")]
+    #[arg(value_name = "AFTER", default_value = "latest")]
     pub(crate) after: String,
     /// `json` for one object
     #[arg(short, long, value_name = "text|json")]

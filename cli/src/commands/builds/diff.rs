@@ -42,8 +42,11 @@ impl Row<'_> {
 /// Runs `kiln builds diff`.
 pub(super) fn run(store: &Store, arguments: &BuildsDiff) -> Result<ExitCode, Failure> {
     let as_json = super::super::is_json(arguments.format.as_deref(), "text")?;
-    let before = find(store, &arguments.before)?;
     let after = find(store, &arguments.after)?;
+    let before = match &arguments.before {
+        Some(before) => find(store, before)?,
+        None => build_before(store, &after)?,
+    };
     let rows = rows(&before.record.steps, &after.record.steps);
     if as_json {
         let step = |step: Option<&StepReport>| {
@@ -66,6 +69,18 @@ pub(super) fn run(store: &Store, arguments: &BuildsDiff) -> Result<ExitCode, Fai
         super::super::print(&text(&before, &after, &rows))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the latest build is compared with where nothing is named.
+fn build_before(store: &Store, after: &Found) -> Result<Found, Failure> {
+    let id = kiln_frontend::build_before(store, &after.id, &after.record).ok_or_else(|| {
+        Failure::message(format!(
+            "there is no other build of what build {} made",
+            short(&after.id)
+        ))
+        .hint("kiln builds ls lists all builds; kiln builds diff BEFORE AFTER compares any two")
+    })?;
+    find(store, id.as_str())
 }
 
 /// The steps of the second build with their like in the first, then those that only the first one has.
