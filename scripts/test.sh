@@ -153,6 +153,8 @@ if [ "$install" = yes ]; then
     need_packages git openssh-client busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
     want_packages docker-registry skopeo umoci crun buildah podman qemu-user-static
     want_packages python3-jsonschema golang-github-opencontainers-image-spec-dev
+    # The page of `builds show --html` is looked at in a real browser.
+    want_packages chromium
   fi
   if wanted fmt || wanted clippy; then
     cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
