@@ -6,22 +6,12 @@ use kiln_tree::walk;
 use super::*;
 use crate::{
     ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountSharing, Record,
-    RecordKind, Store, files, testing, testing::Scratch,
+    RecordKind, Store, files, testing,
+    testing::{Scratch, du},
 };
 
 mod attached;
 mod oldest;
-
-/// What `du` says of the store's folder.
-fn du(path: &Path) -> u64 {
-    let output = std::process::Command::new("du")
-        .args(["-s", "-B1"])
-        .arg(path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split('\t').next().unwrap().parse().unwrap()
-}
 
 fn assert_agrees(store: &Store) {
     let catalog = Catalog::read(store).unwrap();
