@@ -38,16 +38,12 @@ impl Client {
     /// Whether the registry has the blob (in this repository).
     pub fn blob_exists(&self, reference: &Reference, blob: &Descriptor) -> Result<bool> {
         self.on_endpoints("look for blob of", reference, Purpose::Push, |endpoint| {
-            let request = self.request(Method::HEAD, endpoint.url(&format!("blobs/{}", blob.digest)));
-            let scope = Scope::push(&endpoint.repository);
-            self.retrying(&request.url, || {
-                let (response, authorization) = self.call(endpoint, &scope, &request)?;
-                match response.status.as_u16() {
-                    200 => Ok(response.content_length().is_none_or(|length| length == blob.size)),
-                    404 => Ok(false),
-                    _ => Err(Failed::status(response, &authorization.state)),
-                }
-            })
+            self.look_for_blob(endpoint, &Scope::push(&endpoint.repository), blob)
+                .or_else(|failed| match failed.failure.status {
+                    // Nobody else is asked: it is here that the blob is to be.
+                    Some(404) => Ok(false),
+                    _ => Err(failed),
+                })
         })
     }
 
@@ -334,14 +330,7 @@ impl Upload<'_> {
     }
 
     fn accept(&self, response: Response, authorization: &Authorization, what: &str) -> Attempt<()> {
-        match response.status.as_u16() {
-            201 | 204 => Ok(()),
-            status if (200..300).contains(&status) => Err(Failed::protocol(
-                &response.url,
-                format!("{what} ended with status {status} instead of 201"),
-            )),
-            _ => Err(self.refused(response, authorization)),
-        }
+        created(response, what, |response| self.refused(response, authorization))
     }
 
     /// A token may run out while a large blob is on its way: the next attempt has a new one.
@@ -367,6 +356,22 @@ impl Upload<'_> {
         failed.failure.auth = authorization.state.clone();
         failed.retry = Retry::Again;
         failed
+    }
+}
+
+/// Whether an upload is complete; `refused` says what other statuses than 2xx mean.
+pub(crate) fn created(
+    response: Response,
+    what: &str,
+    refused: impl FnOnce(Response) -> Failed,
+) -> Attempt<()> {
+    match response.status.as_u16() {
+        201 | 204 => Ok(()),
+        status if (200..300).contains(&status) => Err(Failed::protocol(
+            &response.url,
+            format!("{what} ended with status {status} instead of 201"),
+        )),
+        _ => Err(refused(response)),
     }
 }
 
