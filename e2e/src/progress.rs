@@ -71,20 +71,18 @@ pub fn vertices(stderr: &str) -> Vec<Vertex> {
 
 /// The steps other than FROM that did not come from the cache: `RUN true`, …
 pub fn not_cached(stderr: &str) -> Vec<String> {
-    let vertices = vertices(stderr);
-    let steps = vertices.iter().filter(|vertex| vertex.end != Some(End::Cached));
-    steps
-        .filter_map(Vertex::step)
-        .filter(|step| !step.starts_with("FROM "))
-        .map(str::to_owned)
-        .collect()
+    steps(stderr, |end| end != Some(End::Cached))
 }
 
 /// The steps other than FROM that came from the cache.
 pub fn cached(stderr: &str) -> Vec<String> {
+    steps(stderr, |end| end == Some(End::Cached))
+}
+
+fn steps(stderr: &str, wanted: impl Fn(Option<End>) -> bool) -> Vec<String> {
     let vertices = vertices(stderr);
-    let steps = vertices.iter().filter(|vertex| vertex.end == Some(End::Cached));
-    steps
+    let ended = vertices.iter().filter(|vertex| wanted(vertex.end));
+    ended
         .filter_map(Vertex::step)
         .filter(|step| !step.starts_with("FROM "))
         .map(str::to_owned)
