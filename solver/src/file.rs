@@ -114,7 +114,7 @@ fn copy_all(
         .as_deref()
         .map(|owner| accounts::owner(base, owner))
         .transpose()?;
-    let mode = action.mode.as_deref().map(parse_mode).transpose()?;
+    let mode = action.mode.as_deref().map(str::parse::<ModeChange>).transpose()?;
     for place in &input.places {
         if stop.is_raised() {
             return Err(StepFailure::Canceled);
@@ -222,13 +222,6 @@ impl Read for Hashing {
     }
 }
 
-fn parse_mode(mode: &str) -> Result<ModeChange, StepFailure> {
-    mode.parse().map_err(|source| StepFailure::Mode {
-        mode: mode.to_owned(),
-        source,
-    })
-}
-
 fn make_directory(action: &MakeDirectory, base: &Root) -> Result<(), StepFailure> {
     if is_directory(base, &action.path)? {
         return Ok(());
@@ -254,7 +247,7 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         .owner
         .as_deref()
         .map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
-    let change = action.mode.as_deref().map(parse_mode).transpose()?;
+    let change = action.mode.as_deref().map(str::parse::<ModeChange>).transpose()?;
     let mode = change.as_ref().map_or(0o644, |change| change.apply(0o644, false));
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
         // As for copied files: an octal mode is for the folders on the way, too.
