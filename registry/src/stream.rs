@@ -12,8 +12,8 @@ use crate::client::{Client, Purpose};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failed::Failed;
-use crate::push::{Watched, created, location};
 use crate::transport::{Payload, Request, Response};
+use crate::upload::{Watched, created, location};
 use crate::url::Url;
 use kiln_image::{Descriptor, Reference};
 
