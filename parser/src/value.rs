@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A boolean as Go reads it: `1 t T TRUE true True`, `0 f F FALSE false False`.
-pub fn parse_bool(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -43,7 +43,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 /// Why a duration is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DurationError {
+pub(crate) enum DurationError {
     /// Not of the form.
     #[error("invalid duration {0:?}")]
     Invalid(String),
@@ -59,7 +59,7 @@ pub enum DurationError {
 }
 
 /// A Go duration: `1m30s`, `1.5h`, `300ms`, `0`.
-pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let invalid = || DurationError::Invalid(text.to_owned());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

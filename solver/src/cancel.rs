@@ -63,7 +63,7 @@ impl Cancel {
     /// Runs `action` when the flag is raised, or at once when it is raised already. Dropping the guard
     /// takes the action back.
     #[must_use = "dropping the guard takes the action back"]
-    pub fn on_raise(&self, action: impl FnOnce() + Send + 'static) -> CancelGuard {
+    pub(crate) fn on_raise(&self, action: impl FnOnce() + Send + 'static) -> CancelGuard {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let mut actions = self.inner.actions.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_raised() {
