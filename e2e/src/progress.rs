@@ -1,5 +1,6 @@
 //! Reads the plain progress output: BuildKit's lines `#N …`.
 
+use crate::{Result, ensure};
 use std::collections::BTreeMap;
 
 /// How a vertex ended.
@@ -77,6 +78,16 @@ pub fn not_cached(stderr: &str) -> Vec<String> {
 /// The steps other than FROM that came from the cache.
 pub fn cached(stderr: &str) -> Vec<String> {
     steps(stderr, |end| end == Some(End::Cached))
+}
+
+/// Fails unless every step came from the cache.
+pub fn check_all_cached(stderr: &str) -> Result<()> {
+    let missed = not_cached(stderr);
+    ensure!(
+        missed.is_empty(),
+        "the second build did again: {missed:?}\n{stderr}"
+    );
+    Ok(())
 }
 
 fn steps(stderr: &str, wanted: impl Fn(Option<End>) -> bool) -> Vec<String> {
