@@ -7,6 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use kiln_image::Digest;
 use rustix::{
     fs::{FlockOperation, Mode, OFlags},
     io::Errno,
@@ -153,6 +154,15 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The digests that the names in a folder are the hex digits of, sorted; other names are left out.
+pub(crate) fn digests(path: &Path) -> Result<Vec<Digest>> {
+    let names = names(path)?;
+    Ok(names
+        .iter()
+        .filter_map(|hex| Digest::from_hex(hex).ok())
+        .collect())
 }
 
 /// 16 hex digits that nobody else has: the kernel's random bytes.

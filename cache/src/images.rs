@@ -29,12 +29,13 @@ use crate::{
     uses::Place,
 };
 
+pub(crate) use indexes::parse_named_index;
 pub use indexes::{Found, IndexRecord, IndexedImage, parse_index};
 pub(crate) use names::encode_name;
 pub use names::parse_name;
 use names::{canonical, escape};
 pub use record::{ImageLayer, ImageRecord, parse};
-pub(crate) use record::{KIND, VERSION};
+pub(crate) use record::{KIND, VERSION, parse_named};
 use record::{merge, with_names};
 
 /// What [`Images::remove`] did.
@@ -247,11 +248,7 @@ impl<'a> Images<'a> {
 
     /// The ids of all images, as far as the files' names go.
     pub fn ids(&self) -> Result<Vec<Digest>> {
-        let names = files::names(&self.shared.root.join("images/ids"))?;
-        Ok(names
-            .iter()
-            .filter_map(|hex| Digest::from_hex(hex).ok())
-            .collect())
+        files::digests(&self.shared.root.join("images/ids"))
     }
 
     pub(crate) fn id_path(&self, id: &Digest) -> PathBuf {
@@ -325,13 +322,12 @@ impl<'a> Images<'a> {
         let Some(bytes) = files::read_opt(&path)? else {
             return Ok(None);
         };
-        let flaw = match parse(&bytes) {
-            Ok(record) if record.id == *id => return Ok(Some(record)),
-            Ok(record) => Flaw::Damaged(format!("is the record of image {}", record.id)),
-            Err(flaw) => flaw,
-        };
-        self.flawed(&path, flaw);
-        Ok(None)
+        Ok(self.usable(&path, parse_named(&bytes, id)))
+    }
+
+    /// What was read of the file at `path`, unless it has a flaw.
+    fn usable<T>(&self, path: &std::path::Path, read: Result<T, Flaw>) -> Option<T> {
+        read.map_err(|flaw| self.flawed(path, flaw)).ok()
     }
 
     fn flawed(&self, path: &std::path::Path, flaw: Flaw) {

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Key, LayerId, RecordKind};
 
 pub use inline::{encode_inline, parse_inline};
-pub use merge::{Day, MAX_AGE_DAYS, REFRESH_DAYS};
+pub use merge::Day;
 
 /// The media type of the document.
 pub const MEDIA_TYPE: &str = "application/vnd.kiln.cache.v1+json";
@@ -54,9 +54,9 @@ pub const MAX_DOCUMENT: usize = 16 << 20;
 /// Bytes of a cache's manifest; registries take no more than 4 MiB.
 pub const MAX_MANIFEST: usize = 4 << 20;
 /// Records of one cache. Older ones give way.
-pub const MAX_RECORDS: usize = 10_000;
+pub(crate) const MAX_RECORDS: usize = 10_000;
 /// Layers of one cache that came along. With their listings they make a manifest of about 1 MiB.
-pub const MAX_LAYERS: usize = 2_000;
+pub(crate) const MAX_LAYERS: usize = 2_000;
 /// Layers of the results of all records together: three MiB of a document.
 const MAX_OUTPUTS: usize = 500_000;
 /// Layers and records that are read of a document, and that all documents of one place come to: some more than are

@@ -50,3 +50,14 @@ pub(crate) fn open(root: &Path, boot: &str) -> Arc<Store> {
     )
     .unwrap()
 }
+
+/// What the program `du` says of a folder, in bytes; with what the folder itself takes.
+pub(crate) fn du(path: &Path) -> u64 {
+    let output = std::process::Command::new("du")
+        .args(["-s", "-B1"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split('\t').next().unwrap().parse().unwrap()
+}

@@ -134,11 +134,7 @@ impl<'a> Variants<'a> {
 
     /// The DiffIDs of all layers with a blob, as far as the folders' names go.
     pub fn list(&self) -> Result<Vec<Digest>> {
-        let names = files::names(&self.shared.root.join("variants"))?;
-        Ok(names
-            .iter()
-            .filter_map(|hex| Digest::from_hex(hex).ok())
-            .collect())
+        files::digests(&self.shared.root.join("variants"))
     }
 
     /// Forgets one blob of a layer.

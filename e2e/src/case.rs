@@ -263,12 +263,7 @@ impl Case {
                 ended.stderr
             );
             let again = builder.build(&request, stdin.as_deref())?.success()?;
-            let missed = progress::not_cached(&again.stderr);
-            ensure!(
-                missed.is_empty(),
-                "the second build did again: {missed:?}\n{}",
-                again.stderr
-            );
+            progress::check_all_cached(&again.stderr)?;
             let second = self.export(&builder, &request, &folder)?;
             ensure!(
                 second.image.diff_ids == built.image.diff_ids,

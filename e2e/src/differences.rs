@@ -2,7 +2,8 @@
 //!
 //! The list is `testdata/peer-differences.toml`; every entry has a reason.
 
-use crate::{Result, machine, oci};
+use crate::case::Case;
+use crate::{Result, ensure, machine, oci};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +56,20 @@ impl Differences {
         }
     }
 
+    /// Fails when something differs between ours and the peer's that the list does not explain.
+    pub fn check(&self, peer: &str, case: &Case, ours: &Facts, theirs: &Facts) -> Result<()> {
+        let problems = self.unexplained(peer, &case.name, ours, theirs);
+        ensure!(
+            problems.is_empty(),
+            "{}\n(- kiln, + {peer})\n{}",
+            case.settings.about,
+            problems.join("\n")
+        );
+        Ok(())
+    }
+
     /// What differs between ours and the peer's, without what the list explains: lines to show.
-    pub fn unexplained(&self, peer: &str, case: &str, ours: &Facts, theirs: &Facts) -> Vec<String> {
+    pub(crate) fn unexplained(&self, peer: &str, case: &str, ours: &Facts, theirs: &Facts) -> Vec<String> {
         let entries: Vec<&Difference> = self
             .difference
             .iter()

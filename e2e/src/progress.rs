@@ -1,5 +1,6 @@
 //! Reads the plain progress output: BuildKit's lines `#N …`.
 
+use crate::{Result, ensure};
 use std::collections::BTreeMap;
 
 /// How a vertex ended.
@@ -71,20 +72,28 @@ pub fn vertices(stderr: &str) -> Vec<Vertex> {
 
 /// The steps other than FROM that did not come from the cache: `RUN true`, …
 pub fn not_cached(stderr: &str) -> Vec<String> {
-    let vertices = vertices(stderr);
-    let steps = vertices.iter().filter(|vertex| vertex.end != Some(End::Cached));
-    steps
-        .filter_map(Vertex::step)
-        .filter(|step| !step.starts_with("FROM "))
-        .map(str::to_owned)
-        .collect()
+    steps(stderr, |end| end != Some(End::Cached))
 }
 
 /// The steps other than FROM that came from the cache.
 pub fn cached(stderr: &str) -> Vec<String> {
+    steps(stderr, |end| end == Some(End::Cached))
+}
+
+/// Fails unless every step came from the cache.
+pub fn check_all_cached(stderr: &str) -> Result<()> {
+    let missed = not_cached(stderr);
+    ensure!(
+        missed.is_empty(),
+        "the second build did again: {missed:?}\n{stderr}"
+    );
+    Ok(())
+}
+
+fn steps(stderr: &str, wanted: impl Fn(Option<End>) -> bool) -> Vec<String> {
     let vertices = vertices(stderr);
-    let steps = vertices.iter().filter(|vertex| vertex.end == Some(End::Cached));
-    steps
+    let ended = vertices.iter().filter(|vertex| wanted(vertex.end));
+    ended
         .filter_map(Vertex::step)
         .filter(|step| !step.starts_with("FROM "))
         .map(str::to_owned)

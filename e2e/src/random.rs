@@ -43,6 +43,16 @@ impl Random {
         Duration::from_micros(self.below(micros.saturating_add(1)))
     }
 
+    /// Bytes that no compression makes smaller, and of which no piece repeats.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend_from_slice(&self.number().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+
     /// Another source, which goes its own way.
     #[must_use]
     pub fn split(&mut self) -> Self {

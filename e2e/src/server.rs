@@ -122,16 +122,17 @@ impl Registry {
         Ok(serde_json::from_str(&self.raw_manifest(name)?)?)
     }
 
-    fn raw_manifest(&self, name: &str) -> Result<String> {
+    /// What `skopeo inspect` prints of a name.
+    fn inspect(&self, name: &str, form: &[&str]) -> Result<String> {
         let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
         let mut command = machine::command(program, self.folder.path());
-        command.args([
-            "inspect",
-            "--tls-verify=false",
-            "--raw",
-            &format!("docker://{name}"),
-        ]);
+        command.args(["inspect", "--tls-verify=false"]).args(form);
+        command.arg(format!("docker://{name}"));
         Ok(run(&mut command)?.success()?.stdout)
+    }
+
+    fn raw_manifest(&self, name: &str) -> Result<String> {
+        self.inspect(name, &["--raw"])
     }
 
     /// The digest of what a name stands for, be it an image or not.
@@ -249,16 +250,10 @@ impl Registry {
 
     /// The digest of a manifest in the registry.
     pub fn digest(&self, name: &str) -> Result<String> {
-        let program = machine::program("skopeo").ok_or("skopeo is not on the PATH")?;
-        let mut command = machine::command(program, self.folder.path());
-        command.args([
-            "inspect",
-            "--tls-verify=false",
-            "--format",
-            "{{.Digest}}",
-            &format!("docker://{name}"),
-        ]);
-        Ok(run(&mut command)?.success()?.stdout.trim().to_owned())
+        Ok(self
+            .inspect(name, &["--format", "{{.Digest}}"])?
+            .trim()
+            .to_owned())
     }
 
     /// Ends the server before the value goes away.

@@ -1,6 +1,7 @@
 //! The history of builds: `kiln builds ls|show|logs|diff|rm`, and the page.
 
 use kiln_e2e::project::Project;
+use kiln_e2e::random::Random;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, ensure};
 use std::fmt::Write as _;
@@ -263,26 +264,12 @@ fn killed() -> TestResult {
     Ok(Outcome::Passed)
 }
 
-/// Bytes that look like nothing, the same each time.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
 /// Bytes of any value, lines as long as they come, both streams: nothing is clipped and nothing is changed.
 fn large_log() -> TestResult {
     const LENGTH: usize = 50 << 20;
     let script = "FROM busybox:latest\nRUN --mount=target=/c cat /c/noise; cat /c/noise >&2\n";
     let project = project("builds-large-log", script)?;
-    let half = noise(LENGTH / 2);
+    let half = Random::new(1).bytes(LENGTH / 2);
     std::fs::write(project.path("noise"), &half)?;
     project.try_build(&["-q"])?.success()?;
     let output = project

@@ -9,7 +9,7 @@ use kiln_e2e::case::Case;
 use kiln_e2e::differences::{Differences, Facts};
 use kiln_e2e::machine::{self, TempFolder};
 use kiln_e2e::trial::{self, Outcome, TestResult};
-use kiln_e2e::{Result, bail, ensure};
+use kiln_e2e::{Result, bail};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
@@ -56,13 +56,7 @@ fn compare(case: &Case, peer: &str) -> TestResult {
         (Made::Image(_), Made::Nothing(why)) => bail!("{peer} fails where kiln builds\n{why}"),
         (Made::Nothing(why), Made::Image(_)) => bail!("kiln fails where {peer} builds\n{why}"),
     };
-    let problems = Differences::load()?.unexplained(peer, &case.name, &ours, &theirs);
-    ensure!(
-        problems.is_empty(),
-        "{}\n(- kiln, + {peer})\n{}",
-        case.settings.about,
-        problems.join("\n")
-    );
+    Differences::load()?.check(peer, case, &ours, &theirs)?;
     Ok(Outcome::Passed)
 }
 

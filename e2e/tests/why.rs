@@ -38,9 +38,9 @@ fn main() -> ExitCode {
     trial::run(rows.chain(others).collect())
 }
 
-/// The table at the head of `caching.rs` names the tests of this file, row by row.
+/// The table at the head of `caching/main.rs` names the tests of this file, row by row.
 fn truth_table() -> TestResult {
-    let text = std::fs::read_to_string(machine::checkout().join("e2e/tests/caching.rs"))?;
+    let text = std::fs::read_to_string(machine::checkout().join("e2e/tests/caching/main.rs"))?;
     let rows: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("//! | "))

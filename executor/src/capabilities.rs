@@ -48,7 +48,7 @@ pub const NAMES: [&str; 41] = [
 ];
 
 /// What Docker leaves a container: 0xa80425fb.
-pub const DOCKER_DEFAULT: [Capability; 14] = [
+pub(crate) const DOCKER_DEFAULT: [Capability; 14] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::Fowner,

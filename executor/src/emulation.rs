@@ -26,7 +26,8 @@ use crate::namespace::in_user_namespace;
 
 mod machine;
 
-pub use machine::{MACHINES, Machine};
+pub(crate) use machine::MACHINES;
+pub use machine::Machine;
 
 /// Where the host's registrations are shown.
 const DIRECTORY: &str = "/proc/sys/fs/binfmt_misc";

@@ -18,10 +18,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// Directories of the stub layer, parents first.
-pub const STUB_DIRECTORIES: [&str; 5] = ["dev", "etc", "proc", "run", "sys"];
+pub(crate) const STUB_DIRECTORIES: [&str; 5] = ["dev", "etc", "proc", "run", "sys"];
 
 /// Empty files of the stub layer.
-pub const STUB_FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
+pub(crate) const STUB_FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 
 /// Makes the stub layer in the existing directory `directory`: to be given to
 /// [`crate::overlay::mount`] as the last (bottom-most) lower. What exists already is left, so it can

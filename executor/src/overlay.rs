@@ -16,7 +16,7 @@ use thiserror::Error;
 mod legacy;
 
 /// The kernel stacks no more (`OVL_MAX_STACK`).
-pub const MAX_LOWERS: usize = 500;
+pub(crate) const MAX_LOWERS: usize = 500;
 
 /// `FSCONFIG_SET_STRING` takes values shorter than this.
 const MAX_VALUE: usize = 256;

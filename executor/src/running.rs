@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -118,11 +118,6 @@ impl Running {
     /// Process id as the calling process sees it.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
-    }
-
-    /// Readable as soon as the process has ended.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
     }
 
     /// Waits for the end of the process. All its traces (cgroup, mountpoints made for it) are gone

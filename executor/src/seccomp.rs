@@ -15,7 +15,8 @@ pub mod docker;
 mod interpreter;
 mod syscalls;
 
-pub use syscalls::{Architecture, NATIVE};
+pub use syscalls::Architecture;
+pub(crate) use syscalls::NATIVE;
 
 /// Numbers with this bit are the x32 ABI of x86_64.
 const X32_BIT: u32 = 0x4000_0000;

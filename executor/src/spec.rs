@@ -11,7 +11,8 @@ use crate::{WindowSize, capabilities, seccomp};
 
 mod defaults;
 
-pub use defaults::{DEFAULT_PATH, DEFAULT_SHM_SIZE, MASKED_PATHS, READONLY_PATHS};
+pub use defaults::DEFAULT_PATH;
+pub(crate) use defaults::{DEFAULT_SHM_SIZE, MASKED_PATHS, READONLY_PATHS};
 
 /// The network of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +64,6 @@ where
         devices: Vec::new(),
         sysctls: Vec::new(),
         umask: 0o022,
-        oom_score_adj: None,
     }
 }
 
@@ -95,7 +95,6 @@ pub struct SpecBuilder {
     devices: Vec<LinuxDevice>,
     sysctls: Vec<(String, String)>,
     umask: u32,
-    oom_score_adj: Option<i32>,
 }
 
 impl SpecBuilder {
@@ -258,12 +257,6 @@ impl SpecBuilder {
         self
     }
 
-    /// How readily the kernel kills the process when memory runs out.
-    pub fn oom_score_adj(mut self, value: i32) -> Self {
-        self.oom_score_adj = Some(value);
-        self
-    }
-
     /// The finished specification.
     pub fn build(self) -> Spec {
         let process = self.process();
@@ -326,7 +319,6 @@ impl SpecBuilder {
             .set_capabilities(Some(sets))
             .set_no_new_privileges(Some(self.no_new_privileges))
             .set_rlimits((!self.rlimits.is_empty()).then(|| self.rlimits.clone()))
-            .set_oom_score_adj(self.oom_score_adj)
             .set_apparmor_profile(None)
             .set_selinux_label(None)
             .set_terminal(Some(self.terminal.is_some()));

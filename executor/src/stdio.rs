@@ -30,15 +30,6 @@ impl Stdio {
             stderr: Stream::Pipe,
         }
     }
-
-    /// Everything shared with the calling process.
-    pub fn inherit() -> Self {
-        Self::Streams {
-            stdin: Stream::Inherit,
-            stdout: Stream::Inherit,
-            stderr: Stream::Inherit,
-        }
-    }
 }
 
 /// One standard stream.

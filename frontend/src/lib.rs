@@ -87,4 +87,4 @@ mod check_cases;
 mod testing;
 
 /// Name of the main local context, as in `Source::Local`.
-pub const MAIN_CONTEXT: &str = "context";
+pub(crate) const MAIN_CONTEXT: &str = "context";

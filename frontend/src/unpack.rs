@@ -129,10 +129,7 @@ struct Counted<'a, R> {
 
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_raised() {
-            // Not of the kind `Interrupted`: that asks to be tried again.
-            return Err(io::Error::other("canceled"));
-        }
+        self.cancel.check()?;
         let read = self.reader.read(buffer)?;
         *self.size += read as u64;
         Ok(read)

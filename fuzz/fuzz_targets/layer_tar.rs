@@ -58,7 +58,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(unpacked) = layer::unpack(tar.as_slice(), &root, &UnpackOptions::default()) {
         assert_eq!(unpacked.size, tar.len() as u64);
         // What was taken must be told exactly: packing reads every file and compares. Only device nodes may be missing.
-        if unpacked.refused == layer::Refused::default() {
+        if unpacked.refused == kiln_tree::Refused::default() {
             layer::diff_id(&unpacked.listing, &root).expect("what was unpacked can be packed");
         }
     }

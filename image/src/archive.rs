@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 
 use kiln_tree::root::{Device, FileType};
-use kiln_tree::{Root, Timestamp, TreePath};
+use kiln_tree::{Refused, Root, Timestamp, TreePath};
 
-use crate::layer::{Attributes, Encoding, LayerError, Placer, Refused, decompress};
+use crate::layer::{Attributes, Encoding, LayerError, Placer, decompress};
 use crate::layer::{checked_path, is_foreign_xattr, place_error};
 use crate::limits;
 use crate::tarball::{BLOCK, EntryType, TarEntry, TarReader, is_tar_header, shown};

@@ -1,7 +1,7 @@
 //! `Digest`: the SHA-256 name of some bytes, and hashing of streams on the way past.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -152,44 +152,6 @@ impl fmt::Debug for Sha256 {
     }
 }
 
-/// Hashes and counts what is read through it.
-#[derive(Debug)]
-pub struct DigestReader<R> {
-    inner: R,
-    hasher: Sha256,
-    count: u64,
-}
-
-impl<R: Read> DigestReader<R> {
-    /// Hashes what is read from `inner`.
-    pub fn new(inner: R) -> Self {
-        Self {
-            inner,
-            hasher: Sha256::new(),
-            count: 0,
-        }
-    }
-
-    /// How many bytes were read.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// The digest and number of the bytes read so far. What was not read does not count.
-    pub fn finish(self) -> (Digest, u64) {
-        (self.hasher.finish(), self.count)
-    }
-}
-
-impl<R: Read> Read for DigestReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
-        self.count += n as u64;
-        Ok(n)
-    }
-}
-
 /// Hashes and counts what is written through it.
 #[derive(Debug)]
 pub struct DigestWriter<W> {
@@ -274,12 +236,6 @@ mod tests {
 
     #[test]
     fn streams_are_hashed_on_the_way() {
-        let mut reader = DigestReader::new(&b"abcdef"[..]);
-        let mut three = [0; 3];
-        reader.read_exact(&mut three).unwrap();
-        assert_eq!(reader.count(), 3);
-        assert_eq!(reader.finish(), (ABC.parse().unwrap(), 3));
-
         let mut writer = DigestWriter::new(Vec::new());
         writer.write_all(b"a").unwrap();
         writer.write_all(b"bc").unwrap();

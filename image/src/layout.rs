@@ -259,15 +259,20 @@ fn copy(
         write(&buffer[..n]).map_err(write_error(name))?;
     }
     let found = hasher.finish();
-    if size != descriptor.size || found != descriptor.digest {
-        return Err(LayoutError::Blob {
-            expected: descriptor.digest,
-            expected_size: descriptor.size,
-            found,
-            found_size: size,
-        });
+    verify(descriptor, found, size)
+}
+
+/// Whether bytes with this digest and so many of them are what the descriptor says.
+fn verify(descriptor: &Descriptor, found: Digest, found_size: u64) -> Result<(), LayoutError> {
+    if found == descriptor.digest && found_size == descriptor.size {
+        return Ok(());
     }
-    Ok(())
+    Err(LayoutError::Blob {
+        expected: descriptor.digest,
+        expected_size: descriptor.size,
+        found,
+        found_size,
+    })
 }
 
 pub(crate) fn blob_name(digest: &Digest) -> String {

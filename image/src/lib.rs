@@ -28,7 +28,7 @@ mod tarball;
 mod testing;
 
 pub use config::{Config, ConfigError, Healthcheck, History, ImageConfig, RootFs};
-pub use digest::{Digest, DigestReader, DigestWriter, ParseDigestError, Sha256};
+pub use digest::{Digest, DigestWriter, ParseDigestError, Sha256};
 pub use manifest::{
     Descriptor, Index, Manifest, ManifestError, ManifestOrIndex, SelectError, parse_manifest,
 };

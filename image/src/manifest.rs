@@ -258,28 +258,21 @@ fn check_media_type(
 
 fn manifest(bytes: &[u8]) -> Result<ManifestOrIndex, ManifestError> {
     let manifest: Manifest = json::from_slice(bytes).map_err(ManifestError::Json)?;
-    let (count, limit) = (manifest.layers.len(), limits::LAYERS);
-    if count > limit {
-        return Err(ManifestError::TooMany {
-            what: "layers",
-            count,
-            limit,
-        });
-    }
+    at_most(limits::LAYERS, "layers", manifest.layers.len())?;
     Ok(ManifestOrIndex::Manifest(manifest))
 }
 
 fn index(bytes: &[u8]) -> Result<ManifestOrIndex, ManifestError> {
     let index: Index = json::from_slice(bytes).map_err(ManifestError::Json)?;
-    let (count, limit) = (index.manifests.len(), limits::INDEX_ENTRIES);
-    if count > limit {
-        return Err(ManifestError::TooMany {
-            what: "manifests",
-            count,
-            limit,
-        });
-    }
+    at_most(limits::INDEX_ENTRIES, "manifests", index.manifests.len())?;
     Ok(ManifestOrIndex::Index(index))
+}
+
+fn at_most(limit: usize, what: &'static str, count: usize) -> Result<(), ManifestError> {
+    if count > limit {
+        return Err(ManifestError::TooMany { what, count, limit });
+    }
+    Ok(())
 }
 
 impl Descriptor {

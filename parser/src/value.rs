@@ -1,9 +1,9 @@
-//! Small typed values inside instructions: booleans, sizes, durations, ports, modes, signals.
+//! Small typed values inside instructions: booleans, sizes, durations, ports, signals.
 
 use std::time::Duration;
 
 /// A boolean as Go reads it: `1 t T TRUE true True`, `0 f F FALSE false False`.
-pub fn parse_bool(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -43,7 +43,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 /// Why a duration is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DurationError {
+pub(crate) enum DurationError {
     /// Not of the form.
     #[error("invalid duration {0:?}")]
     Invalid(String),
@@ -59,7 +59,7 @@ pub enum DurationError {
 }
 
 /// A Go duration: `1m30s`, `1.5h`, `300ms`, `0`.
-pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let invalid = || DurationError::Invalid(text.to_owned());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -186,172 +186,6 @@ pub fn parse_ports(text: &str) -> Result<Ports, PortError> {
         protocol_casing,
         host_part: host.is_some(),
     })
-}
-
-/// A value of `--chmod`, expanded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Chmod {
-    /// `0644`.
-    Octal(u32),
-    /// `u=rwX,go+r`.
-    Symbolic(Vec<ModeClause>),
-}
-
-/// One clause of a symbolic mode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModeClause {
-    /// Whose bits: any of owner (4), group (2), others (1); 7 when none is written.
-    pub who: u8,
-    /// The operations in order.
-    pub operations: Vec<ModeOperation>,
-}
-
-/// One operation of a clause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModeOperation {
-    /// `+`, `-` or `=`.
-    pub operator: char,
-    /// `r`, `w`, `x` as 4, 2, 1.
-    pub permissions: u8,
-    /// `X`: execute, if it is a directory or anyone may execute it already.
-    pub conditional_execute: bool,
-    /// `s`.
-    pub set_id: bool,
-    /// `t`.
-    pub sticky: bool,
-    /// Copy the bits of `u`, `g` or `o`.
-    pub copy: Option<char>,
-}
-
-/// Why a mode is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChmodError {
-    /// A number, but no octal one up to 7777.
-    #[error(
-        "invalid mode {0:?}: octal modes go from 0 to 7777 (or use the symbolic form, such as u=rwX,go=rX)"
-    )]
-    Octal(String),
-    /// Not of the symbolic form.
-    #[error("invalid mode {0:?}: use an octal mode such as 0644, or a symbolic one such as u=rwX,go=rX")]
-    Symbolic(String),
-}
-
-impl Chmod {
-    /// Parses an octal or symbolic mode.
-    pub fn parse(text: &str) -> Result<Self, ChmodError> {
-        if text.starts_with(|character: char| character.is_ascii_digit()) {
-            let octal = text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-            let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
-            return mode
-                .filter(|mode| *mode <= 0o7777)
-                .map(Self::Octal)
-                .ok_or_else(|| ChmodError::Octal(text.into()));
-        }
-        let clauses = text.split(',').map(parse_clause).collect::<Option<Vec<_>>>();
-        clauses
-            .map(Self::Symbolic)
-            .ok_or_else(|| ChmodError::Symbolic(text.to_owned()))
-    }
-
-    /// The mode that an entry of this mode gets.
-    pub fn apply(&self, mode: u32, directory: bool) -> u32 {
-        match self {
-            Self::Octal(octal) => *octal,
-            Self::Symbolic(clauses) => clauses
-                .iter()
-                .fold(mode, |mode, clause| clause.apply(mode, directory)),
-        }
-    }
-}
-
-impl ModeClause {
-    fn apply(&self, mut mode: u32, directory: bool) -> u32 {
-        for operation in &self.operations {
-            let mut bits = u32::from(operation.permissions);
-            if let Some(source) = operation.copy {
-                bits |= (mode >> shift_of(source)) & 7;
-            }
-            if operation.conditional_execute && (directory || mode & 0o111 != 0) {
-                bits |= 1;
-            }
-            let (mut set, mut clear) = (0, 0);
-            for (flag, shift, id) in [(4, 6, 0o4000), (2, 3, 0o2000), (1, 0, 0)] {
-                if self.who & flag != 0 {
-                    set |= bits << shift;
-                    clear |= 7 << shift;
-                    if operation.set_id {
-                        set |= id;
-                    }
-                    clear |= id;
-                }
-            }
-            if operation.sticky {
-                set |= 0o1000;
-            }
-            if self.who & 1 != 0 {
-                clear |= 0o1000;
-            }
-            mode = match operation.operator {
-                '+' => mode | set,
-                '-' => mode & !set,
-                _ => (mode & !clear) | set,
-            };
-        }
-        mode
-    }
-}
-
-fn shift_of(who: char) -> u32 {
-    match who {
-        'u' => 6,
-        'g' => 3,
-        _ => 0,
-    }
-}
-
-fn parse_clause(text: &str) -> Option<ModeClause> {
-    let end = text.find(['+', '-', '='])?;
-    let mut who = 0;
-    for character in text[..end].chars() {
-        who |= match character {
-            'u' => 4,
-            'g' => 2,
-            'o' => 1,
-            'a' => 7,
-            _ => return None,
-        };
-    }
-    if who == 0 {
-        who = 7;
-    }
-    let mut operations: Vec<ModeOperation> = Vec::new();
-    for character in text[end..].chars() {
-        if matches!(character, '+' | '-' | '=') {
-            operations.push(ModeOperation {
-                operator: character,
-                permissions: 0,
-                conditional_execute: false,
-                set_id: false,
-                sticky: false,
-                copy: None,
-            });
-            continue;
-        }
-        let operation = operations.last_mut()?;
-        match character {
-            'r' => operation.permissions |= 4,
-            'w' => operation.permissions |= 2,
-            'x' => operation.permissions |= 1,
-            'X' => operation.conditional_execute = true,
-            's' => operation.set_id = true,
-            't' => operation.sticky = true,
-            'u' | 'g' | 'o' if operation.copy.is_none() && operation.permissions == 0 => {
-                operation.copy = Some(character);
-            }
-            _ => return None,
-        }
-    }
-    Some(ModeClause { who, operations })
 }
 
 /// The signals of Linux by name, without `SIG`.

@@ -57,19 +57,28 @@ impl Client {
     /// Whether the blob can be downloaded, without downloading it. Asks for no more than the right to read.
     pub fn has_blob(&self, reference: &Reference, blob: &Descriptor) -> Result<bool> {
         self.on_endpoints("look for blob of", reference, Purpose::Content, |endpoint| {
-            let request = self.request(Method::HEAD, endpoint.url(&format!("blobs/{}", blob.digest)));
-            let scope = Scope::pull(&endpoint.repository);
-            self.retrying(&request.url, || {
-                let (response, authorization) = self.call(endpoint, &scope, &request)?;
-                match response.status.as_u16() {
-                    200 => Ok(response.content_length().is_none_or(|length| length == blob.size)),
-                    _ => Err(Failed::status(response, &authorization.state)),
-                }
-            })
+            self.look_for_blob(endpoint, &Scope::pull(&endpoint.repository), blob)
         })
         .or_else(|error| match error.kind() {
             ErrorKind::NotFound => Ok(false),
             _ => Err(error),
+        })
+    }
+
+    /// Whether what an endpoint has by the blob's digest is of its size. That it has nothing is an error.
+    pub(crate) fn look_for_blob(
+        &self,
+        endpoint: &Endpoint,
+        scope: &Scope,
+        blob: &Descriptor,
+    ) -> std::result::Result<bool, Failed> {
+        let request = self.request(Method::HEAD, endpoint.url(&format!("blobs/{}", blob.digest)));
+        self.retrying(&request.url, || {
+            let (response, authorization) = self.call(endpoint, scope, &request)?;
+            match response.status.as_u16() {
+                200 => Ok(response.content_length().is_none_or(|length| length == blob.size)),
+                _ => Err(Failed::status(response, &authorization.state)),
+            }
         })
     }
 

@@ -191,6 +191,26 @@ impl Clock for SystemClock {
     }
 }
 
+/// Nobody waits on this clock: the work was cancelled.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Over;
+
+#[cfg(test)]
+impl Clock for Over {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, _: Duration) -> Result<(), Interrupted> {
+        Err(Interrupted)
+    }
+
+    fn check(&self) -> Result<(), Interrupted> {
+        Err(Interrupted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,7 +140,7 @@ impl DockerConfig {
 
     /// Directories in which helpers are looked for before the usual search path.
     #[must_use]
-    pub fn with_helper_directories(mut self, directories: Vec<PathBuf>) -> Self {
+    pub(crate) fn with_helper_directories(mut self, directories: Vec<PathBuf>) -> Self {
         self.helper_directories = directories;
         self
     }

@@ -3,9 +3,10 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use crate::cause::{classify_io, says_all};
 use crate::error::{AuthState, ErrorKind, Failure, Unreachable};
 use crate::response::{Complaint, is_transient, retry_after, status_kind};
-use crate::transport::{Response, TransportError, classify_io, says_all};
+use crate::transport::{Response, TransportError};
 use crate::url::Url;
 
 /// Whether another attempt may help.

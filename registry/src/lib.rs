@@ -16,6 +16,7 @@
 
 mod auth;
 mod blob;
+mod cause;
 mod challenge;
 mod client;
 mod config;
@@ -36,8 +37,10 @@ pub mod roots;
 mod sink;
 mod socket;
 mod stream;
+mod tags;
 mod tls;
 mod transport;
+mod upload;
 mod url;
 mod wait;
 

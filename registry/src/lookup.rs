@@ -84,30 +84,11 @@ impl Lookup {
 #[cfg(test)]
 mod tests {
     use super::Lookup;
-    use crate::config::{Clock, Interrupted, SystemClock};
+    use crate::config::{Clock, Over, SystemClock};
     use crate::wait::is_interrupted;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
     use ureq::Error;
     use ureq::unversioned::transport::NextTimeout;
-
-    /// Nobody waits on this clock.
-    #[derive(Debug)]
-    struct Over;
-
-    impl Clock for Over {
-        fn now(&self) -> Instant {
-            Instant::now()
-        }
-
-        fn sleep(&self, _: Duration) -> Result<(), Interrupted> {
-            Err(Interrupted)
-        }
-
-        fn check(&self) -> Result<(), Interrupted> {
-            Err(Interrupted)
-        }
-    }
 
     fn look_up(clock: impl Clock + 'static, name: &str) -> Result<Vec<String>, Error> {
         let found = Lookup(Arc::new(clock)).addresses(name.to_owned(), NextTimeout::default())?;

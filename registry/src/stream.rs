@@ -12,8 +12,8 @@ use crate::client::{Client, Purpose};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failed::Failed;
-use crate::push::{Watched, location};
 use crate::transport::{Payload, Request, Response};
+use crate::upload::{Watched, created, location};
 use crate::url::Url;
 use kiln_image::{Descriptor, Reference};
 
@@ -126,14 +126,9 @@ impl Client {
             // The token may have run out while the bytes went their way: a 401 is answered.
             let scope = Scope::push(&endpoint.repository);
             let (response, authorization) = self.call(&endpoint, &scope, &request)?;
-            match response.status.as_u16() {
-                201 | 204 => Ok(()),
-                status if (200..300).contains(&status) => Err(Failed::protocol(
-                    &response.url,
-                    format!("the upload ended with status {status} instead of 201"),
-                )),
-                _ => Err(Failed::status(response, &authorization.state)),
-            }
+            created(response, "the upload", |response| {
+                Failed::status(response, &authorization.state)
+            })
         };
         commit().map_err(|failed| Error::new(OPERATION, reference, Vec::new(), *failed.failure))
     }

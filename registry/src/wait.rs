@@ -54,29 +54,11 @@ pub(crate) fn is_interrupted(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{LOOK, Wait, is_interrupted};
-    use crate::config::{Clock, Interrupted, SystemClock};
+    use crate::config::{Clock, Over, SystemClock};
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
     use ureq::unversioned::transport::NextTimeout;
     use ureq::unversioned::transport::time::Duration as Limit;
-
-    /// Nobody waits on this clock.
-    #[derive(Debug)]
-    struct Over;
-
-    impl Clock for Over {
-        fn now(&self) -> Instant {
-            Instant::now()
-        }
-
-        fn sleep(&self, _: Duration) -> Result<(), Interrupted> {
-            Err(Interrupted)
-        }
-
-        fn check(&self) -> Result<(), Interrupted> {
-            Err(Interrupted)
-        }
-    }
 
     fn within(after: Limit) -> NextTimeout {
         NextTimeout {

@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use transfer::Transfer;
 
 pub use error::{HttpError, HttpErrorKind, public};
-pub use name::{UNNAMED, file_name};
+pub use name::file_name;
 
 /// A file this much older than its download does not change within the second that its time is given in.
 const SETTLED_SECONDS: u64 = 60;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,6 +41,14 @@ impl Cancel {
         self.inner.raised.load(Ordering::Acquire)
     }
 
+    /// An error once the flag is raised, for who reads or writes in pieces.
+    pub fn check(&self) -> io::Result<()> {
+        if self.is_raised() {
+            return Err(canceled());
+        }
+        Ok(())
+    }
+
     /// Raises the flag and runs the actions; later calls do nothing.
     pub fn raise(&self) {
         if self.inner.raised.swap(true, Ordering::AcqRel) {
@@ -54,7 +63,7 @@ impl Cancel {
     /// Runs `action` when the flag is raised, or at once when it is raised already. Dropping the guard
     /// takes the action back.
     #[must_use = "dropping the guard takes the action back"]
-    pub fn on_raise(&self, action: impl FnOnce() + Send + 'static) -> CancelGuard {
+    pub(crate) fn on_raise(&self, action: impl FnOnce() + Send + 'static) -> CancelGuard {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let mut actions = self.inner.actions.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_raised() {
@@ -68,6 +77,11 @@ impl Cancel {
             number,
         }
     }
+}
+
+/// What a reader or writer says that is to stop. Not of the kind `Interrupted`: that asks to be called again.
+pub(crate) fn canceled() -> io::Error {
+    io::Error::other("canceled")
 }
 
 /// Keeps an action registered.
@@ -111,6 +125,16 @@ mod tests {
         let _late = cancel.on_raise(add(100));
         drop(kept);
         assert_eq!(count.load(Ordering::Relaxed), 101);
+    }
+
+    #[test]
+    fn who_reads_is_told_for_good() {
+        let cancel = Cancel::new();
+        cancel.check().unwrap();
+        cancel.raise();
+        let error = cancel.check().unwrap_err();
+        assert_ne!(error.kind(), std::io::ErrorKind::Interrupted);
+        assert_eq!(error.to_string(), "canceled");
     }
 
     /// Whoever registers while another thread raises the flag is told, once, on one of the two ways.

@@ -339,10 +339,7 @@ struct Watched<'a, W> {
 
 impl<W: Write> Write for Watched<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.cancel.is_raised() {
-            // Not `Interrupted`: writers take that as a wish to be called again.
-            return Err(io::Error::other("canceled"));
-        }
+        self.cancel.check()?;
         let count = self.out.write(bytes)?;
         self.written += count as u64;
         self.feed.grown(self.written);

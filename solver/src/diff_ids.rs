@@ -216,10 +216,7 @@ struct Hashing<'a> {
 
 impl Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.stop.is_raised() {
-            // Not `Interrupted`: writers take that as a wish to be called again.
-            return Err(io::Error::other("canceled"));
-        }
+        self.stop.check()?;
         self.hasher.update(bytes);
         Ok(bytes.len())
     }

@@ -141,14 +141,8 @@ pub enum StepFailure {
         source: kiln_image::layer::LayerError,
     },
     /// A `--chmod` value is malformed.
-    #[error("invalid mode {mode:?}")]
-    Mode {
-        /// The value.
-        mode: String,
-        /// What is wrong with it.
-        #[source]
-        source: kiln_tree::copy::ModeParseError,
-    },
+    #[error(transparent)]
+    Mode(#[from] kiln_tree::copy::ModeParseError),
     /// A user or group is not known.
     #[error(transparent)]
     User(#[from] AccountError),

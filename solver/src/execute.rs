@@ -78,7 +78,7 @@ impl Solve<'_> {
             None => self.roots.writable(base, draft)?,
         };
         let applied = file::apply(op, &root, &opened, &self.stop)?;
-        for warning in applied.refused.warnings() {
+        for warning in file::warnings(applied.refused) {
             task.warn(warning, None);
         }
         Ok(applied.written)

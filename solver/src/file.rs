@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kiln_image::archive::{self, Extracted};
 use kiln_image::layer::LayerError;
 use kiln_tree::copy::{self, CopyError, CopyRequest, ModeChange, Prehashed, SourceTree};
-use kiln_tree::{ContentHasher, EntryKind, Listing, Root, TreePath, accounts};
+use kiln_tree::{ContentHasher, EntryKind, Listing, Refused, Root, TreePath, accounts};
 
 use crate::cancel::Cancel;
 use crate::context::ContextView;
@@ -60,41 +60,23 @@ pub(crate) struct Applied {
     /// Hashes of the files written.
     pub(crate) written: Prehashed,
     /// What had to be left as it is.
-    pub(crate) refused: RefusedFiles,
+    pub(crate) refused: Refused,
 }
 
-/// What the kernel did not let us do.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RefusedFiles {
-    owners: u64,
-    devices: u64,
-}
-
-impl From<copy::Refused> for RefusedFiles {
-    fn from(refused: copy::Refused) -> Self {
-        Self {
-            owners: refused.owners,
-            devices: refused.devices,
-        }
-    }
-}
-
-impl RefusedFiles {
-    /// A line for each kind of thing that was refused.
-    pub(crate) fn warnings(self) -> impl Iterator<Item = String> {
-        let owners = format!(
-            "{} files keep the owner of this user: the user ids that they should have are not mapped here",
-            self.owners
-        );
-        let devices = format!(
-            "{} devices were left out: an ordinary user cannot make any",
-            self.devices
-        );
-        [(self.owners, owners), (self.devices, devices)]
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(_, warning)| warning)
-    }
+/// A line for each kind of thing that was refused, other than attributes.
+pub(crate) fn warnings(refused: Refused) -> impl Iterator<Item = String> {
+    let owners = format!(
+        "{} files keep the owner of this user: the user ids that they should have are not mapped here",
+        refused.owners
+    );
+    let devices = format!(
+        "{} devices were left out: an ordinary user cannot make any",
+        refused.devices
+    );
+    [(refused.owners, owners), (refused.devices, devices)]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, warning)| warning)
 }
 
 /// Carries out all actions of `op` on `base`. `inputs` is by the action's position; those of actions that copy
@@ -132,7 +114,7 @@ fn copy_all(
         .as_deref()
         .map(|owner| accounts::owner(base, owner))
         .transpose()?;
-    let mode = action.mode.as_deref().map(parse_mode).transpose()?;
+    let mode = action.mode.as_deref().map(str::parse::<ModeChange>).transpose()?;
     for place in &input.places {
         if stop.is_raised() {
             return Err(StepFailure::Canceled);
@@ -140,8 +122,7 @@ fn copy_all(
         if action.unpack
             && let Some(extracted) = unpack(action, base, &input.tree, place, owner)?
         {
-            applied.refused.owners += extracted.refused.owners;
-            applied.refused.devices += extracted.refused.devices;
+            applied.refused.absorb(extracted.refused);
             continue;
         }
         let mut request = CopyRequest::new(&input.tree, place.written.clone(), action.destination.as_bytes());
@@ -161,26 +142,14 @@ fn copy_all(
                 source,
             },
         })?;
-        applied.refused.owners += copied.refused.owners;
-        applied.refused.devices += copied.refused.devices;
+        applied.refused.absorb(copied.refused);
         applied.written.absorb(copied.prehashed);
     }
     Ok(())
 }
 
 fn is_directory(root: &Root, path: &str) -> Result<bool, StepFailure> {
-    match root.stat(path) {
-        Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(root.stat_opt(path)?.is_some_and(|metadata| metadata.is_dir()))
 }
 
 /// Unpacks `place` when it is a tar archive, compressed or not; `None` when it is none.
@@ -253,13 +222,6 @@ impl Read for Hashing {
     }
 }
 
-fn parse_mode(mode: &str) -> Result<ModeChange, StepFailure> {
-    mode.parse().map_err(|source| StepFailure::Mode {
-        mode: mode.to_owned(),
-        source,
-    })
-}
-
 fn make_directory(action: &MakeDirectory, base: &Root) -> Result<(), StepFailure> {
     if is_directory(base, &action.path)? {
         return Ok(());
@@ -285,7 +247,7 @@ fn make_file(action: &MakeFile, base: &Root) -> Result<(), StepFailure> {
         .owner
         .as_deref()
         .map_or(Ok((0, 0)), |owner| accounts::owner(base, owner))?;
-    let change = action.mode.as_deref().map(parse_mode).transpose()?;
+    let change = action.mode.as_deref().map(str::parse::<ModeChange>).transpose()?;
     let mode = change.as_ref().map_or(0o644, |change| change.apply(0o644, false));
     if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
         // As for copied files: an octal mode is for the folders on the way, too.

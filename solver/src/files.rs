@@ -14,7 +14,7 @@ use kiln_tree::{Listing, Root, TreePath};
 
 use crate::engine::Engine;
 use crate::error::StepFailure;
-use crate::file::RefusedFiles;
+use crate::file;
 use crate::roots;
 
 /// Why the files of an image cannot be written.
@@ -78,11 +78,10 @@ impl Engine {
         );
         request.owner = Some(own);
         let copied = copy(&request, &target).map_err(FilesError::Copy)?;
-        let refused = RefusedFiles::from(copied.refused);
         Ok(WrittenFiles {
             entries: copied.entries,
             bytes: copied.bytes,
-            warnings: refused.warnings().collect(),
+            warnings: file::warnings(copied.refused).collect(),
         })
     }
 

@@ -264,10 +264,7 @@ struct Watched<'a> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.loading.cancel.is_raised() {
-            // Not `Interrupted`: that asks to be tried again.
-            return Err(io::Error::other("canceled"));
-        }
+        self.loading.cancel.check()?;
         let count = self.reader.read(buffer)?;
         self.read += count as u64;
         self.loading

@@ -21,7 +21,7 @@ use crate::graph::{GitSource, HttpSource};
 use crate::key;
 
 /// No file by HTTP may be larger. A server can send without end, and a disk has one.
-pub const FILE_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
+pub(crate) const FILE_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
 
 /// A downloaded file is for root alone, as with Docker.
 const FILE_MODE: u32 = 0o600;

@@ -224,11 +224,7 @@ fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name);
         if let Some(entry) = listing.get_linked(&place.path) {
-            let entry = Entry {
-                path: TreePath::root(),
-                ..entry.clone()
-            };
-            hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
+            hasher.update(looks(entry).as_bytes());
         }
         return;
     }
@@ -242,11 +238,7 @@ fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
     }
     hasher.update(b"directory\0");
     if let Some(entry) = listing.get(&place.path) {
-        let entry = Entry {
-            path: TreePath::root(),
-            ..entry.clone()
-        };
-        hasher.update(Listing::from_entries(vec![entry]).content_hash().as_bytes());
+        hasher.update(looks(entry).as_bytes());
     }
     if place.path.is_root() {
         hasher.update(listing.content_hash().as_bytes());
@@ -254,6 +246,15 @@ fn add_to_hash(hasher: &mut ContentHasher, listing: &Listing, place: &Place) {
     }
     let below = relocate(listing, &copy::taken(listing, &place.path, None));
     hasher.update(below.content_hash().as_bytes());
+}
+
+/// The hash of everything of an entry but its path and its times.
+fn looks(entry: &Entry) -> ContentHash {
+    let entry = Entry {
+        path: TreePath::root(),
+        ..entry.clone()
+    };
+    Listing::from_entries(vec![entry]).content_hash()
 }
 
 /// What a copy takes, with paths relative to the copied directory. Hard links whose first name is not taken become

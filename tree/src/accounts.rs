@@ -141,21 +141,14 @@ fn group_id(groups: &[String], group: &str) -> Result<u32, AccountError> {
 
 /// The lines of an account file of the image; a missing file has none.
 fn lines(root: &Root, file: &'static str) -> Result<Vec<String>, AccountError> {
-    match root.read(file, MAX_ACCOUNT_FILE) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
-            .lines()
-            .map(str::to_owned)
-            .collect()),
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(Vec::new())
-        }
-        Err(source) => Err(AccountError::Read { file, source }),
-    }
+    let bytes = root
+        .read_opt(file, MAX_ACCOUNT_FILE)
+        .map_err(|source| AccountError::Read { file, source })?
+        .unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 /// `name:password:uid:gid:comment:home:shell`, passwd(5).

@@ -19,7 +19,7 @@ pub use mode::{ModeChange, ModeParseError};
 pub use plan::{Taken, taken};
 pub use prehashed::Prehashed;
 
-use crate::{Listing, ResolveError, Root, Timestamp, TreePath};
+use crate::{Listing, Refused, ResolveError, Root, Timestamp, TreePath};
 
 /// A tree to copy from: a directory and what is in it.
 pub trait SourceTree: Sync {
@@ -125,17 +125,6 @@ pub struct Copied {
     pub refused: Refused,
     /// The hashes of the files written, so that a walk of the resulting layer need not read them again.
     pub prehashed: Prehashed,
-}
-
-/// What a copy could not do here and went on without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Refused {
-    /// Entries whose owner this user namespace does not have; they are the process's own instead.
-    pub owners: u64,
-    /// Devices that were left out, because a user namespace may not make any.
-    pub devices: u64,
-    /// Extended attributes that the destination does not take.
-    pub xattrs: u64,
 }
 
 /// Why a copy failed.

@@ -59,7 +59,7 @@ impl Glob {
     }
 
     /// Compiles a pattern in which `**` stands for any number of directories.
-    pub fn with_globstar(pattern: impl AsRef<[u8]>) -> Result<Self, GlobError> {
+    pub(crate) fn with_globstar(pattern: impl AsRef<[u8]>) -> Result<Self, GlobError> {
         Self::compile(pattern.as_ref(), true)
     }
 

@@ -21,6 +21,7 @@ mod hash;
 pub mod ignore;
 pub mod listing;
 mod path;
+mod refused;
 pub mod root;
 #[cfg(test)]
 mod testing;
@@ -31,4 +32,5 @@ pub use error::{Error, Result};
 pub use hash::{ContentHash, ContentHasher, ParseHashError, hash_of_hex};
 pub use listing::{FormatError, Listing, ResolveError};
 pub use path::{PathError, TreePath};
+pub use refused::Refused;
 pub use root::Root;

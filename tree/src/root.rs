@@ -25,7 +25,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-pub(crate) use change::{chmod_unchecked, raw_times};
+pub(crate) use change::chmod_unchecked;
 pub use create::Device;
 pub use dir::DirEntry;
 pub(crate) use dir::read_dir_unchecked;

@@ -108,18 +108,10 @@ fn blocks(stat: &Stat) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{disk::never, testing::Scratch};
-
-    /// What the program `du` says, in bytes; without what the folder itself takes.
-    fn du(path: &Path) -> u64 {
-        let output = std::process::Command::new("du")
-            .args(["-s", "-B1"])
-            .arg(path)
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.split('\t').next().unwrap().parse().unwrap()
-    }
+    use crate::{
+        disk::never,
+        testing::{Scratch, du},
+    };
 
     #[test]
     fn agrees_with_du() {

@@ -29,7 +29,7 @@ impl Catalog {
     }
 
     /// The sum of what is cache.
-    pub fn cache_bytes(&self) -> u64 {
+    pub(crate) fn cache_bytes(&self) -> u64 {
         self.items.iter().map(|item| item.bytes).sum()
     }
 

@@ -5,23 +5,13 @@ use kiln_tree::walk;
 
 use super::*;
 use crate::{
-    ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountSharing, Record,
-    RecordKind, Store, files, testing, testing::Scratch,
+    CacheMount, ImageLayer, ImageRecord, Key, KeyPart, LayerId, MountBase, MountIdentity, MountSharing,
+    Record, RecordKind, Store, files, testing,
+    testing::{Scratch, du},
 };
 
 mod attached;
 mod oldest;
-
-/// What `du` says of the store's folder.
-fn du(path: &Path) -> u64 {
-    let output = std::process::Command::new("du")
-        .args(["-s", "-B1"])
-        .arg(path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split('\t').next().unwrap().parse().unwrap()
-}
 
 fn assert_agrees(store: &Store) {
     let catalog = Catalog::read(store).unwrap();
@@ -107,6 +97,20 @@ fn image(store: &Store, name: &str, layers: &[LayerId]) -> ImageRecord {
     record
 }
 
+/// The directory of a cache mount, in use until it is dropped.
+fn cache_mount(store: &Store, id: &str) -> CacheMount {
+    let identity = MountIdentity {
+        namespace: String::new(),
+        id: id.to_owned(),
+        base: MountBase::default(),
+    };
+    store
+        .cache_mounts()
+        .acquire::<crate::Error>(&identity, MountSharing::Shared, |_| Ok(()))
+        .unwrap()
+        .unwrap()
+}
+
 /// Another process, as far as the store can tell: it holds nothing yet.
 fn other(dir: &Scratch) -> Arc<Store> {
     testing::open(dir.path(), "aaaa")
@@ -158,16 +162,7 @@ fn the_catalog_is_what_the_disk_has() {
     step(&store, "left", 50_000, &base);
     image(&store, "app", &app);
     store.blobs().put_bytes(&vec![3; 100_000]).unwrap();
-    let identity = MountIdentity {
-        namespace: String::new(),
-        id: "/root/.cache".to_owned(),
-        base: MountBase::default(),
-    };
-    let mount = store
-        .cache_mounts()
-        .acquire::<crate::Error>(&identity, MountSharing::Shared, |_| Ok(()))
-        .unwrap()
-        .unwrap();
+    let mount = cache_mount(&store, "/root/.cache");
     std::fs::write(mount.data().join("file"), vec![1; 200_000]).unwrap();
     drop(mount);
     std::fs::create_dir_all(dir.path().join("git/aa/objects")).unwrap();
@@ -482,16 +477,7 @@ fn a_newer_programs_image_stops_the_deleting() {
 #[test]
 fn a_mount_or_repository_in_use_stays() {
     let (dir, store) = testing::store();
-    let identity = MountIdentity {
-        namespace: String::new(),
-        id: "m".to_owned(),
-        base: MountBase::default(),
-    };
-    let mount = store
-        .cache_mounts()
-        .acquire::<crate::Error>(&identity, MountSharing::Shared, |_| Ok(()))
-        .unwrap()
-        .unwrap();
+    let mount = cache_mount(&store, "m");
     std::fs::create_dir_all(dir.path().join("git/aa")).unwrap();
     let lock_path = dir.path().join("git/aa.lock");
     let lock = files::open_lock(&lock_path).unwrap();

@@ -123,6 +123,16 @@ pub fn parse_index(bytes: &[u8]) -> Result<IndexRecord, Flaw> {
     }
 }
 
+/// The same of a file that is named for `id`.
+pub(crate) fn parse_named_index(bytes: &[u8], id: &Digest) -> Result<IndexRecord, Flaw> {
+    let record = parse_index(bytes)?;
+    if record.id == *id {
+        Ok(record)
+    } else {
+        Err(Flaw::Damaged(format!("is the record of index {}", record.id)))
+    }
+}
+
 impl Images<'_> {
     /// Finds an image or an index by name, `name@digest`, id, or beginning of an id. The images that were pulled for
     /// several platforms by one digest are an index, too, although no file of the store has it.
@@ -241,11 +251,7 @@ impl Images<'_> {
 
     /// The ids of all indexes, as far as the files' names go.
     pub(crate) fn index_ids(&self) -> Result<Vec<Digest>> {
-        let names = files::names(&self.shared.root.join("images/indexes"))?;
-        Ok(names
-            .iter()
-            .filter_map(|hex| Digest::from_hex(hex).ok())
-            .collect())
+        files::digests(&self.shared.root.join("images/indexes"))
     }
 
     /// What an id stands for.
@@ -262,13 +268,7 @@ impl Images<'_> {
         let Some(bytes) = files::read_opt(&path)? else {
             return Ok(None);
         };
-        let flaw = match parse_index(&bytes) {
-            Ok(record) if record.id == *id => return Ok(Some(record)),
-            Ok(record) => Flaw::Damaged(format!("is the record of index {}", record.id)),
-            Err(flaw) => flaw,
-        };
-        self.flawed(&path, flaw);
-        Ok(None)
+        Ok(self.usable(&path, parse_named_index(&bytes, id)))
     }
 
     fn write_index(&self, index: &IndexRecord, names: &[String]) -> Result<()> {

@@ -62,6 +62,16 @@ pub fn parse(bytes: &[u8]) -> Result<ImageRecord, Flaw> {
     }
 }
 
+/// The same of a file that is named for `id`.
+pub(crate) fn parse_named(bytes: &[u8], id: &Digest) -> Result<ImageRecord, Flaw> {
+    let record = parse(bytes)?;
+    if record.id == *id {
+        Ok(record)
+    } else {
+        Err(Flaw::Damaged(format!("is the record of image {}", record.id)))
+    }
+}
+
 /// The record with its names filled in.
 pub(super) fn with_names(mut record: ImageRecord, names: &BTreeMap<String, Digest>) -> ImageRecord {
     record.names = names

@@ -12,10 +12,10 @@ use crate::LayerId;
 pub type Day = u32;
 
 /// A record that no export has had for longer goes.
-pub const MAX_AGE_DAYS: Day = 60;
+pub(crate) const MAX_AGE_DAYS: Day = 60;
 /// As long as a record was seen within so many days, another export leaves the day as it is: an export that brings
 /// nothing new changes no byte.
-pub const REFRESH_DAYS: Day = 7;
+pub(crate) const REFRESH_DAYS: Day = 7;
 
 impl PortableCache {
     /// Adds what is `there` already. Layers that are there stay as they are (their blobs need not move); of two

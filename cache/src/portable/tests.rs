@@ -2,6 +2,7 @@ use kiln_image::{Descriptor, Digest, Manifest, media_type};
 use kiln_tree::ContentHash;
 use proptest::prelude::*;
 
+use super::merge::{MAX_AGE_DAYS, REFRESH_DAYS};
 use super::*;
 
 fn layer_id(name: &str) -> LayerId {

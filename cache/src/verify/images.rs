@@ -13,8 +13,7 @@ impl Check<'_> {
             let Some(bytes) = files::read_opt(&images.id_path(&id))? else {
                 return Ok(());
             };
-            let reason = match images::parse(&bytes) {
-                Ok(record) if record.id != id => Some(format!("is the record of image {}", record.id)),
+            let reason = match images::parse_named(&bytes, &id) {
                 // One that was removed meanwhile may have lost its layers, too.
                 Ok(record) => check
                     .image_parts(&record)
@@ -63,8 +62,7 @@ impl Check<'_> {
             let Some(bytes) = files::read_opt(&images.index_path(&id))? else {
                 return Ok(());
             };
-            let reason = match images::parse_index(&bytes) {
-                Ok(index) if index.id != id => Some(format!("is the record of index {}", index.id)),
+            let reason = match images::parse_named_index(&bytes, &id) {
                 Ok(index) => index
                     .images
                     .iter()

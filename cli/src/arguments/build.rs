@@ -22,6 +22,13 @@ pub(crate) enum Progress {
     Rawjson,
 }
 
+impl Progress {
+    /// For commands whose only choice is `--quiet`.
+    pub(crate) fn auto_or_quiet(quiet: bool) -> Self {
+        if quiet { Self::Quiet } else { Self::Auto }
+    }
+}
+
 /// Arguments of `build`.
 #[derive(Debug, Args)]
 #[command(

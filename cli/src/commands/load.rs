@@ -25,11 +25,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Load) -> Result<ExitCode, Failu
     };
     let engine = machine.engine()?;
     let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
-    let progress = if arguments.quiet {
-        Progress::Quiet
-    } else {
-        Progress::Auto
-    };
+    let progress = Progress::auto_or_quiet(arguments.quiet);
     let view = View::new(progress, "Loading");
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let result = engine.load(request, &Reporter::new(view.sink()), &cancel);

@@ -23,11 +23,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Pull) -> Result<ExitCode, Failu
         requested.into_iter().map(|platform| (platform, true)).collect()
     };
     let engine = machine.engine()?;
-    let progress = if arguments.quiet {
-        Progress::Quiet
-    } else {
-        Progress::Auto
-    };
+    let progress = Progress::auto_or_quiet(arguments.quiet);
     let _upkeep = Upkeep::begin(engine.store(), machine.config.cache.limits());
     for image in &arguments.images {
         let reference: Reference = image

@@ -50,7 +50,7 @@ pub(crate) fn run(machine: &Machine, arguments: &Push) -> Result<ExitCode, Failu
 
 fn push(engine: &Engine, request: &PushRequest, quiet: bool) -> Result<(), Failure> {
     let cancel = Cancel::new();
-    let view = View::new(if quiet { Progress::Quiet } else { Progress::Auto }, "Pushing");
+    let view = View::new(Progress::auto_or_quiet(quiet), "Pushing");
     let interrupts = Interrupts::cancel(&cancel, &view)?;
     let result = engine.push(request, &Reporter::new(view.sink()), &cancel);
     view.finish();

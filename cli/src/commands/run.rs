@@ -80,11 +80,7 @@ fn image_of(
         let reference: Reference = image
             .parse()
             .map_err(|error| Failure::usage(format!("invalid image name {image:?}: {error}")))?;
-        let progress = if arguments.quiet {
-            Progress::Quiet
-        } else {
-            Progress::Auto
-        };
+        let progress = Progress::auto_or_quiet(arguments.quiet);
         super::pull::pull(engine, &reference, (&platform, requested), policy, progress)?;
         record = store.images().get_for(image, wanted)?;
     }

@@ -30,10 +30,7 @@ impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = rustix::stdio::stdin();
         loop {
-            if self.cancel.is_raised() {
-                // Not of the kind `Interrupted`: that asks to be tried again.
-                return Err(io::Error::other("canceled"));
-            }
+            self.cancel.check()?;
             let mut ready = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
             match poll(&mut ready, Some(&PATIENCE)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}

@@ -81,7 +81,7 @@ fn problems_and_lies_are_found() {
             .contains("DiffID")
     );
     assert!(decompress(b"plain", Some("application/vnd.oci.image.layer.v1.tar+gzip")).is_err());
-    assert!(clean(b"a/../../b").is_err());
+    assert!(layer::clean(b"a/../../b").is_err());
 }
 
 #[test]

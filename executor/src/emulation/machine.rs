@@ -32,7 +32,7 @@ const fn machine(
 }
 
 /// The architectures, in the order in which they are shown.
-pub const MACHINES: [Machine; 13] = [
+pub(crate) const MACHINES: [Machine; 13] = [
     machine("amd64", "x86_64", true, true, 62),
     machine("386", "i386", false, true, 3),
     machine("arm64", "aarch64", true, true, 183),

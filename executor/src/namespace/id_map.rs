@@ -50,7 +50,7 @@ pub struct IdRange {
 }
 
 /// The ranges that a file in the format of `/etc/subuid` allots to a user, by name or by number.
-pub fn ranges_of(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
+pub(crate) fn ranges_of(text: &str, name: Option<&str>, uid: u32) -> Vec<IdRange> {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.trim().split(':');

@@ -16,10 +16,10 @@ pub enum Architecture {
 
 /// The architecture this program is compiled for.
 #[cfg(target_arch = "x86_64")]
-pub const NATIVE: Architecture = Architecture::X86_64;
+pub(crate) const NATIVE: Architecture = Architecture::X86_64;
 /// The architecture this program is compiled for.
 #[cfg(target_arch = "aarch64")]
-pub const NATIVE: Architecture = Architecture::Aarch64;
+pub(crate) const NATIVE: Architecture = Architecture::Aarch64;
 
 type Table = HashMap<&'static str, u32>;
 
@@ -54,7 +54,7 @@ impl Architecture {
     }
 
     /// Whether a machine of architecture `native` executes programs of this one.
-    pub fn runs_on(self, native: Self) -> bool {
+    pub(crate) fn runs_on(self, native: Self) -> bool {
         self == native || (self == Self::I386 && native == Self::X86_64)
     }
 }

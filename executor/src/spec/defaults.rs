@@ -8,10 +8,10 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Size of `/dev/shm`: 64 MiB.
-pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+pub(crate) const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
 /// Paths that show nothing of the host.
-pub const MASKED_PATHS: [&str; 13] = [
+pub(crate) const MASKED_PATHS: [&str; 13] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -28,7 +28,7 @@ pub const MASKED_PATHS: [&str; 13] = [
 ];
 
 /// Paths that can only be read.
-pub const READONLY_PATHS: [&str; 5] = [
+pub(crate) const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

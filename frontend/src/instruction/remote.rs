@@ -5,6 +5,7 @@ use kiln_parser::ast::{Add, Word};
 use kiln_parser::{Diagnostic, Span};
 use kiln_remote::git::{AddressError, Dialect, GitAddress};
 use kiln_remote::http::file_name;
+use kiln_tree::glob;
 
 use super::Context;
 use crate::remote::RemoteRequest;
@@ -98,15 +99,9 @@ pub(super) fn pattern(request: &RemoteRequest) -> String {
         return String::new();
     };
     // A name is no pattern.
-    let name = file_name(url);
-    let mut pattern = String::with_capacity(name.len());
-    for character in name.chars() {
-        if matches!(character, '*' | '?' | '[' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern
+    let pattern = glob::escape(file_name(url));
+    // It is text still: backslashes were put in, nothing else.
+    String::from_utf8_lossy(&pattern).into_owned()
 }
 
 /// Whether a source is the address of something to be downloaded.
@@ -116,6 +111,11 @@ pub(crate) fn is_url(source: &str) -> bool {
             .get(..scheme.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     })
+}
+
+/// Whether a source of ADD is fetched: what [`RemoteFlags::request`] does not take for a path.
+pub(crate) fn is_fetched(source: &str) -> bool {
+    GitAddress::parse(source, Dialect::Add).is_some() || is_url(source)
 }
 
 /// Why a source that is elsewhere cannot be copied by COPY.
@@ -133,6 +133,20 @@ mod tests {
     use crate::testing::{last_op, lowered, messages};
 
     const SUM: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[test]
+    fn what_is_fetched_is_no_path() {
+        for (source, fetched) in [
+            ("https://h/a", true),
+            ("HTTP://h/a", true),
+            ("git@h:r.git", true),
+            ("ssh://git@h/r.git", true),
+            ("a/b", false),
+            ("ftp://h/a", false),
+        ] {
+            assert_eq!(super::is_fetched(source), fetched, "{source}");
+        }
+    }
 
     #[test]
     fn kinds_of_sources_mix_in_their_order() {

@@ -3,9 +3,9 @@
 //! Paths come first, in order, then the files made from here-documents, as Docker does it.
 
 use kiln_parser::ast::{Heredoc, Source, Word};
-use kiln_parser::value::Chmod;
 use kiln_parser::{Diagnostic, Spanned};
 use kiln_solver::graph::{Copy, CopySource, FileAction, FileOp, MakeFile, Op};
+use kiln_tree::copy::ModeChange;
 
 use super::Context;
 use super::remote::{self, RemoteFlags};
@@ -277,7 +277,7 @@ fn mode(word: &Word, text: String) -> Result<String, Diagnostic> {
     if text.is_empty() {
         return Ok(text);
     }
-    match Chmod::parse(&text) {
+    match text.parse::<ModeChange>() {
         Ok(_) => Ok(text),
         Err(error) => Err(Diagnostic::error(word.span, error.to_string())),
     }

@@ -11,7 +11,7 @@ mod whiteout;
 
 use std::io;
 
-use kiln_tree::{Entry, Listing, TreePath};
+use kiln_tree::{Entry, Listing, Refused, TreePath};
 
 pub(crate) use decompress::fill;
 pub use decompress::{Encoding, decompress};
@@ -68,17 +68,6 @@ pub struct Unpacked {
     pub implicit_directories: Vec<TreePath>,
     /// What the file system or the kernel refused.
     pub refused: Refused,
-}
-
-/// How often something could not be done for want of privilege, and was let pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Refused {
-    /// Owners that the user namespace does not map.
-    pub owners: u64,
-    /// Device nodes (nothing is there instead).
-    pub devices: u64,
-    /// Extended attributes.
-    pub xattrs: u64,
 }
 
 #[cfg(test)]

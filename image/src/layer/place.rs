@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 
 use kiln_tree::root::Device;
-use kiln_tree::{ContentHash, ContentHasher, Entry, Root, Timestamp, TreePath};
-use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use kiln_tree::{ContentHash, ContentHasher, Entry, Refused, Root, Timestamp, TreePath};
+use rustix::fs::{Gid, Mode, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::{LayerError, Refused};
+use super::LayerError;
 use crate::limits;
 use crate::tarball::{Chunk, TarEntry, TarReader};
 
@@ -168,7 +168,7 @@ impl<'a> Placer<'a> {
             self.tolerate_xattr(done)
                 .map_err(error("set an extended attribute"))?;
         }
-        rustix::fs::futimens(file, &times(attributes.mtime)).map_err(error("set the time"))
+        rustix::fs::futimens(file, &attributes.mtime.into()).map_err(error("set the time"))
     }
 
     /// Whether the file got the process's group: below a set-group-id directory it has that one's.
@@ -262,17 +262,6 @@ impl<'a> Placer<'a> {
             other => return other,
         }
         Ok(())
-    }
-}
-
-fn times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.secs,
-        tv_nsec: mtime.nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{LayoutError, blob_name, malformed};
+use super::{LayoutError, blob_name, malformed, verify};
 use crate::{Descriptor, Digest, Index, json, limits};
 
 /// An OCI layout in a directory.
@@ -64,15 +64,7 @@ impl LayoutReader {
                 name: blob_name(&descriptor.digest),
                 source,
             })?;
-        let (found, found_size) = (Digest::sha256_of(&bytes), bytes.len() as u64);
-        if found != descriptor.digest || found_size != descriptor.size {
-            return Err(LayoutError::Blob {
-                expected: descriptor.digest,
-                expected_size: descriptor.size,
-                found,
-                found_size,
-            });
-        }
+        verify(descriptor, Digest::sha256_of(&bytes), bytes.len() as u64)?;
         Ok(bytes)
     }
 }

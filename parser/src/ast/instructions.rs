@@ -188,7 +188,7 @@ pub struct Copy {
     pub from: Option<Spanned<String>>,
     /// `--chown`, to be expanded.
     pub chown: Option<Word>,
-    /// `--chmod`, to be expanded; see [`crate::value::Chmod`].
+    /// `--chmod`, to be expanded; see [`kiln_tree::copy::ModeChange`].
     pub chmod: Option<Word>,
     /// `--link`.
     pub link: Option<Spanned<bool>>,
@@ -209,7 +209,7 @@ pub struct Copy {
 pub struct Add {
     /// `--chown`, to be expanded.
     pub chown: Option<Word>,
-    /// `--chmod`, to be expanded; see [`crate::value::Chmod`].
+    /// `--chmod`, to be expanded; see [`kiln_tree::copy::ModeChange`].
     pub chmod: Option<Word>,
     /// `--link`.
     pub link: Option<Spanned<bool>>,

@@ -180,7 +180,7 @@ pub fn check(word: &str, escape: char) -> Result<(), ExpandError> {
 }
 
 /// Checks the syntax of a here-document's body.
-pub fn check_heredoc(body: &str) -> Result<(), ExpandError> {
+pub(crate) fn check_heredoc(body: &str) -> Result<(), ExpandError> {
     syntax::parse(body, '\\', false).map(drop)
 }
 
@@ -214,7 +214,7 @@ fn mentioned(parts: &[Part]) -> Vec<(String, Range<usize>)> {
 }
 
 /// Whether a word refers to any variable.
-pub fn has_variables(word: &str, escape: char) -> bool {
+pub(crate) fn has_variables(word: &str, escape: char) -> bool {
     word.contains('$') && variables(word, escape).is_ok_and(|names| !names.is_empty())
 }
 

@@ -1,5 +1,7 @@
 //! COPY and ADD.
 
+use kiln_tree::copy::ModeChange;
+
 use super::{Context, Parts, shorten};
 use crate::ast::{Add, Copy, Heredoc, Source, Word};
 use crate::diagnostic::Diagnostic;
@@ -8,7 +10,6 @@ use crate::grammar::{self, SourceToken};
 use crate::ignore::IgnoreFile;
 use crate::instruction::Keyword;
 use crate::span::Spanned;
-use crate::value::Chmod;
 
 impl Context<'_> {
     pub(super) fn copy(&mut self, parts: &mut Parts) -> Option<Copy> {
@@ -92,7 +93,7 @@ impl Context<'_> {
     fn chmod(&mut self, parts: &mut Parts) -> Option<Word> {
         let word = self.expanded(parts, "chmod")?;
         if let Some(mode) = self.constant(&word)
-            && let Err(error) = Chmod::parse(&mode)
+            && let Err(error) = mode.parse::<ModeChange>()
         {
             self.error(word.span, error.to_string());
         }

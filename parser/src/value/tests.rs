@@ -72,33 +72,6 @@ fn ports() {
 }
 
 #[test]
-fn modes() {
-    for (text, mode, directory, expected) in [
-        ("644", 0o777, false, 0o644),
-        ("04755", 0, false, 0o4755),
-        ("u=rwX,go=rX", 0o600, false, 0o644),
-        ("u=rwX,go=rX", 0o600, true, 0o755),
-        ("a+x", 0o644, false, 0o755),
-        ("+x", 0o644, false, 0o755),
-        ("g=u", 0o640, false, 0o660),
-        ("go-rwx", 0o777, false, 0o700),
-        ("u+s,g+s,+t", 0o755, false, 0o7755),
-        ("u=", 0o4755, false, 0o055),
-        ("u+r-w", 0o200, false, 0o400),
-    ] {
-        assert_eq!(
-            Chmod::parse(text).unwrap().apply(mode, directory),
-            expected,
-            "{text}"
-        );
-    }
-    for text in ["8", "77777", "0x1", "", "u", "z+x", "u+q", "u=rwx,,g=r"] {
-        assert!(Chmod::parse(text).is_err(), "{text}");
-    }
-    assert!(matches!(Chmod::parse("999"), Err(ChmodError::Octal(_))));
-}
-
-#[test]
 fn signals() {
     for (text, number) in [
         ("SIGTERM", 15),

@@ -3,9 +3,9 @@
 use crate::percent;
 
 /// The name of a file whose URL has none.
-pub const UNNAMED: &str = "__unnamed__";
+pub(crate) const UNNAMED: &str = "__unnamed__";
 
-/// The last component of the URL's path, decoded; [`UNNAMED`] when there is none that a file can have.
+/// The last component of the URL's path, decoded; `__unnamed__` when there is none that a file can have.
 pub fn file_name(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);

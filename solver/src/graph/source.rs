@@ -93,7 +93,7 @@ pub struct LocalSource {
 
 impl GitSource {
     /// Whether the result has a `.git`: a directory of a repository never has.
-    pub fn keeps_git_dir(&self) -> bool {
+    pub(crate) fn keeps_git_dir(&self) -> bool {
         self.keep_git_dir && self.subdirectory.is_empty()
     }
 }

@@ -9,6 +9,7 @@ use kiln_registry::BlobSink;
 
 use super::{Images, Origin, PullError};
 use crate::cancel::Cancel;
+pub(super) use crate::cancel::canceled;
 use crate::following::{Feed, Growth};
 use crate::graph::{ImageSource, SourceLayer};
 use crate::task::Task;
@@ -171,11 +172,6 @@ impl Images {
         }
         failure.map_or(Ok(false), Err)
     }
-}
-
-/// Not of the kind `Interrupted`: that asks to be tried again.
-pub(super) fn canceled() -> std::io::Error {
-    std::io::Error::other("canceled")
 }
 
 /// The store's side of a download: stops when the build is cancelled, or the blob of no use.

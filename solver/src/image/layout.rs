@@ -9,7 +9,8 @@ use kiln_image::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference, parse_manifest,
 };
 
-use super::{Images, PullError, Resolved, source_layers};
+use super::resolve::source_layers;
+use super::{Images, PullError, Resolved};
 use crate::cancel::Cancel;
 use crate::following::{Feed, Growth};
 use crate::graph::{ImageSource, SourceLayer};

@@ -24,7 +24,7 @@ use super::stub::{self, Point};
 use super::{Prepared, Request, mount_failed};
 use crate::context::ContextView;
 use crate::error::StepFailure;
-use crate::file::{CopyTree, RefusedFiles};
+use crate::file::{self, CopyTree};
 use crate::graph::Mount;
 use crate::select::Place;
 use crate::solve::{Chosen, Solve};
@@ -168,7 +168,7 @@ pub(super) fn copy_into(request: &CopyRequest<'_>, folder: &Path, task: &Task) -
             source,
         },
     })?;
-    for warning in RefusedFiles::from(copied.refused).warnings() {
+    for warning in file::warnings(copied.refused) {
         task.warn(warning, None);
     }
     Ok(())

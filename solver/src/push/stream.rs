@@ -5,7 +5,6 @@
 //! failure of the push: the blob is in the store by then, and goes from there.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,7 +14,8 @@ use kiln_image::{Descriptor, Reference};
 use kiln_registry::{Client, ErrorKind, Streamed};
 
 use crate::cancel::{Cancel, CancelGuard};
-use crate::following::{Follower, Growth};
+use crate::following::Growth;
+use crate::image::Stoppable;
 use crate::task::Task;
 
 /// So many at a time. Each holds a connection from its first byte to its last, and there must be some left for
@@ -201,7 +201,7 @@ impl Work {
             return;
         };
         let mut source = Stoppable {
-            follower,
+            file: follower,
             stop: &self.stop,
         };
         let progress = |bytes| {
@@ -227,21 +227,6 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         self.end(None);
-    }
-}
-
-struct Stoppable<'a> {
-    follower: Follower,
-    stop: &'a Cancel,
-}
-
-impl Read for Stoppable<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.is_raised() {
-            // Not `Interrupted`: that asks to be tried again.
-            return Err(io::Error::other("canceled"));
-        }
-        self.follower.read(buffer)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Push, PushError};
 use crate::cancel::Cancel;
 use crate::following::Growth;
 use crate::graph::SourceLayer;
-use crate::image::PullError;
+use crate::image::{PullError, Stoppable};
 use crate::lazy::LazyLayer;
 use crate::task::Task;
 
@@ -348,20 +348,5 @@ impl BlobSource for StoreBlob<'_> {
             file,
             stop: self.stop,
         }))
-    }
-}
-
-struct Stoppable<'a> {
-    file: std::fs::File,
-    stop: &'a Cancel,
-}
-
-impl Read for Stoppable<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.is_raised() {
-            // Not `Interrupted`: that asks to be tried again.
-            return Err(io::Error::other("canceled"));
-        }
-        self.file.read(buffer)
     }
 }

@@ -223,10 +223,7 @@ struct WatchedReader<'a> {
 
 impl io::Read for WatchedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.watched.cancel.is_raised() {
-            // Not of the kind `Interrupted`: that asks to be tried again.
-            return Err(io::Error::other("canceled"));
-        }
+        self.watched.cancel.check()?;
         let count = self.inner.read(buffer)?;
         self.at += count as u64;
         (self.watched.told)(self.at);

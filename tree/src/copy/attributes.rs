@@ -6,19 +6,14 @@ use rustix::fs::{AtFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use super::CopyError;
 use super::plan::Item;
 use super::target::mtime;
 use super::write::{Outcome, Spot, Writer};
-use super::{CopyError, Refused};
-use crate::root::{Metadata, chmod_unchecked, proc_path, raw_mode, raw_times};
+use crate::Refused;
+use crate::root::{Metadata, chmod_unchecked, proc_path, raw_mode};
 
 impl Refused {
-    pub(super) fn absorb(&mut self, other: Refused) {
-        self.owners += other.owners;
-        self.devices += other.devices;
-        self.xattrs += other.xattrs;
-    }
-
     /// Linux answers `EINVAL` for ids that this user namespace does not have, and for nothing else.
     fn owner(&mut self, result: rustix::io::Result<()>) -> rustix::io::Result<()> {
         match result {
@@ -55,7 +50,7 @@ impl Writer<'_> {
         if !mode_is_right || !xattrs.is_empty() {
             rustix::fs::fchmod(fd, raw_mode(mode)).map_err(|errno| spot.failed("change mode of", errno))?;
         }
-        rustix::fs::futimens(fd, &raw_times(mtime(self.request, spot.item.source)))
+        rustix::fs::futimens(fd, &mtime(self.request, spot.item.source).into())
             .map_err(|errno| spot.failed("set times of", errno))?;
         Ok(refused)
     }
@@ -86,7 +81,7 @@ impl Writer<'_> {
             chmod_unchecked(spot.dir, spot.name(), mode)
                 .map_err(|errno| spot.failed("change mode of", errno))?;
         }
-        let times = raw_times(mtime(self.request, spot.item.source));
+        let times = mtime(self.request, spot.item.source).into();
         rustix::fs::utimensat(spot.dir, spot.name(), &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| spot.failed("set times of", errno))?;
         Ok(Outcome {

@@ -40,13 +40,15 @@ enum Permissions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModeParseError {
     /// It starts with a digit but is no octal number up to 7777.
-    #[error("{text:?} is not an octal mode between 0 and 7777")]
+    #[error(
+        "invalid mode {text:?}: octal modes go from 0 to 7777 (or use the symbolic form, such as u=rwX,go=rX)"
+    )]
     Octal {
         /// The text.
         text: String,
     },
     /// It is neither octal nor symbolic.
-    #[error("{text:?} is not a mode: expected octal such as 755 or symbolic such as u=rwX,go=rX")]
+    #[error("invalid mode {text:?}: use an octal mode such as 0644, or a symbolic one such as u=rwX,go=rX")]
     Symbolic {
         /// The text.
         text: String,
@@ -260,6 +262,8 @@ mod tests {
             ("a-x,a+X", 0o755, false, 0o755),
             ("+X", 0o644, false, 0o644),
             ("u=rwxs,g=rxs,o=t", 0, false, 0o6750),
+            ("go-rwx", 0o777, false, 0o700),
+            ("u+s,g+s,+t", 0o755, false, 0o7755),
         ];
         for (text, mode, is_dir, expected) in cases {
             let change: ModeChange = text.parse().unwrap();
@@ -300,7 +304,22 @@ mod tests {
             );
         }
         for text in [
-            "", "u", "rwx", "u=rwz", "q=r", "u=r,", ",u=r", "u=ug", "u=ru", "u r", "-1", "+755", "ü=r",
+            "",
+            "u",
+            "rwx",
+            "u=rwz",
+            "q=r",
+            "u=r,",
+            ",u=r",
+            "u=ug",
+            "u=ru",
+            "u=gr",
+            "z+x",
+            "u=rwx,,g=r",
+            "u r",
+            "-1",
+            "+755",
+            "ü=r",
         ] {
             assert!(
                 matches!(text.parse::<ModeChange>(), Err(ModeParseError::Symbolic { .. })),

@@ -10,11 +10,11 @@ use rustix::io::Errno;
 
 use super::plan::{Item, ItemKind};
 use super::target::{mode, shown};
-use super::{Copied, CopyError, CopyRequest, Refused, data};
+use super::{Copied, CopyError, CopyRequest, data};
 use crate::error::io_error;
 use crate::root::{Metadata, open_dir_beneath, raw_mode};
 use crate::walk::{StatKey, open_file};
-use crate::{ContentHash, EntryKind, Root, TreePath};
+use crate::{ContentHash, EntryKind, Refused, Root, TreePath};
 
 /// Items of one directory that one task writes.
 const CHUNK: usize = 64;

@@ -14,7 +14,7 @@ impl Listing {
     }
 
     /// The tree that shows when `layers` lie on each other, the lowest first.
-    pub fn merge_all<'a>(layers: impl IntoIterator<Item = &'a Listing>) -> Listing {
+    pub(crate) fn merge_all<'a>(layers: impl IntoIterator<Item = &'a Listing>) -> Listing {
         let merged = layers
             .into_iter()
             .fold(Vec::new(), |lower, upper| overlay(lower, &upper.entries));

@@ -43,7 +43,7 @@ impl Root {
         rustix::fs::utimensat(
             place.dir(),
             place.name(),
-            &raw_times(mtime),
+            &mtime.into(),
             AtFlags::SYMLINK_NOFOLLOW,
         )
         .map_err(io_error("set times", path))
@@ -60,14 +60,16 @@ pub(crate) fn chmod_unchecked(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> ru
     rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), raw_mode(mode))
 }
 
-/// `mtime` for both times of a file.
-pub(crate) fn raw_times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.secs,
-        tv_nsec: mtime.nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
+/// For both times of a file.
+impl From<Timestamp> for Timestamps {
+    fn from(mtime: Timestamp) -> Self {
+        let time = Timespec {
+            tv_sec: mtime.secs,
+            tv_nsec: mtime.nanos.into(),
+        };
+        Self {
+            last_access: time,
+            last_modification: time,
+        }
     }
 }

@@ -21,7 +21,7 @@ pub struct DirEntry {
 
 impl Root {
     /// Opens a directory for reading, following a final symlink.
-    pub fn open_dir(&self, path: impl AsRef<[u8]>) -> Result<OwnedFd> {
+    pub(crate) fn open_dir(&self, path: impl AsRef<[u8]>) -> Result<OwnedFd> {
         self.open_at(
             "open directory",
             path.as_ref(),

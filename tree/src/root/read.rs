@@ -48,6 +48,11 @@ impl Root {
         Ok(bytes)
     }
 
+    /// As [`Self::read`], `None` when there is nothing (or a parent is missing or no directory).
+    pub fn read_opt(&self, path: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>> {
+        missing_is_none(self.read(path, limit))
+    }
+
     /// What a path is, following a final symlink.
     pub fn stat(&self, path: impl AsRef<[u8]>) -> Result<Metadata> {
         let path = path.as_ref();

@@ -28,16 +28,7 @@ fn filled() -> (Scratch, Arc<Store>) {
         variant(&store, &side[1], "gzip-6", 30_000),
         variant(&store, &alone[0], "original", 30_000),
     ];
-    let identity = MountIdentity {
-        namespace: String::new(),
-        id: "/root/.cache".to_owned(),
-        base: MountBase::default(),
-    };
-    let mount = store
-        .cache_mounts()
-        .acquire::<crate::Error>(&identity, MountSharing::Shared, |_| Ok(()))
-        .unwrap()
-        .unwrap();
+    let mount = cache_mount(&store, "/root/.cache");
     std::fs::write(mount.data().join("file"), vec![1; 50_000]).unwrap();
     drop(mount);
     std::fs::create_dir_all(dir.path().join("git/aa")).unwrap();

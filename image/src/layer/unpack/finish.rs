@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use kiln_tree::root::Device;
-use kiln_tree::{Entry, EntryKind, Listing, TreePath};
+use kiln_tree::{Entry, EntryKind, Listing, Refused, TreePath};
 
 use super::{Kind, Node, Unpacker};
 use crate::layer::place::place_error;
-use crate::layer::{Attributes, LayerError, Refused};
+use crate::layer::{Attributes, LayerError};
 
 /// The listing, the directories that the tar does not list, and what was refused.
 type Finished = (Listing, Vec<TreePath>, Refused);
