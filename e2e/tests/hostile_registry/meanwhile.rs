@@ -56,10 +56,10 @@ fn entries(ran: &Ran<'_>, folder: &str) -> Result<usize> {
     })
 }
 
-/// Long before anything that slow could have come.
+/// Long before a client that waits for the rest would have given it up.
 fn soon(ran: &Ran<'_>) -> Result<()> {
     let taken = ran.measured.elapsed;
-    ensure!(taken < Duration::from_secs(30), "it took {taken:?}");
+    ensure!(taken < Duration::from_mins(1), "it took {taken:?}");
     nothing_came(ran)
 }
 
