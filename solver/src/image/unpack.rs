@@ -83,7 +83,8 @@ impl Images {
             progress: Some(&progress),
             refused,
         };
-        let reader = layer::decompress(Stoppable { file: reader, stop })
+        let windows = self.memory.until(stop);
+        let reader = layer::decompress_within(Stoppable { file: reader, stop }, &windows)
             .map_err(|source| failed(layer::LayerError::Read(source)))?;
         let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
         if unpacked.diff_id != layer.diff_id {
