@@ -341,19 +341,28 @@ struct Watched<'a, W> {
     cancel: &'a Cancel,
 }
 
-impl<W: Write> Write for Watched<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl<W> Watched<'_, W> {
+    fn go_on(&self) -> io::Result<()> {
         if self.cancel.is_raised() {
             // Not `Interrupted`: writers take that as a wish to be called again.
             return Err(io::Error::other("canceled"));
         }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.go_on()?;
         let count = self.out.write(bytes)?;
         self.written += count as u64;
         self.feed.grown(self.written);
         Ok(count)
     }
 
+    /// A compression that waits for its threads asks here.
     fn flush(&mut self) -> io::Result<()> {
+        self.go_on()?;
         self.out.flush()
     }
 }

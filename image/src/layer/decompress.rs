@@ -201,6 +201,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn all(bytes: &[u8]) -> io::Result<Vec<u8>> {
@@ -328,6 +330,41 @@ mod tests {
                 (data.clone(), asked)
             );
         }
+    }
+
+    proptest! {
+        /// Damaged streams give what a decoder alone makes of them: nothing that it takes is kept from it, and the other
+        /// way round.
+        #[test]
+        fn damage_is_what_it_is_to_the_decoder(at in 0..900_usize, mask in 1..=255_u8, cut in 0..900_usize) {
+            let parts = [20, 23, 10].map(|log| windowed(&noise(log as usize * 10), log)).concat();
+            let skipped = [&[0x51, 0x2a, 0x4d, 0x18, 9, 0, 0, 0][..], b"skip this"].concat();
+            let mut stream = [&parts[..], &skipped, &parts].concat();
+            let length = stream.len();
+            stream[at % length] ^= mask;
+            if cut % 3 == 0 {
+                stream.truncate(cut % length);
+            }
+            // Who damages the first bytes makes something else of it.
+            if Encoding::of(&stream) == Encoding::Zstd {
+                let alone = || {
+                    let mut decoder = Decoder::new(&stream[..])?;
+                    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                    let mut plain = Vec::new();
+                    decoder.read_to_end(&mut plain).map(|_| plain)
+                };
+                prop_assert_eq!(all(&stream).map_err(|error| error.to_string()), alone().map_err(|error: io::Error| error.to_string()));
+            }
+        }
+    }
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 9_u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        std::iter::repeat_with(next).take(length).collect()
     }
 
     /// Who does not get the memory gets no bytes either, and no end that looks like one.
