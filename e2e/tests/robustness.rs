@@ -3,6 +3,7 @@
 use kiln_e2e::builder::{Ended, Request};
 use kiln_e2e::machine::{self, SmallDisk, TempFolder};
 use kiln_e2e::project::Project;
+use kiln_e2e::random::Random;
 use kiln_e2e::trial::{self, Named, Outcome, TestResult};
 use kiln_e2e::{Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
         ("jobs 1 runs one step after another", one_job),
         ("a failing step cancels the others", failure_cancels),
         ("interrupt and termination clean up", interrupt_cleans_up),
+        (
+            "Ctrl-C ends an export while layers are compressed",
+            export_interrupted,
+        ),
         ("kill -9 at fifty moments does no damage", kill_loop),
         ("eight builds at once on one root", eight_builds),
         ("a full disk is told and does no damage", full_disk),
@@ -199,6 +204,61 @@ fn interrupt_cleans_up() -> TestResult {
         ensure!(left.is_empty(), "temporary files are left: {left:?}");
         project.kiln.run(["cache", "verify"])?.success()?;
     }
+    Ok(Outcome::Passed)
+}
+
+/// Whether the store has some bytes of a blob in the making.
+fn blob_comes(root: &Path) -> bool {
+    let folders = std::fs::read_dir(root.join("tmp"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder.path()))
+        .flatten()
+        .flatten()
+        .filter_map(|draft| std::fs::metadata(draft.path().join("blob")).ok())
+        .any(|blob| blob.len() > 0)
+}
+
+/// At that level the jobs that have begun take seconds, and all of them far longer.
+fn export_interrupted() -> TestResult {
+    let project = Project::with_bases(
+        "export-interrupted",
+        &[],
+        &[("Dockerfile", "FROM scratch\nCOPY f /f\n")],
+    )?;
+    let mut random = Random::new(7);
+    let letters: Vec<u8> = (0..48 << 20)
+        .map(|_| b"acgt"[(random.number() >> 62) as usize])
+        .collect();
+    std::fs::write(project.path("f"), letters)?;
+    project.build(&[])?;
+    let dest = project.scratch("image.tar");
+    let mut request = project.request.clone();
+    let output = format!(
+        "type=oci,dest={},compression=zstd,compression-level=19",
+        dest.display()
+    );
+    request.arguments = vec!["--output".into(), output];
+    let mut child = start(&mut project.kiln.build_command(&request))?;
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while !blob_comes(&project.kiln.root) {
+        ensure!(
+            Instant::now() < deadline && child.try_wait()?.is_none(),
+            "nothing is compressed"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let begun = Instant::now();
+    signal(&child, Signal::INT)?;
+    let ended = Ended::from(child.wait_with_output()?);
+    let taken = begun.elapsed();
+    ended.failure(130)?;
+    ensure!(taken < Duration::from_secs(15), "it took {taken:?} to end");
+    ensure!(!dest.exists(), "a part of the archive is there");
+    nothing_left(&project.kiln.root, &dest.display().to_string())?;
+    project.kiln.run(["cache", "verify"])?.success()?;
     Ok(Outcome::Passed)
 }
 
