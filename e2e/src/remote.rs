@@ -169,7 +169,7 @@ impl Repository {
             ])
             .spawn()?;
         let repository = Self { folder, daemon, port };
-        wait_for(&format!("127.0.0.1:{port}"), Duration::from_secs(10))?;
+        wait_for(&format!("127.0.0.1:{port}"), Duration::from_mins(1))?;
         repository.git(&["init", "-q", "-b", "main"])?;
         Ok(repository)
     }

@@ -98,7 +98,7 @@ impl Registry {
             credentials,
             seen: AtomicUsize::new(0),
         };
-        wait_for(&registry.host, Duration::from_secs(20))?;
+        wait_for(&registry.host, Duration::from_mins(1))?;
         Ok(registry)
     }
 

@@ -323,11 +323,11 @@ fn serve(project: &Project) -> TestResult {
     ]);
     let mut served = Served(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let address = format!("127.0.0.1:{port}");
-    if let Err(error) = wait_for(&address, Duration::from_secs(30)) {
+    if let Err(error) = wait_for(&address, Duration::from_mins(2)) {
         bail!("{error}; the container: {:?}", served.0.try_wait());
     }
     let mut stream = TcpStream::connect(&address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

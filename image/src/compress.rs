@@ -3,11 +3,12 @@
 //! Both gzip and zstd cut the input into blocks of fixed size, which are compressed side by side.
 
 mod gzip;
+mod zstd;
 
 use std::io::{self, Write};
 
+use self::zstd::Zstd;
 use gzip::Gzip;
-use zstd::zstd_safe::CParameter;
 
 /// How a layer's blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -46,18 +47,15 @@ impl Compression {
 const GZIP_LEVEL: i32 = 3;
 /// Level of zstd unless another one is asked for.
 const ZSTD_LEVEL: i32 = 3;
-/// Input of one zstd job. Part of the format, as with gzip.
-const ZSTD_JOB: u32 = 4 << 20;
-/// Each worker holds its job's input, output and tables: more of them would need more memory than a build may take.
-const ZSTD_WORKERS: usize = 4;
 
-/// Compresses what is written to it. [`Self::finish`] must be called, or the end is missing.
+/// Compresses what is written to it. [`Self::finish`] must be called, or the end is missing. While compression takes its time,
+/// the writer below is flushed several times a second: one that fails then ends the work at once.
 pub struct Compressor<W: Write>(Kind<W>);
 
 enum Kind<W: Write> {
     None(W),
     Gzip(Gzip<W>),
-    Zstd(zstd::stream::write::Encoder<'static, W>),
+    Zstd(Zstd<W>),
 }
 
 impl<W: Write> std::fmt::Debug for Compressor<W> {
@@ -76,16 +74,7 @@ impl<W: Write> Compressor<W> {
         Ok(Self(match compression {
             Compression::None => Kind::None(out),
             Compression::Gzip => Kind::Gzip(Gzip::new(level.unwrap_or(GZIP_LEVEL), out)?),
-            Compression::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(out, level.unwrap_or(ZSTD_LEVEL))?;
-                encoder.include_checksum(true)?;
-                // With workers, the input is cut into jobs of one size, however many workers there are; without, it
-                // is not: so there always are some.
-                let workers = std::thread::available_parallelism().map_or(1, usize::from);
-                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB))?;
-                encoder.multithread(workers.clamp(1, ZSTD_WORKERS) as u32)?;
-                Kind::Zstd(encoder)
-            }
+            Compression::Zstd => Kind::Zstd(Zstd::new(level.unwrap_or(ZSTD_LEVEL), out)?),
         }))
     }
 
@@ -94,7 +83,7 @@ impl<W: Write> Compressor<W> {
         match self.0 {
             Kind::None(out) => Ok(out),
             Kind::Gzip(gzip) => gzip.finish(),
-            Kind::Zstd(encoder) => encoder.finish(),
+            Kind::Zstd(zstd) => zstd.finish(),
         }
     }
 }
@@ -104,7 +93,7 @@ impl<W: Write> Write for Compressor<W> {
         match &mut self.0 {
             Kind::None(out) => out.write(buffer),
             Kind::Gzip(gzip) => gzip.write(buffer),
-            Kind::Zstd(encoder) => encoder.write(buffer),
+            Kind::Zstd(zstd) => zstd.write(buffer),
         }
     }
 
@@ -113,7 +102,7 @@ impl<W: Write> Write for Compressor<W> {
         match &mut self.0 {
             Kind::None(out) => out.flush(),
             Kind::Gzip(gzip) => gzip.flush(),
-            Kind::Zstd(encoder) => encoder.get_mut().flush(),
+            Kind::Zstd(zstd) => zstd.flush(),
         }
     }
 }
@@ -135,6 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::gzip::BLOCK;
+    use super::zstd::JOB;
     use super::*;
 
     /// Bytes that compress somewhat, always the same.
@@ -202,18 +192,22 @@ mod tests {
 
     #[test]
     fn zstd_depends_on_neither_workers_nor_pieces() {
-        let data = sample(2 * ZSTD_JOB as usize + 4321);
+        let data = sample(2 * JOB as usize + 4321);
         let expected = run(&data, Compression::Zstd, usize::MAX);
         assert_eq!(plain(&expected), data);
+        // Whatever threads there are around it: these are the library's bytes for jobs of this size.
+        let mut library = ::zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL).unwrap();
+        library.include_checksum(true).unwrap();
+        let job = ::zstd::zstd_safe::CParameter::JobSize(JOB);
+        library.set_parameter(job).unwrap();
+        library.multithread(2).unwrap();
+        library.write_all(&data).unwrap();
+        assert_eq!(library.finish().unwrap(), expected);
         for piece in [100_000, 3 << 20] {
             assert_eq!(run(&data, Compression::Zstd, piece), expected, "{piece}");
         }
         for workers in [1, 3] {
-            let mut compressor = Compressor::new(Compression::Zstd, None, Vec::new()).unwrap();
-            let Kind::Zstd(encoder) = &mut compressor.0 else {
-                panic!("another compression");
-            };
-            encoder.multithread(workers).unwrap();
+            let mut compressor = Zstd::with_workers(ZSTD_LEVEL, workers, Vec::new()).unwrap();
             compressor.write_all(&data).unwrap();
             assert_eq!(compressor.finish().unwrap(), expected, "{workers}");
         }

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::variants::ORIGINAL;
 use kiln_cache::{ImageLayer, Layer, LayerId, Store, Variant};
 use kiln_image::compress::Compression;
+use kiln_image::layer::Windows;
 use kiln_image::{Descriptor, Digest, layer, media_type};
 use kiln_tree::Root;
 
 use crate::cancel::Cancel;
 use crate::engine::Engine;
 use crate::following::{Feed, Growth};
-use crate::image::PullError;
+use crate::image::{DecoderMemory, PullError};
 
 /// The form that a layer's blob is wanted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -166,14 +167,16 @@ type Turn = Arc<Mutex<()>>;
 #[derive(Debug)]
 pub(crate) struct LayerBlobs {
     store: Arc<Store>,
+    memory: DecoderMemory,
     /// Who makes a blob holds its lock.
     turns: Mutex<HashMap<(LayerId, String), Turn>>,
 }
 
 impl LayerBlobs {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
+    pub(crate) fn new(store: Arc<Store>, memory: DecoderMemory) -> Self {
         Self {
             store,
+            memory,
             turns: Mutex::default(),
         }
     }
@@ -280,7 +283,7 @@ impl LayerBlobs {
             cancel,
         };
         let exported = if let Some(blob) = self.original(&layer)? {
-            recompress(blob, wanted, out)
+            recompress(blob, wanted, out, &self.memory.until(cancel))
         } else {
             let root = Root::open(&layer.diff_path())?;
             layer::export(&*layer.listing()?, &root, wanted.compression, wanted.level, out)
@@ -324,8 +327,9 @@ fn recompress(
     blob: File,
     wanted: LayerCompression,
     out: impl Write,
+    windows: &dyn Windows,
 ) -> Result<layer::Exported, layer::LayerError> {
-    let mut tar = layer::decompress(blob).map_err(layer::LayerError::Read)?;
+    let mut tar = layer::decompress_within(blob, windows).map_err(layer::LayerError::Read)?;
     layer::export_tar(&mut tar, wanted.compression, wanted.level, out)
 }
 
@@ -346,7 +350,9 @@ impl<W: Write> Write for Watched<'_, W> {
         Ok(count)
     }
 
+    /// A compression that waits for its threads asks here.
     fn flush(&mut self) -> io::Result<()> {
+        self.cancel.check()?;
         self.out.flush()
     }
 }

@@ -53,7 +53,7 @@ impl Engine {
         let images = Images::new(Arc::clone(&store), client);
         let repositories = Repositories::new(store.root().join("git"), settings.git.clone());
         Self {
-            layer_blobs: Arc::new(LayerBlobs::new(Arc::clone(&store))),
+            layer_blobs: Arc::new(LayerBlobs::new(Arc::clone(&store), images.memory().clone())),
             store,
             images,
             repositories,

@@ -12,9 +12,11 @@ use kiln_image::{Digest, layer};
 use kiln_tree::copy::{CopyError, CopyRequest, ListedSource, copy};
 use kiln_tree::{Listing, Root, TreePath};
 
+use crate::cancel::Cancel;
 use crate::engine::Engine;
 use crate::error::StepFailure;
 use crate::file;
+use crate::image::Stoppable;
 use crate::roots;
 
 /// Why the files of an image cannot be written.
@@ -85,9 +87,13 @@ impl Engine {
         })
     }
 
-    /// Writes the files of an image as a tar, with their owners. Gives the number of bytes.
-    pub fn export_as_tar(&self, image: &Digest, out: impl Write) -> Result<u64, FilesError> {
+    /// Writes the files of an image as a tar, with their owners, until `cancel` is raised. Gives the number of bytes.
+    pub fn export_as_tar(&self, image: &Digest, out: impl Write, cancel: &Cancel) -> Result<u64, FilesError> {
         let (root, listing) = self.files_of(image)?;
+        let out = Stoppable {
+            file: out,
+            stop: cancel,
+        };
         layer::pack(&listing, &root, out).map_err(FilesError::Tar)
     }
 

@@ -12,6 +12,7 @@ use kiln_tree::Root;
 use crate::cancel::Cancel;
 use crate::compressed::{CompressError, LayerCompression};
 use crate::engine::Engine;
+use crate::image::Stoppable;
 
 /// Why images cannot be saved.
 #[derive(Debug, thiserror::Error)]
@@ -92,14 +93,17 @@ impl Engine {
     /// pulled are written as they came, others uncompressed, so that the digest is the DiffID. A multi-platform image
     /// is saved as an index; what else [`Form::Docker`] has of it is the image for this machine.
     pub fn save<W: Write>(&self, request: &SaveRequest, out: W) -> Result<W, SaveError> {
-        self.save_to(request, Writer::tar(out)?).map(|(out, _)| out)
+        let (out, _) = self.save_to(request, Writer::tar(out)?, &Cancel::new())?;
+        Ok(out)
     }
 
-    /// As [`Engine::save`], to an archive or a directory; gives also the manifests and indexes that were saved.
+    /// As [`Engine::save`], to an archive or a directory, until `cancel` is raised; gives also the manifests and indexes that
+    /// were saved.
     pub fn save_to<W: Write>(
         &self,
         request: &SaveRequest,
         mut writer: Writer<W>,
+        cancel: &Cancel,
     ) -> Result<(W, Vec<Descriptor>), SaveError> {
         let mut chosen: Vec<Chosen> = Vec::new();
         for image in &request.images {
@@ -119,7 +123,7 @@ impl Engine {
             if let Some(names) = &request.names {
                 chosen.names.clone_from(names);
             }
-            saved.push(self.save_chosen(&mut writer, chosen, request)?);
+            saved.push(self.save_chosen(&mut writer, chosen, request, cancel)?);
         }
         let roots = saved.iter().map(|image| image.root.clone()).collect();
         Ok((writer.finish(&saved, request.form)?, roots))
@@ -175,10 +179,11 @@ impl Engine {
         writer: &mut Writer<W>,
         chosen: Chosen,
         request: &SaveRequest,
+        cancel: &Cancel,
     ) -> Result<SavedImage, SaveError> {
         let mut saved = Vec::with_capacity(chosen.images.len());
         for (platform, record) in chosen.images {
-            let mut image = self.save_one(writer, &record, request.compression)?;
+            let mut image = self.save_one(writer, &record, request.compression, cancel)?;
             image.root.platform = Some(platform.clone());
             saved.push((platform, image));
         }
@@ -225,10 +230,11 @@ impl Engine {
         writer: &mut Writer<W>,
         record: &ImageRecord,
         compression: Option<LayerCompression>,
+        cancel: &Cancel,
     ) -> Result<SavedImage, SaveError> {
         let mut layers = Vec::with_capacity(record.layers.len());
         for layer in &record.layers {
-            layers.push(self.save_layer(writer, layer, compression)?);
+            layers.push(self.save_layer(writer, layer, compression, cancel)?);
         }
         let config_bytes = self
             .store
@@ -254,17 +260,18 @@ impl Engine {
         writer: &mut Writer<W>,
         image_layer: &ImageLayer,
         compression: Option<LayerCompression>,
+        cancel: &Cancel,
     ) -> Result<Descriptor, SaveError> {
         if let Some(compression) = compression {
             self.layer_blobs.adopt(image_layer)?;
-            let blob = self.compressed(&image_layer.layer, compression)?;
+            let blob = self.layer_blob(&image_layer.layer, compression, cancel)?;
             let file = self.store.blobs().get(&blob.digest)?;
             let file = file.ok_or_else(|| kiln_cache::Error::LayerMissing(image_layer.layer.clone()))?;
             let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest, blob.size);
-            writer.blob(&descriptor, file)?;
+            writer.blob(&descriptor, Stoppable { file, stop: cancel })?;
             return Ok(descriptor);
         }
-        if let Some(descriptor) = self.save_blob(writer, image_layer)? {
+        if let Some(descriptor) = self.save_blob(writer, image_layer, cancel)? {
             return Ok(descriptor);
         }
         let layer = self.store.layers().require(&image_layer.layer)?;
@@ -278,7 +285,7 @@ impl Engine {
             };
             let found = layer::diff_id(&listing, &root).map_err(failed)?;
             if found != image_layer.diff_id {
-                return self.save_fetched(writer, image_layer, found);
+                return self.save_fetched(writer, image_layer, found, cancel);
             }
         }
         let failed = |source| SaveError::Layer {
@@ -292,11 +299,13 @@ impl Engine {
             path: path.clone(),
             source,
         };
-        let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).map_err(tar)?);
+        let file = File::create_new(&path).map_err(tar)?;
+        let mut file = BufWriter::with_capacity(1 << 20, Stoppable { file, stop: cancel });
         let size = layer::pack(&listing, &root, &mut file).map_err(failed)?;
         drop(file.into_inner().map_err(|error| tar(error.into_error()))?);
         let descriptor = Descriptor::new(media_type::OCI_LAYER, image_layer.diff_id, size);
-        writer.blob(&descriptor, File::open(&path).map_err(tar)?)?;
+        let file = File::open(&path).map_err(tar)?;
+        writer.blob(&descriptor, Stoppable { file, stop: cancel })?;
         Ok(descriptor)
     }
 }
@@ -307,13 +316,14 @@ impl Engine {
         &self,
         writer: &mut Writer<W>,
         layer: &ImageLayer,
+        cancel: &Cancel,
     ) -> Result<Option<Descriptor>, SaveError> {
         let Some(blob) = &layer.blob else { return Ok(None) };
         let Some(file) = self.store.blobs().get(&blob.digest)? else {
             return Ok(None);
         };
         let descriptor = Descriptor::new(oci_media_type(&blob.media_type), blob.digest, blob.size);
-        writer.blob(&descriptor, file)?;
+        writer.blob(&descriptor, Stoppable { file, stop: cancel })?;
         Ok(Some(descriptor))
     }
 
@@ -323,15 +333,16 @@ impl Engine {
         writer: &mut Writer<W>,
         layer: &ImageLayer,
         found: Digest,
+        cancel: &Cancel,
     ) -> Result<Descriptor, SaveError> {
         self.layer_blobs.adopt(layer)?;
-        self.fetch_original(&layer.layer, &layer.diff_id, &Cancel::new())?;
+        self.fetch_original(&layer.layer, &layer.diff_id, cancel)?;
         let lost = || CompressError::DiffId {
             layer: layer.layer.clone(),
             wanted: layer.diff_id,
             found,
         };
-        Ok(self.save_blob(writer, layer)?.ok_or_else(lost)?)
+        Ok(self.save_blob(writer, layer, cancel)?.ok_or_else(lost)?)
     }
 }
 

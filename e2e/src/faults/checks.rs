@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long processes may take to go after their parent was killed, and the upkeep to sweep.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything: what is left over, what the store says of itself, and what everybody gets out of it.
 pub fn all(site: &Site) -> Result<()> {

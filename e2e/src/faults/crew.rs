@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// How many work at the same time.
 const WORKERS: usize = 4;
 /// A command that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// How long a command is thought to take before one was seen to its end.
 const FIRST_GUESS: Duration = Duration::from_millis(500);
 

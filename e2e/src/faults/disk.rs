@@ -123,7 +123,7 @@ pub fn finish(mut disk: SmallDisk) -> Result<()> {
     run(Command::new("umount").arg(disk.path()))?.success()?;
     disk.mounted = false;
     // Processes of others that were started meanwhile may hold a copy of the mount for a moment.
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let left = loops_in(disk.folder.path())?;
         if left.is_empty() {

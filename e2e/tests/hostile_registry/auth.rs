@@ -138,7 +138,8 @@ fn tokens() -> Vec<Case> {
         ),
         Case::new("a token service that is silent", |world, request, _| {
             token(world, request, || Answer::of("").body(Body::Silence))
-        }),
+        })
+        .silent(),
         Case::new("a token service that asks for a token", |world, request, _| {
             token(world, request, || challenge("Bearer realm=\"/token\""))
         }),
@@ -197,7 +198,8 @@ fn logins() -> Vec<Case> {
         }),
         login("login and silence", |_, _, _| {
             Some(Answer::of("").body(Body::Silence))
-        }),
+        })
+        .silent(),
         login("login and a server error", |_, _, _| Some(Answer::status(500))),
         login("login and no registry", |_, _, _| Some(Answer::status(404))),
     ]

@@ -37,7 +37,8 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         from("a cache that is silent", |_, _, _| {
             Some(Answer::of("").body(Body::Silence))
-        }),
+        })
+        .silent(),
         from("a cache that fails", |_, _, _| Some(Answer::status(500))),
         from("a cache that asks for credentials without an end", |_, _, _| {
             Some(Answer::status(401).with("WWW-Authenticate", "Basic realm=\"r\""))

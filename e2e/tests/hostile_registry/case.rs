@@ -59,6 +59,11 @@ pub(crate) struct Case {
     pub(crate) site: fn(&World) -> Site,
     /// What this one says instead; nothing for the honest answer.
     pub(crate) answer: fn(&World, &Request, &mut Site) -> Option<Answer>,
+    /// What becomes of the content once all that is honest has happened, and before the command: what takes time to
+    /// make is not made while somebody waits for it.
+    pub(crate) rewrite: Option<fn(&mut Site) -> Result<()>>,
+    /// Whether the registry falls silent, or nearly so: only then a client's patience is short.
+    pub(crate) silent: bool,
     /// Whether the command succeeds.
     pub(crate) succeeds: bool,
     /// What else must hold.
@@ -110,6 +115,8 @@ impl Case {
             command: Command::Pull,
             site: plain,
             answer,
+            rewrite: None,
+            silent: false,
             succeeds: false,
             check: unchecked,
             password: false,
@@ -149,6 +156,12 @@ impl Case {
     /// The command succeeds.
     pub(crate) const fn works(mut self) -> Self {
         self.succeeds = true;
+        self
+    }
+
+    /// The registry falls silent.
+    pub(crate) const fn silent(mut self) -> Self {
+        self.silent = true;
         self
     }
 

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What may pass between the signal and the end. Servers are waited for thirty seconds at least.
-const SOON: Duration = Duration::from_secs(10);
+/// What may pass between the signal and the end.
+const SOON: Duration = Duration::from_secs(20);
+/// Servers are waited for far longer than that.
+const NETWORK: &str = "[network]\nconnect-timeout = \"5m\"\nstall-timeout = \"5m\"\n";
 /// What may pass until the server is waited for.
 const BEGIN: Duration = Duration::from_mins(1);
 
@@ -28,7 +30,7 @@ struct Wait {
     answer: fn(&Request, &mut Site) -> Option<Answer>,
     uploads: Uploads,
     /// Whether the server is waited for.
-    begun: fn(&HostileRegistry) -> bool,
+    begun: fn(&Place) -> Result<bool>,
     /// Whether part of a blob stays, and is not asked for again.
     resumes: bool,
 }
@@ -44,8 +46,9 @@ enum Run {
     Login,
 }
 
-fn asked(registry: &HostileRegistry) -> bool {
-    !registry.seen().is_empty()
+#[expect(clippy::unnecessary_wraps, reason = "the conditions of a table have one type")]
+fn asked(place: &Place) -> Result<bool> {
+    Ok(!place.registry.seen().is_empty())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the answers of a table have one type")]
@@ -58,7 +61,7 @@ fn half_a_layer(request: &Request, site: &mut Site) -> Option<Answer> {
     let is_large = request
         .blob()
         .and_then(|digest| site.blobs.get(digest))
-        .is_some_and(|blob| blob.len() > 100_000);
+        .is_some_and(|blob| blob.len() > LARGE);
     if !is_large || request.method != "GET" {
         return None;
     }
@@ -67,19 +70,17 @@ fn half_a_layer(request: &Request, site: &mut Site) -> Option<Answer> {
     Some(answer.body(Body::Stalled(bytes[..bytes.len() / 2].to_vec(), bytes.len())))
 }
 
-fn half_a_layer_came(registry: &HostileRegistry) -> bool {
-    let large = registry.with_site(|site| {
-        let digest = site.blobs.iter().find(|(_, blob)| blob.len() > 100_000);
-        digest.map(|(digest, _)| digest.clone())
-    });
-    large.is_some_and(|digest| registry.count(&format!("GET /v2/app/blobs/{digest}")) > 0)
+/// So much of it that the rest is worth asking for is in the store.
+fn half_a_layer_came(place: &Place) -> Result<bool> {
+    let parts = partial_blobs(&place.kiln.root)?;
+    Ok(parts.iter().any(|(_, size)| *size > LARGE as u64))
 }
 
-fn uploads(registry: &HostileRegistry) -> bool {
-    registry
-        .seen()
-        .iter()
-        .any(|request| request.is_upload() && matches!(request.method.as_str(), "PUT" | "PATCH"))
+#[expect(clippy::unnecessary_wraps, reason = "the conditions of a table have one type")]
+fn uploads(place: &Place) -> Result<bool> {
+    let seen = place.registry.seen();
+    let sent = |request: &Request| matches!(request.method.as_str(), "PUT" | "PATCH");
+    Ok(seen.iter().any(|request| request.is_upload() && sent(request)))
 }
 
 fn waits() -> Vec<Wait> {
@@ -156,7 +157,10 @@ fn waits() -> Vec<Wait> {
                 let bytes = answer.bytes();
                 Some(answer.body(Body::Stalled(bytes[..10].to_vec(), bytes.len())))
             },
-            begun: |registry| registry.seen().iter().any(|request| request.blob().is_some()),
+            begun: |place| {
+                let seen = place.registry.seen();
+                Ok(seen.iter().any(|request| request.blob().is_some()))
+            },
             ..wait("a cache whose records stall", Run::CacheFrom)
         },
         wait("a cache to a registry that is silent", Run::CacheTo),
@@ -176,6 +180,9 @@ pub(crate) fn trials() -> impl Iterator<Item = Trial> {
         )
     })
 }
+
+/// The layer has far more bytes, and nothing else has as many.
+const LARGE: usize = 100_000;
 
 /// More than the buffers between two sockets hold, and not compressible.
 fn noise(length: usize) -> Vec<u8> {
@@ -223,6 +230,7 @@ impl Place {
     fn new(wait: &Wait) -> Result<Self> {
         let folder = TempFolder::new("hostile-registry-interrupted")?;
         let kiln = Kiln::new(&folder)?;
+        std::fs::write(kiln.config(), NETWORK)?;
         let armed = Arc::new(AtomicBool::new(false));
         let (answer, is_armed) = (wait.answer, Arc::clone(&armed));
         let at = Reserved::new()?;
@@ -309,7 +317,7 @@ impl Place {
         let mut command = self.command(wait)?;
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let began = Instant::now();
-        while !(wait.begun)(&self.registry) {
+        while !(wait.begun)(self)? {
             if began.elapsed() > BEGIN || child.try_wait()?.is_some() {
                 child.kill()?;
                 let told = child.wait_with_output()?.stderr;
@@ -317,7 +325,7 @@ impl Place {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        // So that it waits for the server by then.
+        // So that it mostly waits for the server by then; what must hold does so at any moment.
         std::thread::sleep(Duration::from_millis(500));
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let sent = Instant::now();
@@ -364,7 +372,7 @@ impl Place {
         if wait.resumes {
             let ranges: Vec<usize> = self.registry.seen().iter().filter_map(Request::range).collect();
             ensure!(
-                ranges.len() == 1 && ranges[0] > 100_000,
+                ranges.len() == 1 && ranges[0] > LARGE,
                 "the rest was asked for by {ranges:?}"
             );
         }
@@ -373,8 +381,8 @@ impl Place {
     }
 }
 
-/// The files of the store that are parts of blobs.
-fn partial_blobs(root: &Path) -> Result<Vec<String>> {
+/// The files of the store that are parts of blobs, and how much there is of each.
+fn partial_blobs(root: &Path) -> Result<Vec<(String, u64)>> {
     let folder = root.join("tmp/partial");
     if !folder.exists() {
         return Ok(Vec::new());
@@ -382,8 +390,9 @@ fn partial_blobs(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.metadata()?.len() > 0 {
-            names.push(entry.file_name().display().to_string());
+        let size = entry.metadata()?.len();
+        if size > 0 {
+            names.push((entry.file_name().display().to_string(), size));
         }
     }
     Ok(names)

@@ -59,7 +59,7 @@ fn entries(ran: &Ran<'_>, folder: &str) -> Result<usize> {
 /// Long before anything that slow could have come.
 fn soon(ran: &Ran<'_>) -> Result<()> {
     let taken = ran.measured.elapsed;
-    ensure!(taken < Duration::from_secs(30), "it took {taken:?}");
+    ensure!(taken < Duration::from_mins(1), "it took {taken:?}");
     nothing_came(ran)
 }
 
@@ -188,6 +188,7 @@ fn useless() -> Vec<Case> {
         })
         .with_site(huge)
         .check(soon),
+        // The download learns of it with its next bytes. Where all came before that, it is over when a client's patience is.
         Case::new("a layer beyond the limits that stalls", |_, request, site| {
             only(request.is_layer(site), request, site, |answer, request| {
                 let bytes = beyond_limits();
@@ -196,6 +197,7 @@ fn useless() -> Vec<Case> {
             })
         })
         .with_site(huge)
+        .silent()
         .check(soon),
     ]
 }

@@ -25,7 +25,7 @@ fn silent(_: &World, request: &Request, _: &mut Site) -> Option<Answer> {
 
 pub(crate) fn cases() -> Vec<Case> {
     let exports = [
-        Case::new("a cache export to a silent registry", silent),
+        Case::new("a cache export to a silent registry", silent).silent(),
         Case::new("a cache export that is refused", |_, request, _| {
             ended(request, Answer::complaint(403, "DENIED", "no"))
         }),
@@ -249,7 +249,7 @@ fn broken() -> Vec<Case> {
                 |_, _, _| None,
             )
         },
-        push("a registry that is silent when an upload is opened", silent),
+        push("a registry that is silent when an upload is opened", silent).silent(),
         push(
             "a connection that is closed when an upload is opened",
             |_, request, _| (request.method == "POST").then(|| Answer::of("").body(Body::Closed)),

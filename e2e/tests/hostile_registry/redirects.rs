@@ -79,11 +79,13 @@ fn files() -> Vec<Case> {
         Case::new("ADD of a file that stalls", |_, request, _| {
             (request.method == "GET").then(|| Answer::of("").body(Body::Stalled(b"abc".to_vec(), 10)))
         })
+        .silent()
         .runs(ADD),
         Case::new("ADD of a file that drips", |_, request, _| {
             (request.method == "GET")
                 .then(|| Answer::of("").body(Body::Dripping(vec![b'x'; 1000], Duration::from_millis(100))))
         })
+        .silent()
         .runs(ADD),
         Case::new("ADD of a file that is cut", |_, request, _| {
             (request.method == "GET").then(|| Answer::of("").body(Body::Cut(b"abc".to_vec(), 10)))
@@ -96,6 +98,7 @@ fn files() -> Vec<Case> {
         Case::new("ADD of a file that is said to be endless", |_, request, _| {
             (request.method == "GET").then(|| Answer::of("").body(Body::Stalled(Vec::new(), 1 << 60)))
         })
+        .silent()
         .runs(ADD),
     ]
 }

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// What may pass between the signal and the end.
-const SOON: Duration = Duration::from_secs(5);
+/// What may pass between the signal and the end: far less than the rest of the layer takes.
+const SOON: Duration = Duration::from_secs(20);
+/// What may pass until a layer comes.
+const BEGIN: Duration = Duration::from_mins(1);
 
 /// The drafts of layers in a store.
 fn drafts(root: &Path) -> usize {
@@ -44,7 +46,7 @@ fn came(root: &Path) -> u64 {
 /// that came, with which the next pull goes on.
 pub(crate) fn while_a_layer_comes() -> TestResult {
     let folder = TempFolder::new("hostile-registry-layer")?;
-    let tar = Tar::new().file("f", &b"x".repeat(100_000)).end();
+    let tar = Tar::new().file("f", &b"x".repeat(500_000)).end();
     let size = tar.len();
     let image = Crafted::new(&[Layer {
         diff_id: digest(&tar),
@@ -64,6 +66,7 @@ pub(crate) fn while_a_layer_comes() -> TestResult {
         true,
     );
     let kiln = Kiln::new(&folder)?;
+    std::fs::write(kiln.config(), "[network]\nstall-timeout = \"5m\"\n")?;
     let name = format!("{}/app:1", registry.host);
     let child = kiln
         .command(["pull", &name])
@@ -72,7 +75,7 @@ pub(crate) fn while_a_layer_comes() -> TestResult {
         .spawn()?;
     let asked = Instant::now();
     while drafts(&kiln.root) == 0 || came(&kiln.root) == 0 {
-        ensure!(asked.elapsed() < Duration::from_secs(10), "nothing is unpacked");
+        ensure!(asked.elapsed() < BEGIN, "nothing is unpacked");
         std::thread::sleep(Duration::from_millis(20));
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);

@@ -18,14 +18,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// When a command is given up. The slowest ones wait three times for a server that is silent.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// When a command is given up. The slowest ones wait three times for a server that is silent; none waits for what
+/// [`PATIENT`] allows.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Bytes of errors, warnings and hints that are still an answer.
 const TOLD: usize = 4 << 10;
 /// Bytes of output, progress included: three lines for each of some hundred layers.
 const OUTPUT: usize = 512 << 10;
-/// As patient as is bearable in a test.
-const NETWORK: &str = "[network]\nconnect-timeout = \"3s\"\nstall-timeout = \"2s\"\nattempts = 3\n";
+/// For a server that answers. It is on the same machine, which may be busy with anything: no answer is too late.
+const PATIENT: &str = "[network]\nconnect-timeout = \"5m\"\nstall-timeout = \"5m\"\nattempts = 3\n";
+/// For one that falls silent: as patient as is bearable in a test.
+const SHORT: &str = "[network]\nconnect-timeout = \"3s\"\nstall-timeout = \"2s\"\nattempts = 3\n";
 /// The password that must not go anywhere else.
 const PASSWORD: &str = "open-sesame";
 
@@ -168,7 +171,7 @@ pub(crate) fn run(case: &Case) -> TestResult {
         &armed,
     );
     let kiln = Kiln::new(&folder)?;
-    std::fs::write(kiln.config(), NETWORK)?;
+    std::fs::write(kiln.config(), PATIENT)?;
     if case.password {
         log_in(&folder, &world.host)?;
     }
@@ -178,6 +181,12 @@ pub(crate) fn run(case: &Case) -> TestResult {
     let small = case.disk.map(|size| SmallDisk::at(&kiln.root, size));
     let _small = small.transpose()?;
     prepare(case, &world, &kiln, &folder)?;
+    if let Some(rewrite) = case.rewrite {
+        registry.with_site(rewrite)?;
+    }
+    if case.silent {
+        std::fs::write(kiln.config(), SHORT)?;
+    }
     let before = sentinels(&folder)?;
     armed.store(true, Ordering::Relaxed);
     registry.forget_seen();

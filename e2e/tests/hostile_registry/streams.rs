@@ -38,6 +38,21 @@ fn blob(media_type: &'static str, blob: Vec<u8>) -> Site {
     .site()
 }
 
+/// An image of so many layers, each with a blob that wants the largest window: of some start and so many pieces of zeros.
+fn windows(count: usize, pieces: usize, start: fn(&[u8]) -> Vec<u8>) -> Site {
+    let layers: Vec<Layer> = (0..count)
+        .map(|number| {
+            let tar = Tar::new().file(&format!("f{number}"), b"content\n").end();
+            Layer {
+                blob: zstd_bomb(27, &start(&tar), pieces),
+                media_type: LAYER_ZSTD,
+                diff_id: digest(&tar),
+            }
+        })
+        .collect();
+    Crafted::new(&layers).site()
+}
+
 /// The tar of the plain image.
 fn tar() -> Vec<u8> {
     Tar::new().file("f", b"content\n").end()
@@ -100,6 +115,19 @@ pub(crate) fn cases() -> Vec<Case> {
                 blob(LAYER_ZSTD, zstd_bomb(27, &header(256 << 20), 2048))
             })
         },
+        Case {
+            // One at a time has such a window.
+            memory: 150 + 140,
+            ..Case::of("four zstd bombs with the largest window", |_| {
+                // Each has a name of its own in front of its zeros.
+                windows(4, 1280, |tar| [&tar[..1024], &header(160 << 20)[..]].concat())
+            })
+        },
+        Case::of("six layers of the largest window that are in order", |_| {
+            windows(6, 0, <[u8]>::to_vec)
+        })
+        .works()
+        .check(|ran| ran.has("f5", "content\n")),
         Case::of("a layer that is said to have an exabyte of data", |_| {
             blob(kiln_e2e::crafted::LAYER_GZIP, gzip(&header(1 << 32)))
         }),

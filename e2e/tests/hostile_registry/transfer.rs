@@ -278,9 +278,11 @@ fn connections() -> Vec<Case> {
         }),
         Case::new("no answer at all", |_, _, _| {
             Some(Answer::of("").body(Body::Silence))
-        }),
+        })
+        .silent(),
         Case {
             accepts: false,
+            silent: true,
             ..Case::new("no connection is taken", |_, _, _| None)
         },
         Case::new(
@@ -291,6 +293,7 @@ fn connections() -> Vec<Case> {
                 answer.body(Body::Stalled(bytes[..count].to_vec(), bytes.len()))
             }),
         )
+        .silent()
         .resumable(),
         Case::new("a layer that stalls once", |_, request, site| {
             let first = request.is_layer(site) && request.nth == 0;
@@ -299,6 +302,7 @@ fn connections() -> Vec<Case> {
                 answer.body(Body::Stalled(bytes[..50].to_vec(), bytes.len()))
             })
         })
+        .silent()
         .works(),
         Case::new(
             "a manifest that stalls",
@@ -306,7 +310,8 @@ fn connections() -> Vec<Case> {
                 let bytes = answer.bytes();
                 answer.body(Body::Stalled(bytes[..50].to_vec(), bytes.len()))
             }),
-        ),
+        )
+        .silent(),
         Case::new(
             "a layer that drips",
             blob!(|answer, _| {
@@ -314,6 +319,7 @@ fn connections() -> Vec<Case> {
                 answer.body(Body::Dripping(bytes, Duration::from_millis(100)))
             }),
         )
+        .silent()
         .resumable(),
         Case::new(
             "a manifest that drips",
@@ -321,7 +327,8 @@ fn connections() -> Vec<Case> {
                 let bytes = answer.bytes();
                 answer.body(Body::Dripping(bytes, Duration::from_millis(100)))
             }),
-        ),
+        )
+        .silent(),
         Case::new("a header without an end", |_, _, _| {
             Some(Answer::of("").body(Body::Raw(b"HTTP/1.1 200 OK\r\nX: ".to_vec(), b"x".to_vec())))
         }),

@@ -258,12 +258,15 @@ fn stalled() -> TestResult {
     let registry = registry(honest, 0)?;
     registry.stall_unmeasured();
     let name = tag(&project, &registry, "stream/app:1")?;
-    let (taken, ended) = interrupt(&project, &registry, &["push", &name], Duration::from_secs(10))?;
+    std::fs::write(project.kiln.config(), "[network]\nstall-timeout = \"5m\"\n")?;
+    // Nothing is left to do then but to wait for the registry.
+    let compressed = || large_blobs(&project);
+    let (taken, ended) = interrupt(&project, &registry, &["push", &name], compressed)?;
     ensure!(taken < SOON, "it took {taken:?} to end\n{}", ended.stderr);
     ended.failure(130)?;
     // With less patience, the blob goes as one of known length.
     forget_blobs(&project)?;
-    std::fs::write(project.kiln.config(), "[network]\nstall-timeout = \"2s\"\n")?;
+    std::fs::write(project.kiln.config(), "[network]\nstall-timeout = \"8s\"\n")?;
     project.kiln.run(["push", &name])?.success()?;
     ensure!(registry.unmeasured() == 2, "{} streams", registry.unmeasured());
     layers(&registry, "1")?;
@@ -271,23 +274,32 @@ fn stalled() -> TestResult {
 }
 
 /// What may pass between the signal and the end.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
-/// Runs a command and ends it by Ctrl-C so long after a stream began. Gives how long that took.
+/// Whether the store has the compressed layer.
+fn large_blobs(project: &Project) -> Result<bool> {
+    for blob in std::fs::read_dir(project.kiln.root.join("blobs/sha256"))? {
+        if blob?.metadata()?.len() > LARGE as u64 / 2 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Runs a command and ends it by Ctrl-C when a stream has begun and all is `ready`. Gives how long that took.
 fn interrupt(
     project: &Project,
     registry: &HostileRegistry,
     arguments: &[&str],
-    after: Duration,
+    ready: impl Fn() -> Result<bool>,
 ) -> Result<(Duration, Ended)> {
     let mut command = project.kiln.command(arguments);
     let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     let asked = Instant::now();
-    while registry.unmeasured() == 0 {
-        ensure!(asked.elapsed() < Duration::from_mins(1), "there was no stream");
+    while registry.unmeasured() == 0 || !ready()? {
+        ensure!(asked.elapsed() < Duration::from_mins(2), "there was no stream");
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(after);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let began = Instant::now();
     kill_process(pid.ok_or("no process")?, Signal::INT)?;
@@ -330,8 +342,16 @@ fn interrupted() -> TestResult {
     let project = project("stream-interrupted", &[], PLAIN)?;
     project.build(&[])?;
     let name = tag(&project, &registry, "stream/app:1")?;
-    let slowly = ["push", "--compression", "gzip", "--compression-level", "9", &name];
-    let (taken, ended) = interrupt(&project, &registry, &slowly, Duration::ZERO)?;
+    // It takes many times as long as anybody here may be late.
+    let slowly = [
+        "push",
+        "--compression",
+        "zstd",
+        "--compression-level",
+        "22",
+        &name,
+    ];
+    let (taken, ended) = interrupt(&project, &registry, &slowly, || Ok(true))?;
     ensure!(taken < SOON, "it took {taken:?} to end\n{}", ended.stderr);
     ended.failure(130)?;
     let named = registry

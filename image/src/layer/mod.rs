@@ -2,6 +2,7 @@
 
 mod decompress;
 mod error;
+mod frames;
 mod name;
 mod pack;
 mod pipeline;
@@ -14,7 +15,7 @@ use std::io;
 use kiln_tree::{Entry, Listing, Refused, TreePath};
 
 pub(crate) use decompress::fill;
-pub use decompress::{Encoding, decompress};
+pub use decompress::{Encoding, LARGEST_WINDOW, Windows, decompress, decompress_within};
 pub use error::LayerError;
 pub(crate) use name::checked_path;
 pub use pack::{Exported, diff_id, export, export_tar, pack, pack_beside};

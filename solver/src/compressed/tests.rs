@@ -58,7 +58,7 @@ fn plain(store: &Store, blob: &Descriptor) -> Vec<u8> {
 }
 
 fn ask(store: &Arc<Store>, id: &LayerId, wanted: impl Into<LayerCompression>) -> Descriptor {
-    let blobs = LayerBlobs::new(Arc::clone(store));
+    let blobs = LayerBlobs::new(Arc::clone(store), DecoderMemory::new());
     blobs
         .get(id, wanted.into(), &Growth::new(), &Cancel::new())
         .unwrap()
@@ -88,7 +88,7 @@ fn a_layer_is_compressed_once_in_each_form() {
     assert_eq!(ask(&store, &id, Compression::Zstd), zstd);
     // The store lost the bytes: there is nothing to answer with.
     std::fs::remove_file(store.blobs().path(&gzip.digest)).unwrap();
-    let blobs = LayerBlobs::new(Arc::clone(&store));
+    let blobs = LayerBlobs::new(Arc::clone(&store), DecoderMemory::new());
     assert!(
         blobs
             .get(&id, Compression::Gzip.into(), &Growth::new(), &Cancel::new())
@@ -112,7 +112,7 @@ fn a_pulled_layer_stays_as_it_came_unless_forced_and_its_tar_stays_in_any_case()
     // Without the original there is only a tar of our own, which is another one.
     std::fs::remove_file(store.blobs().path(&original.digest)).unwrap();
     std::fs::remove_file(store.blobs().path(&blob.digest)).unwrap();
-    let blobs = LayerBlobs::new(Arc::clone(&store));
+    let blobs = LayerBlobs::new(Arc::clone(&store), DecoderMemory::new());
     let error = blobs
         .get(&id, forced, &Growth::new(), &Cancel::new())
         .unwrap_err();
@@ -124,7 +124,7 @@ fn threads_that_want_the_same_blob_make_it_once_and_cancelled_ones_make_none() {
     let scratch = TempDir::new();
     let store = scratch.store();
     let id = built(&store);
-    let blobs = LayerBlobs::new(Arc::clone(&store));
+    let blobs = LayerBlobs::new(Arc::clone(&store), DecoderMemory::new());
     let raised = Cancel::new();
     raised.raise();
     let error = blobs
@@ -151,7 +151,7 @@ fn a_blob_is_followed_while_it_is_made() {
     let scratch = TempDir::new();
     let store = scratch.store();
     let id = built(&store);
-    let blobs = LayerBlobs::new(Arc::clone(&store));
+    let blobs = LayerBlobs::new(Arc::clone(&store), DecoderMemory::new());
     for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
         let growth = Growth::new();
         let (blob, followed) = std::thread::scope(|scope| {

@@ -18,7 +18,7 @@ use crate::graph::SourceLayer;
 use crate::task::Task;
 
 /// So many layers come at the same time, of all images: as many as there are connections to one host. Each that is
-/// unpacked takes 4 MiB for what waits between its threads, and its decoder.
+/// unpacked takes 4 MiB for what waits between its threads, and 8 MiB for its decoder, or of what all share ([`super::DecoderMemory`]).
 pub(super) const AT_A_TIME: usize = 4;
 
 /// Where the blobs of layers are.
@@ -106,11 +106,19 @@ impl Images {
             return Ok(());
         }
         let growth = Growth::new();
-        let voided = Arc::clone(&growth);
-        let _link = stop.on_raise(move || voided.void());
+        // Raised, too, when the download has failed: the unpacking may be waiting for memory that others hold.
+        let useless = Cancel::new();
+        let (voided, is_useless) = (Arc::clone(&growth), useless.clone());
+        let _link = stop.on_raise(move || {
+            voided.void();
+            is_useless.raise();
+        });
         let (fetched, early) = thread::scope(|scope| {
-            let early = scope.spawn(|| self.unpack_growing(layer, blob, &growth, task, stop));
+            let early = scope.spawn(|| self.unpack_growing(layer, blob, &growth, task, &useless));
             let fetched = self.fetch(origin, layer, &growth, task, stop);
+            if fetched.is_err() {
+                useless.raise();
+            }
             (fetched, early.join())
         });
         let early = early.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -10,6 +10,7 @@ mod layout;
 mod resolve;
 mod slots;
 mod unpack;
+mod windows;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +25,7 @@ pub use error::PullError;
 pub(crate) use layers::Origin;
 pub use layout::LayoutSelector;
 pub(crate) use unpack::Stoppable;
+pub(crate) use windows::DecoderMemory;
 
 use self::slots::Slots;
 use crate::graph::ImageSource;
@@ -78,6 +80,8 @@ pub struct Images {
     layouts: Mutex<HashMap<Digest, PathBuf>>,
     /// For the layers that come, of all images.
     slots: Arc<Slots>,
+    /// For all layers that are unpacked or compressed anew.
+    memory: DecoderMemory,
 }
 
 impl fmt::Debug for Images {
@@ -98,7 +102,13 @@ impl Images {
             expected: Mutex::default(),
             layouts: Mutex::default(),
             slots: Slots::new(layers::AT_A_TIME),
+            memory: DecoderMemory::new(),
         }
+    }
+
+    /// What decoders of layers share.
+    pub(crate) fn memory(&self) -> &DecoderMemory {
+        &self.memory
     }
 
     fn layouts(&self) -> MutexGuard<'_, HashMap<Digest, PathBuf>> {

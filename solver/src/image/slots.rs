@@ -1,22 +1,25 @@
-//! So many at a time: a layer that comes takes threads, a connection and memory.
+//! So much at a time: a layer that comes takes threads, a connection and memory.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::cancel::Cancel;
 
-/// Places to work in.
+/// Places to work in, or mebibytes to work with.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-/// One place, given back on drop.
+/// What was taken, given back on drop.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Slots>);
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    count: usize,
+}
 
 impl Slots {
-    pub(super) fn new(count: usize) -> Arc<Self> {
+    pub(crate) fn new(count: usize) -> Arc<Self> {
         Arc::new(Self {
             free: Mutex::new(count),
             freed: Condvar::new(),
@@ -25,6 +28,12 @@ impl Slots {
 
     /// Waits for a place; `None` when `stop` is raised before there is one.
     pub(super) fn take(self: &Arc<Self>, stop: &Cancel) -> Option<Slot> {
+        self.take_many(1, stop)
+    }
+
+    /// Waits until so many are free at once, of which there are that many; `None` when `stop` is raised before. Who has
+    /// some already and waits for more may wait for ever.
+    pub(crate) fn take_many(self: &Arc<Self>, count: usize, stop: &Cancel) -> Option<Slot> {
         let woken = Arc::clone(self);
         let _link = stop.on_raise(move || {
             // With the lock: whoever looked at the flag before waits by now.
@@ -36,9 +45,10 @@ impl Slots {
             if stop.is_raised() {
                 return None;
             }
-            if *free > 0 {
-                *free -= 1;
-                return Some(Slot(Arc::clone(self)));
+            if *free >= count {
+                *free -= count;
+                let slots = Arc::clone(self);
+                return Some(Slot { slots, count });
             }
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
@@ -51,8 +61,8 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *self.0.free() += 1;
-        self.0.freed.notify_all();
+        *self.slots.free() += self.count;
+        self.slots.freed.notify_all();
     }
 }
 
@@ -80,6 +90,25 @@ mod tests {
         });
         assert_eq!(most.into_inner(), 3);
         assert_eq!(*slots.free(), 3);
+    }
+
+    #[test]
+    fn what_is_taken_together_is_there_at_once() {
+        let (slots, stop) = (Slots::new(8), Cancel::new());
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for count in (1..=8).chain(1..=8) {
+                let (slots, stop, now, most) = (&slots, &stop, &now, &most);
+                scope.spawn(move || {
+                    let _slot = slots.take_many(count, stop).unwrap();
+                    most.fetch_max(now.fetch_add(count, Ordering::SeqCst) + count, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(2));
+                    now.fetch_sub(count, Ordering::SeqCst);
+                });
+            }
+        });
+        assert!(most.into_inner() <= 8);
+        assert_eq!(*slots.free(), 8);
     }
 
     #[test]

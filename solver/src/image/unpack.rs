@@ -1,6 +1,6 @@
 //! Unpacking: of a blob's bytes a draft of a layer, of the draft a layer.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cache::{LayerDraft, LayerId};
@@ -83,7 +83,8 @@ impl Images {
             progress: Some(&progress),
             refused,
         };
-        let reader = layer::decompress(Stoppable { file: reader, stop })
+        let windows = self.memory.until(stop);
+        let reader = layer::decompress_within(Stoppable { file: reader, stop }, &windows)
             .map_err(|source| failed(layer::LayerError::Read(source)))?;
         let unpacked = layer::unpack(reader, &root, &options).map_err(failed)?;
         if unpacked.diff_id != layer.diff_id {
@@ -146,7 +147,7 @@ impl Images {
     }
 }
 
-/// A file that can no longer be read once the build is cancelled.
+/// A file that can no longer be read or written once the build is cancelled.
 pub(crate) struct Stoppable<'a, R> {
     pub(crate) file: R,
     pub(crate) stop: &'a Cancel,
@@ -158,5 +159,22 @@ impl<R: Read> Read for Stoppable<'_, R> {
             return Err(canceled());
         }
         self.file.read(buffer)
+    }
+}
+
+impl<W: Write> Write for Stoppable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.stop.is_raised() {
+            return Err(canceled());
+        }
+        self.file.write(bytes)
+    }
+
+    /// A compression that waits for its threads asks here.
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.stop.is_raised() {
+            return Err(canceled());
+        }
+        self.file.flush()
     }
 }

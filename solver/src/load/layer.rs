@@ -121,7 +121,8 @@ impl Loading<'_> {
             file: self.open(file)?,
             stop: self.cancel,
         };
-        let tar = layer::decompress(reader).map_err(failed)?;
+        let windows = self.engine.images.memory().until(self.cancel);
+        let tar = layer::decompress_within(reader, &windows).map_err(failed)?;
         let mut tar = io::Read::take(tar, limits::LAYER_SIZE);
         let mut hashed = DigestWriter::new(io::sink());
         io::copy(&mut tar, &mut hashed).map_err(failed)?;

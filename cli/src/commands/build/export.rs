@@ -70,6 +70,15 @@ impl Export<'_> {
         task
     }
 
+    fn finish<T>(&self, task: &Task, result: Result<T, Failure>) -> Result<T, Failure> {
+        match &result {
+            Ok(_) => task.done(),
+            Err(_) if self.cancel.is_raised() => task.canceled(),
+            Err(failure) => task.failed(failure.message_text()),
+        }
+        result
+    }
+
     fn archive(&self, output: &Output) -> Result<Option<Descriptor>, Failure> {
         let Output::Archive {
             docker,
@@ -93,19 +102,19 @@ impl Export<'_> {
         let roots = match dest {
             Some(dest) if *directory => Writer::directory(dest)
                 .map_err(kiln_solver::SaveError::from)
-                .and_then(|writer| self.engine.save_to(&request, writer))
+                .and_then(|writer| self.engine.save_to(&request, writer, self.cancel))
                 .map(|(_, roots)| roots)
                 .map_err(save::failure),
             Some(dest) => into_file(dest, |out| self.save_tar(&request, out)),
             None => to_stdout(|out| self.save_tar(&request, out)),
         };
-        finish(&task, roots).map(|roots| roots.into_iter().next())
+        self.finish(&task, roots).map(|roots| roots.into_iter().next())
     }
 
     fn save_tar(&self, request: &SaveRequest, out: &mut dyn Write) -> Result<Vec<Descriptor>, Failure> {
         Writer::tar(out)
             .map_err(kiln_solver::SaveError::from)
-            .and_then(|writer| self.engine.save_to(request, writer))
+            .and_then(|writer| self.engine.save_to(request, writer, self.cancel))
             .map(|(_, roots)| roots)
             .map_err(save::failure)
     }
@@ -135,7 +144,7 @@ impl Export<'_> {
                 }
             }
         }
-        finish(&task, result)
+        self.finish(&task, result)
     }
 
     fn tar(&self, dest: Option<&Path>) -> Result<(), Failure> {
@@ -147,7 +156,7 @@ impl Export<'_> {
         };
         let task = self.task("exporting to client tarball");
         let write = |out: &mut dyn Write| {
-            let size = self.engine.export_as_tar(&image.id, out);
+            let size = self.engine.export_as_tar(&image.id, out, self.cancel);
             size.map(|size| task.progress("sending tarball", size, Some(size), true))
                 .map_err(|error| failure(&error))
         };
@@ -155,20 +164,12 @@ impl Export<'_> {
             Some(dest) => into_file(dest, write),
             None => to_stdout(write),
         };
-        finish(&task, result)
+        self.finish(&task, result)
     }
 }
 
 fn failure(error: &FilesError) -> Failure {
     Failure::error(error)
-}
-
-fn finish<T>(task: &Task, result: Result<T, Failure>) -> Result<T, Failure> {
-    match &result {
-        Ok(_) => task.done(),
-        Err(failure) => task.failed(failure.message_text()),
-    }
-    result
 }
 
 fn to_stdout<T>(write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>) -> Result<T, Failure> {

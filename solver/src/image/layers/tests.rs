@@ -2,7 +2,7 @@ use std::io::Write as _;
 use std::sync::mpsc::{Sender, channel};
 
 use kiln_cache::{LayerId, Store};
-use kiln_image::layer::LayerError;
+use kiln_image::layer::{LARGEST_WINDOW, LayerError, Windows as _};
 use kiln_image::{Digest, media_type};
 
 use super::*;
@@ -164,6 +164,63 @@ fn many_layers_come_and_leave_nothing_behind() {
     assert_eq!(place.unfinished(), [""; 0]);
     // Again, with the blobs there and some layers: there is nothing to follow.
     place.bring(&layers, &task(|_| {}), &Cancel::new()).unwrap();
+}
+
+/// A zstd stream of stored blocks, with a window of two to the power of `log`.
+fn stored(bytes: &[u8], log: u8) -> Vec<u8> {
+    let mut stream = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3];
+    for block in bytes.chunks(100_000) {
+        stream.extend(&(u32::try_from(block.len()).unwrap() << 3).to_le_bytes()[..3]);
+        stream.extend(block);
+    }
+    stream.extend([1, 0, 0]);
+    stream
+}
+
+/// Whoever waits for memory that others hold does not wait for them when there is nothing to unpack any more.
+#[test]
+fn waiting_for_memory_ends_with_the_download_and_with_the_pull() {
+    let place = Place::new();
+    let blob = |name: &str, log| {
+        let tar = tar(name);
+        let layer = place.of_other_tar(&stored(&tar, log), Digest::sha256_of(&tar));
+        let path = place.blob(&layer.blob.as_ref().unwrap().digest);
+        (layer, path)
+    };
+    let elsewhere = Cancel::new();
+    let held = place.images.memory().until(&elsewhere);
+    let held = held.reserve(LARGEST_WINDOW).unwrap();
+
+    // The usual windows need nothing of it.
+    let (usual, _) = blob("usual", 23);
+    place.bring(&[usual], &task(|_| {}), &Cancel::new()).unwrap();
+
+    let (layer, path) = blob("wrong", 24);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = place.bring(&[layer], &task(|_| {}), &Cancel::new()).unwrap_err();
+    assert!(
+        matches!(error, PullError::Store(kiln_cache::Error::DigestMismatch { .. })),
+        "{error:?}"
+    );
+
+    let (layer, _) = blob("large", 24);
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        let brought = scope.spawn(|| place.bring(std::slice::from_ref(&layer), &task(|_| {}), &cancel));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(!brought.is_finished());
+        cancel.raise();
+        assert!(matches!(brought.join().unwrap(), Err(PullError::Canceled)));
+    });
+    assert_eq!(place.unfinished(), [""; 0]);
+
+    drop(held);
+    place
+        .bring(std::slice::from_ref(&layer), &task(|_| {}), &Cancel::new())
+        .unwrap();
+    assert!(place.has(&layer));
 }
 
 #[test]
