@@ -27,8 +27,9 @@
 //! page cache may have dropped it. Those who run already may rely on it: their syncs fail, too, and so does all that
 //! they would still publish.
 //!
-//! What stays unheard: a failure whose one listener was killed between the kernel's answer and telling it, or that
-//! only programs other than Kiln heard of while no Kiln had the store open. Before Linux 5.8 `syncfs` tells nothing.
+//! What stays unheard: a failure whose one listener was killed between the kernel's answer and telling it, that only
+//! programs other than Kiln heard of while no Kiln had the store open, or that nobody asked for before the file system
+//! was unmounted. Before Linux 5.8 `syncfs` tells nothing.
 
 use std::{
     collections::HashMap,
@@ -230,6 +231,21 @@ impl Durability {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         synced.insert(epochs.boot.clone(), covered);
         Ok(())
+    }
+}
+
+impl Drop for Durability {
+    fn drop(&mut self) {
+        // A command that failed before its sync has not asked. A file system that the kernel made read-only, or that
+        // answers nothing any more, has lost what was on its way; mounted anew, it would not know.
+        if !self.dirty() {
+            return;
+        }
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(self.epochs.folder.join("epoch"), flags, Mode::empty());
+        if let Err(errno @ (Errno::ROFS | Errno::IO)) = opened {
+            self.epochs.failed(errno);
+        }
     }
 }
 

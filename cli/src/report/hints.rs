@@ -13,7 +13,8 @@ pub(super) const DISK_FAILED: &str = "the kernel's log (`dmesg`) says why: the d
      written is not used again, so run the command once more when the disk is in order";
 
 /// What a disk asks for that fails to the face.
-const DISK_ERROR: &str = "the kernel's log (`dmesg`) says what is wrong with the disk";
+const DISK_ERROR: &str =
+    "the kernel's log (`dmesg`) says what is wrong with the disk; `kiln info` shows where the store is";
 
 /// What a file system asks for that may have been made read-only by the kernel.
 const DISK_READ_ONLY: &str =
