@@ -148,11 +148,7 @@ impl ThinDisk {
             if left.is_empty() {
                 return Ok(());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "loop devices are left: {left:?}, {:?}",
-                holders(self.folder.path())?
-            );
+            ensure!(Instant::now() < deadline, "loop devices are left: {left:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -187,8 +183,24 @@ impl ThinDisk {
     }
 }
 
+/// Takes away what Kiln keeps until the next boot of a store's lost writes.
+fn forget_lost(store: &Path) {
+    let hash = blake3::hash(store.as_os_str().as_encoded_bytes()).to_hex();
+    for entry in std::fs::read_dir("/run/kiln/lost")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry.file_name().to_string_lossy().starts_with(&hash[..32]) {
+            // It does no harm where it is.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 impl Drop for ThinDisk {
     fn drop(&mut self) {
+        forget_lost(&self.path().join("root"));
         // What cannot be taken away is seen by whoever removes the folder.
         if self.is_mounted {
             let _ = Command::new("umount").arg("-l").arg(self.path()).status();
@@ -198,28 +210,6 @@ impl Drop for ThinDisk {
             let _ = Command::new("umount").arg("-l").arg(room).status();
         }
     }
-}
-
-/// The processes that still have a mount below a folder.
-fn holders(folder: &Path) -> Result<Vec<String>> {
-    let place = folder.display().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let process = entry?.path();
-        // Whatever has ended meanwhile holds nothing.
-        let tasks = std::fs::read_dir(process.join("task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        for task in tasks {
-            let mounts = std::fs::read_to_string(task.path().join("mountinfo")).unwrap_or_default();
-            if mounts.contains(&place) {
-                let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-                found.push(format!("{}: {}", task.path().display(), name.trim()));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// The first block of the journal: of `(0-1023):65536-66559` below `EXTENTS:`.

@@ -228,16 +228,18 @@ fn has_no_image(kiln: &Kiln, name: &str, disk: &ThinDisk) -> Result<()> {
 }
 
 /// Runs the ways, unless this machine cannot.
-fn ways(ways: &[Way], name: &str, work: impl Fn(&Scene, &Kiln) -> Result<Ended> + Send) -> TestResult {
+fn ways(ways: &[Way], name: &str, work: impl Fn(&Scene, &Kiln) -> Result<Ended> + Sync) -> TestResult {
     if let Some(obstacle) = thin::obstacle() {
         return Ok(Outcome::Skipped(obstacle));
     }
-    let scene = Scene::new()?;
-    for &way in ways {
-        fails_late(&scene, way, name, &|kiln| work(&scene, kiln))
-            .map_err(|error| format!("{way:?}: {error}"))?;
-    }
-    Ok(Outcome::Passed)
+    thin::apart(|| {
+        let scene = Scene::new()?;
+        for &way in ways {
+            fails_late(&scene, way, name, &|kiln| work(&scene, kiln))
+                .map_err(|error| format!("{way:?}: {error}"))?;
+        }
+        Ok(Outcome::Passed)
+    })
 }
 
 pub(super) fn builds() -> TestResult {
