@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = StoreOptions {
         userxattr: false,
         boot: kiln_cache::boot::id()?,
+        runtime: None,
     };
     let store = Store::open(&root, options)?;
     let ids = (0..layers)

@@ -73,6 +73,9 @@ impl<'a> Blobs<'a> {
             files::touch(&path);
             return Ok(Some(file));
         }
+        if self.shared.durability.lost_any() {
+            files::forget_cached(&file);
+        }
         let (found, _) = hash(&mut file).map_err(error::io("read", &path))?;
         if found != *digest {
             let warning = self
@@ -358,6 +361,9 @@ impl BlobWriter {
         let length = self.file.metadata().map_err(error::io("read", &self.path))?.len();
         if self.size.is_some_and(|size| length > size) {
             return self.restart();
+        }
+        if self.shared.durability.lost_any() {
+            files::forget_cached(&self.file);
         }
         if let Some(hasher) = &mut self.hasher {
             feed(&mut self.file, |bytes| hasher.update(bytes)).map_err(error::io("read", &self.path))?;

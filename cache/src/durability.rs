@@ -16,22 +16,40 @@
 //! when its epoch is ≤ the synced epoch of its boot. So after a reboot the unsynced rest is ignored, at the
 //! price of one small file read per boot, and no record is ever rewritten. Losing any of these files only makes
 //! trusted things untrusted.
+//!
+//! # When the disk fails
+//!
+//! The kernel tells of a write that failed later once to each open file, and to one that was opened after somebody
+//! else has heard of it, not at all. Any program's `syncfs` is somebody else. So each process opens the root before it
+//! writes anything, and the sync that counts asks by that file: it hears of everything that failed since. Writing
+//! back early asks by another one. Who hears of a failure tells all others ([`crate::lost`]) at once: those who open
+//! the store later do not believe what was published since the last good sync, in the running boot either, for the
+//! page cache may have dropped it. Those who run already may rely on it: their syncs fail, too, and so does all that
+//! they would still publish.
+//!
+//! What stays unheard: a failure whose one listener was killed between the kernel's answer and telling it, that only
+//! programs other than Kiln heard of while no Kiln had the store open, or that nobody asked for before the file system
+//! was unmounted. Before Linux 5.8 `syncfs` tells nothing.
 
 use std::{
     collections::HashMap,
     fs::File,
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Result, error, files, sealed, writeback::Writeback};
+use crate::{BootId, Error, Result, error, files, lost::Lost, sealed, writeback::Writeback};
 
 /// When something was published: the boot and the epoch of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,37 +71,54 @@ pub(crate) const VERSION: u32 = 1;
 /// The keeper of the epochs.
 #[derive(Debug)]
 pub(crate) struct Durability {
-    root: PathBuf,
-    folder: PathBuf,
-    boot: BootId,
+    epochs: Arc<Epochs>,
     synced: Mutex<HashMap<BootId, u64>>,
     dirty: AtomicBool,
     writeback: Writeback,
 }
 
-/// One `syncfs` of the file system that `root` is on.
-pub(crate) fn sync_filesystem(root: &Path) -> Result<()> {
+/// What writing back early needs of it, too.
+#[derive(Debug)]
+struct Epochs {
+    root: PathBuf,
+    folder: PathBuf,
+    boot: BootId,
+    /// The root, opened before anything was written.
+    watch: OwnedFd,
+    lost: Lost,
+    /// Why the disk did not take what was written, once that is known.
+    failure: Mutex<Option<Errno>>,
+}
+
+fn open_root(root: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(root, flags, Mode::empty()).map_err(error::errno("open", root))?;
-    rustix::fs::syncfs(&folder).map_err(error::errno("sync the filesystem of", root))
+    rustix::fs::open(root, flags, Mode::empty()).map_err(error::errno("open", root))
 }
 
 impl Durability {
-    pub(crate) fn new(root: &Path, boot: BootId) -> Self {
-        let folder = root.join("synced");
-        Self {
-            root: root.to_owned(),
-            folder,
-            boot,
+    /// `runtime` is a folder in memory: [`crate::lost`].
+    pub(crate) fn new(root: &Path, runtime: Option<&Path>, boot: BootId) -> Result<Self> {
+        // First the file, then the list: what fails between is heard of twice.
+        let watch = open_root(root)?;
+        let lost = Lost::new(root, runtime, &boot)?;
+        Ok(Self {
+            epochs: Arc::new(Epochs {
+                root: root.to_owned(),
+                folder: root.join("synced"),
+                boot,
+                watch,
+                lost,
+                failure: Mutex::new(None),
+            }),
             synced: Mutex::new(HashMap::new()),
             dirty: AtomicBool::new(false),
-            writeback: Writeback::new(root),
-        }
+            writeback: Writeback::default(),
+        })
     }
 
     /// The running boot.
     pub(crate) fn boot(&self) -> &BootId {
-        &self.boot
+        &self.epochs.boot
     }
 
     /// Runs `publish` with the stamp that the thing it publishes must carry. No sync gets in between.
@@ -96,17 +131,32 @@ impl Durability {
 
     /// The same for what is not worth a sync of its own.
     pub(crate) fn publish_quietly<T>(&self, publish: impl FnOnce(&Stamp) -> Result<T>) -> Result<T> {
-        let (mut lock, path) = self.lock(FlockOperation::LockShared)?;
-        let epoch = self.read_epoch(&mut lock, &path)?;
+        // Nothing more goes to a disk that is known to fail.
+        self.epochs.check()?;
+        let (mut lock, path) = self.epochs.lock(FlockOperation::LockShared)?;
+        let epoch = self.epochs.read(&mut lock, &path)?;
         publish(&Stamp {
-            boot: self.boot.clone(),
+            boot: self.epochs.boot.clone(),
             epoch,
         })
     }
 
+    /// As if the disk had failed.
+    #[cfg(test)]
+    pub(crate) fn fail_for_test(&self) {
+        self.epochs.failed(Errno::IO);
+    }
+
     /// Counts bytes that were written below the root: they may go to the disk already.
     pub(crate) fn wrote(&self, bytes: u64) {
-        self.writeback.wrote(bytes);
+        let epochs = Arc::clone(&self.epochs);
+        self.writeback.wrote(bytes, move || epochs.write_back());
+    }
+
+    /// Whether the disk failed to take something in the running boot: files that nothing stamps may then be other ones
+    /// on disk than in memory.
+    pub(crate) fn lost_any(&self) -> bool {
+        self.epochs.lost.any()
     }
 
     /// Whether something was published by this process since its last sync.
@@ -114,20 +164,29 @@ impl Durability {
         self.dirty.load(Ordering::SeqCst)
     }
 
-    /// Whether a thing with this stamp is in order: published in this boot, or on disk for certain.
+    /// Whether a thing with this stamp is in order: published in this boot, or on disk for certain; and not lost.
     pub(crate) fn trusted(&self, stamp: &Stamp) -> bool {
-        stamp.boot == self.boot || self.on_disk(stamp)
+        !self.epochs.lost.covers(stamp) && (stamp.boot == self.epochs.boot || self.is_synced(stamp))
+    }
+
+    /// Whether a thing with this stamp was published in the running boot, trusted or not.
+    pub(crate) fn is_of_boot(&self, stamp: &Stamp) -> bool {
+        stamp.boot == self.epochs.boot
     }
 
     /// Whether a thing with this stamp would survive a power loss now.
     pub(crate) fn on_disk(&self, stamp: &Stamp) -> bool {
+        !self.epochs.lost.covers(stamp) && self.is_synced(stamp)
+    }
+
+    fn is_synced(&self, stamp: &Stamp) -> bool {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         match synced.get(&stamp.boot) {
             Some(epoch) if *epoch >= stamp.epoch => true,
             // A boot that is over gains no epochs; the running one may, by another process.
-            Some(_) if stamp.boot != self.boot => false,
+            Some(_) if stamp.boot != self.epochs.boot => false,
             _ => {
-                let epoch = self.read_synced(&stamp.boot);
+                let epoch = self.epochs.read_synced(&stamp.boot);
                 synced.insert(stamp.boot.clone(), epoch);
                 epoch >= stamp.epoch
             }
@@ -145,46 +204,121 @@ impl Durability {
     }
 
     fn sync_now(&self) -> Result<()> {
-        let (mut lock, path) = self.lock(FlockOperation::LockExclusive)?;
-        let covered = self.read_epoch(&mut lock, &path)?;
-        let line = format!("{} {:020}\n", self.boot, covered + 1);
-        lock.rewind()
-            .and_then(|()| lock.write_all(line.as_bytes()))
-            .map_err(error::io("write", &path))?;
-        lock.set_len(line.len() as u64)
-            .map_err(error::io("write", &path))?;
+        let epochs = &self.epochs;
+        let (mut lock, path) = epochs.lock(FlockOperation::LockExclusive)?;
+        let covered = epochs.read(&mut lock, &path)?;
+        epochs.write(&mut lock, &path, covered + 1)?;
         drop(lock);
 
-        sync_filesystem(&self.root)?;
-        self.writeback.check()?;
+        let written = rustix::fs::syncfs(&epochs.watch);
+        self.writeback.wait();
+        if let Err(errno) = written {
+            epochs.failed(errno);
+        }
+        epochs.check()?;
 
+        let (_lock, _) = epochs.lock(FlockOperation::LockExclusive)?;
+        // What another process lost, this one may have built on.
+        if epochs.lost.more()? {
+            return Err(epochs.not_written(io::Error::other("another process was told that it did not")));
+        }
+        epochs.lost.keep()?;
         // Two syncs may end in either order: the higher epoch stays.
-        let (_lock, _) = self.lock(FlockOperation::LockExclusive)?;
-        let covered = covered.max(self.read_synced(&self.boot));
-        let marker = self.folder.join("boots").join(self.boot.as_str());
+        let covered = covered.max(epochs.read_synced(&epochs.boot));
+        let marker = epochs.marker(&epochs.boot);
         let bytes = sealed::seal(KIND, VERSION, &SyncedEpoch { epoch: covered })?;
         files::write_beside(&marker, &bytes)?;
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        synced.insert(self.boot.clone(), covered);
+        synced.insert(epochs.boot.clone(), covered);
         Ok(())
+    }
+}
+
+impl Drop for Durability {
+    fn drop(&mut self) {
+        // A command that failed before its sync has not asked. A file system that the kernel made read-only, or that
+        // answers nothing any more, has lost what was on its way; mounted anew, it would not know.
+        if !self.dirty() {
+            return;
+        }
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(self.epochs.folder.join("epoch"), flags, Mode::empty());
+        if let Err(errno @ (Errno::ROFS | Errno::IO)) = opened {
+            self.epochs.failed(errno);
+        }
+    }
+}
+
+impl Epochs {
+    /// Has the disk take what was written so far. That makes nothing durable in the store's eyes.
+    fn write_back(&self) {
+        let Ok(root) = open_root(&self.root) else {
+            // The sync at the end does it all, and tells why not.
+            return;
+        };
+        if let Err(errno) = rustix::fs::syncfs(&root) {
+            self.failed(errno);
+        }
+    }
+
+    /// Tells everybody that what was published since the last good sync is lost.
+    fn failed(&self, errno: Errno) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_some() {
+            return;
+        }
+        *failure = Some(errno);
+        // A file system that takes nothing at all and cannot say so anywhere: this process fails in any case.
+        let _ = self.note_lost();
+    }
+
+    fn note_lost(&self) -> Result<()> {
+        let path = self.folder.join("epoch");
+        // What the kernel made read-only can still be locked.
+        let file = files::open_lock(&path).or_else(|_| File::open(&path).map_err(error::io("open", &path)));
+        let mut lock = file?;
+        files::flock(&lock, FlockOperation::LockExclusive, &path)?;
+        let last = self.read(&mut lock, &path)?;
+        self.lost.note(self.read_synced(&self.boot) + 1, last)?;
+        // Who runs already goes on with epochs that are not lost; who opens the store now does in any case.
+        self.write(&mut lock, &path, last + 1)
+    }
+
+    /// Fails if the disk is known to have failed.
+    fn check(&self) -> Result<()> {
+        let failure = *self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.map_or(Ok(()), |errno| Err(self.not_written(errno.into())))
+    }
+
+    fn not_written(&self, source: io::Error) -> Error {
+        Error::NotWritten {
+            root: self.root.clone(),
+            source,
+        }
+    }
+
+    /// Where it is kept how far a boot is on disk.
+    fn marker(&self, boot: &BootId) -> PathBuf {
+        self.folder.join("boots").join(boot.as_str())
     }
 
     /// The highest epoch of `boot` on disk; 0 when unknown.
     fn read_synced(&self, boot: &BootId) -> u64 {
-        let path = self.folder.join("boots").join(boot.as_str());
-        let Ok(bytes) = std::fs::read(path) else { return 0 };
+        let Ok(bytes) = std::fs::read(self.marker(boot)) else {
+            return 0;
+        };
         sealed::open::<SyncedEpoch>(KIND, VERSION, &bytes).map_or(0, |synced| synced.epoch)
     }
 
-    /// The epoch of now. A missing, damaged or older boot's file means: one more than what is synced.
-    fn read_epoch(&self, lock: &mut File, path: &Path) -> Result<u64> {
+    /// The epoch of now. A missing, damaged or older boot's file means: one more than what is synced. Lost ones are over.
+    fn read(&self, lock: &mut File, path: &Path) -> Result<u64> {
         let mut text = String::new();
         let read = lock
             .rewind()
             .and_then(|()| Read::by_ref(lock).take(256).read_to_string(&mut text));
         match read {
             Ok(_) => {}
-            Err(source) if source.kind() == std::io::ErrorKind::InvalidData => text.clear(),
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => text.clear(),
             Err(source) => return Err(error::io("read", path)(source)),
         }
         let known = text
@@ -192,7 +326,17 @@ impl Durability {
             .and_then(|line| line.split_once(' '))
             .filter(|(boot, epoch)| *boot == self.boot.as_str() && epoch.len() == 20)
             .and_then(|(_, epoch)| epoch.parse::<u64>().ok());
-        Ok(known.unwrap_or_else(|| self.read_synced(&self.boot) + 1))
+        let epoch = known.unwrap_or_else(|| self.read_synced(&self.boot) + 1);
+        Ok(epoch.max(self.lost.next_epoch()))
+    }
+
+    /// Publishers stamp with this epoch from now on.
+    fn write(&self, lock: &mut File, path: &Path, epoch: u64) -> Result<()> {
+        let line = format!("{} {epoch:020}\n", self.boot);
+        lock.rewind()
+            .and_then(|()| lock.write_all(line.as_bytes()))
+            .and_then(|()| lock.set_len(line.len() as u64))
+            .map_err(error::io("write", path))
     }
 
     /// Every caller gets an open file description of its own, so that threads do not share a lock.
@@ -205,103 +349,4 @@ impl Durability {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Scratch;
-
-    fn boot(text: &str) -> BootId {
-        text.parse().unwrap()
-    }
-
-    fn stamp(durability: &Durability) -> Stamp {
-        durability.publish(|stamp| Ok(stamp.clone())).unwrap()
-    }
-
-    fn scratch() -> Scratch {
-        let scratch = Scratch::new();
-        std::fs::create_dir_all(scratch.path().join("synced/boots")).unwrap();
-        scratch
-    }
-
-    #[test]
-    fn unsynced_things_die_with_their_boot() {
-        let dir = scratch();
-        let first = Durability::new(dir.path(), boot("aa"));
-        let early = stamp(&first);
-        assert!(!first.on_disk(&early));
-        first.sync().unwrap();
-        assert!(first.on_disk(&early));
-        let late = stamp(&first);
-        assert!(first.trusted(&late), "the running boot trusts its own");
-        assert!(!first.on_disk(&late));
-
-        let second = Durability::new(dir.path(), boot("bb"));
-        assert!(second.trusted(&early));
-        assert!(!second.trusted(&late));
-        // A sync in the second boot does not make the first boot's rest good.
-        stamp(&second);
-        second.sync().unwrap();
-        assert!(!Durability::new(dir.path(), boot("cc")).trusted(&late));
-    }
-
-    #[test]
-    fn another_process_sees_a_sync() {
-        let dir = scratch();
-        let one = Durability::new(dir.path(), boot("aa"));
-        let two = Durability::new(dir.path(), boot("aa"));
-        let made = stamp(&one);
-        assert!(!two.on_disk(&made));
-        one.sync().unwrap();
-        assert!(two.on_disk(&made));
-    }
-
-    #[test]
-    fn damaged_epoch_files_only_lose_trust() {
-        for damage in [&b""[..], b"garbage", b"\xff\xff", b"aa 7\n"] {
-            let dir = scratch();
-            let one = Durability::new(dir.path(), boot("aa"));
-            let made = stamp(&one);
-            one.sync().unwrap();
-            std::fs::write(dir.path().join("synced/epoch"), damage).unwrap();
-            let late = stamp(&one);
-            assert!(
-                late.epoch > made.epoch,
-                "never stamps with an epoch that counts as synced"
-            );
-            std::fs::write(dir.path().join("synced/boots/aa"), damage).unwrap();
-            assert!(!Durability::new(dir.path(), boot("bb")).trusted(&made));
-        }
-    }
-
-    #[test]
-    fn a_stamp_that_a_sync_covers_was_published_before_it() {
-        // Publishers hold the epoch still: while one is at work, a sync waits.
-        let dir = scratch();
-        let shared = std::sync::Arc::new(Durability::new(dir.path(), boot("aa")));
-        let (started, wait) = std::sync::mpsc::channel();
-        let (go, gone) = std::sync::mpsc::channel::<()>();
-        let publisher = std::thread::spawn({
-            let shared = std::sync::Arc::clone(&shared);
-            move || {
-                shared
-                    .publish(|stamp| {
-                        started.send(()).unwrap();
-                        gone.recv().unwrap();
-                        Ok(stamp.clone())
-                    })
-                    .unwrap()
-            }
-        });
-        wait.recv().unwrap();
-        let syncer = std::thread::spawn({
-            let shared = std::sync::Arc::clone(&shared);
-            move || shared.sync().unwrap()
-        });
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!syncer.is_finished());
-        go.send(()).unwrap();
-        let made = publisher.join().unwrap();
-        syncer.join().unwrap();
-        assert!(shared.on_disk(&made));
-    }
-}
+mod tests;

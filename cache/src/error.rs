@@ -36,6 +36,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The disk failed to take what was written, and said so only later. What was published since is not believed.
+    #[error("the disk of {} did not take everything that was written to it", root.display())]
+    NotWritten {
+        /// The store's root.
+        root: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
     /// The store was made by a newer or an older program that this one cannot work with.
     #[error("store {} has format {found}, which {}", root.display(), version_text(*found, *known))]
     Version {

@@ -111,6 +111,14 @@ pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(parent)
 }
 
+/// From now on the file has the bytes that the disk has, where the disk failed to take those in memory. As far as the
+/// kernel does as it is asked: it keeps what somebody is just reading.
+pub(crate) fn forget_cached(file: &File) {
+    // What cannot be written stays in memory, and does not become any truer.
+    let _ = rustix::fs::fdatasync(file);
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
 /// A use is noted again after so many seconds: who asks for the least recently used does not mind, and a build that
 /// is repeated at once writes nothing.
 const TOUCH_AGE: i64 = 60;

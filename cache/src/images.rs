@@ -132,20 +132,17 @@ impl<'a> Images<'a> {
                 missing.push(name);
             }
         }
-        if !is_new && missing.is_empty() {
-            return Ok(());
-        }
         let mut settled = !is_new;
         for layer in &record.layers {
             settled &= self.layers.require(&layer.layer)?.on_disk();
         }
-        if is_new {
+        // What a failing disk did not take is known in memory only.
+        settled &= !self.shared.durability.lost_any();
+        if !settled {
             let bytes = sealed::seal(KIND, VERSION, &merged)?;
             self.shared
                 .temp
                 .publish(&bytes, &self.id_path(&record.id), false)?;
-        }
-        if !settled {
             self.shared.durability.sync()?;
         }
         missing

@@ -64,6 +64,7 @@ pub mod index;
 mod key;
 mod layers;
 mod lease;
+mod lost;
 mod maintenance;
 mod mounts;
 pub mod portable;

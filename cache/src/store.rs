@@ -48,6 +48,9 @@ pub struct StoreOptions {
     pub userxattr: bool,
     /// The running boot: [`crate::boot::id`].
     pub boot: BootId,
+    /// A folder of this user's that lies in memory, such as `/run/kiln`, made when needed: what a failing disk did not
+    /// take is told there, too. Without one, only that disk may know.
+    pub runtime: Option<PathBuf>,
 }
 
 /// The store. Threads share one; any number of processes may have the same root open.
@@ -84,7 +87,7 @@ impl Store {
         let lease = Lease::shared(&root)?;
         let shared = Arc::new(Shared {
             userxattr: options.userxattr,
-            durability: Durability::new(&root, options.boot),
+            durability: Durability::new(&root, options.runtime.as_deref(), options.boot)?,
             temp: Temp::new(&root),
             lease,
             uses: Uses::new(&root),
@@ -346,6 +349,7 @@ mod tests {
         let options = StoreOptions {
             userxattr: true,
             boot: "aa".parse().unwrap(),
+            runtime: None,
         };
         let open = || Store::open(dir.path(), options.clone()).unwrap_err();
         assert!(matches!(

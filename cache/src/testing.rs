@@ -46,6 +46,7 @@ pub(crate) fn open(root: &Path, boot: &str) -> Arc<Store> {
         StoreOptions {
             userxattr: false,
             boot: boot.parse().unwrap(),
+            runtime: None,
         },
     )
     .unwrap()

@@ -5,23 +5,17 @@
 //! tens of MiB were published, a thread asks the kernel to write. That makes nothing durable in the store's eyes:
 //! only [`crate::Store::sync`] does.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
-
-use crate::{Result, durability};
 
 /// So many new bytes are worth a thread.
 const BYTES: u64 = 32 << 20;
 
 /// The writing back of one store by this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Writeback {
-    root: PathBuf,
     /// Bytes since the last time.
     new: AtomicU64,
     state: Arc<State>,
@@ -30,35 +24,30 @@ pub(crate) struct Writeback {
 #[derive(Debug, Default)]
 struct State {
     under_way: AtomicBool,
-    /// The kernel tells of a failed write once: the sync that counts has to hear of it.
-    failure: Mutex<Option<crate::Error>>,
+    /// Held by who writes back.
+    turn: Mutex<()>,
+}
+
+impl State {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Writeback {
-    pub(crate) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            new: AtomicU64::new(0),
-            state: Arc::default(),
-        }
-    }
-
-    /// Counts bytes that were written, and has them written back when they are many.
-    pub(crate) fn wrote(&self, bytes: u64) {
+    /// Counts bytes that were written, and calls `write_back` on a thread of its own when they are many.
+    pub(crate) fn wrote(&self, bytes: u64, write_back: impl FnOnce() + Send + 'static) {
         let new = self.new.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if new < BYTES || self.state.under_way.swap(true, Ordering::Acquire) {
             return;
         }
         self.new.store(0, Ordering::Relaxed);
-        let (root, state) = (self.root.clone(), Arc::clone(&self.state));
+        let state = Arc::clone(&self.state);
         let thread = std::thread::Builder::new().name("writeback".to_owned());
         let spawned = thread.spawn(move || {
-            // Locked all the while: who asks for a failure waits for the one that is about to be told.
-            let mut failure = state.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = durability::sync_filesystem(&root) {
-                *failure = Some(error);
-            }
-            drop(failure);
+            let turn = state.turn();
+            write_back();
+            drop(turn);
             state.under_way.store(false, Ordering::Release);
         });
         if spawned.is_err() {
@@ -67,45 +56,50 @@ impl Writeback {
         }
     }
 
-    /// What went wrong since the last call. To be called after a sync: a failure that the kernel told here, and so not
-    /// there, is known by then.
-    pub(crate) fn check(&self) -> Result<()> {
-        let mut failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take().map_or(Ok(()), Err)
+    /// Waits for what is under way. To be called after a sync, when there is nothing left that it would wait for.
+    pub(crate) fn wait(&self) {
+        drop(self.state.turn());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Scratch;
+    use std::sync::mpsc;
 
-    /// Waits for the thread.
-    fn settle(writeback: &Writeback) {
+    #[test]
+    fn only_many_bytes_are_written_back() {
+        let writeback = Writeback::default();
+        let (send, done) = mpsc::channel();
+        let again = send.clone();
+        writeback.wrote(BYTES - 1, || unreachable!("that is not much"));
+        writeback.wrote(1, move || send.send(()).unwrap());
+        done.recv().unwrap();
+        writeback.wait();
+        assert_eq!(writeback.new.load(Ordering::Relaxed), 0);
         while writeback.state.under_way.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
+        writeback.wrote(BYTES, move || again.send(()).unwrap());
+        done.recv().unwrap();
     }
 
     #[test]
-    fn much_is_written_back_and_little_is_not() {
-        let scratch = Scratch::new();
-        let writeback = Writeback::new(scratch.path());
-        writeback.wrote(BYTES - 1);
-        assert!(!writeback.state.under_way.load(Ordering::Acquire));
-        writeback.wrote(1);
-        settle(&writeback);
-        assert_eq!(writeback.new.load(Ordering::Relaxed), 0);
-        writeback.check().unwrap();
-    }
-
-    #[test]
-    fn a_failure_is_told_once() {
-        let scratch = Scratch::new();
-        let writeback = Writeback::new(&scratch.path().join("gone"));
-        writeback.wrote(BYTES);
-        settle(&writeback);
-        assert!(writeback.check().is_err());
-        writeback.check().unwrap();
+    fn one_at_a_time_and_the_sync_waits_for_it() {
+        let writeback = Writeback::default();
+        let (started, wait) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ended);
+        writeback.wrote(BYTES, move || {
+            started.send(()).unwrap();
+            gone.recv().unwrap();
+            told.store(true, Ordering::SeqCst);
+        });
+        wait.recv().unwrap();
+        writeback.wrote(BYTES, || unreachable!("one is under way"));
+        go.send(()).unwrap();
+        writeback.wait();
+        assert!(ended.load(Ordering::SeqCst));
     }
 }

@@ -269,6 +269,16 @@ impl Environment {
         data.join("kiln")
     }
 
+    /// A folder of this user's that lies in memory, if there is one.
+    pub(crate) fn runtime(&self) -> Option<PathBuf> {
+        if self.is_root {
+            // The variable's folder goes when root logs out.
+            return Some(PathBuf::from("/run/kiln"));
+        }
+        self.get("XDG_RUNTIME_DIR")
+            .map(|folder| Path::new(folder).join("kiln"))
+    }
+
     /// Docker's configuration, which has the credentials of registries.
     pub(crate) fn docker_config(&self) -> PathBuf {
         self.get("DOCKER_CONFIG")
@@ -413,6 +423,14 @@ mod tests {
             default_root(false, &[home, ("XDG_DATA_HOME", "")]),
             Path::new("/home/u/.local/share/kiln")
         );
+        let runtime = |is_root, variables: &[(&str, &str)]| environment(is_root, variables).runtime();
+        let run = ("XDG_RUNTIME_DIR", "/run/user/7");
+        assert_eq!(runtime(true, &[run]).as_deref(), Some(Path::new("/run/kiln")));
+        assert_eq!(
+            runtime(false, &[run]).as_deref(),
+            Some(Path::new("/run/user/7/kiln"))
+        );
+        assert_eq!(runtime(false, &[home]), None);
         let docker = |variables: &[(&str, &str)]| environment(false, variables).docker_config();
         assert_eq!(docker(&[("HOME", "/h")]), Path::new("/h/.docker/config.json"));
         assert_eq!(

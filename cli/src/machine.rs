@@ -73,6 +73,7 @@ impl Machine {
         let options = StoreOptions {
             userxattr: self.entered.user_namespace,
             boot: kiln_cache::boot::id()?,
+            runtime: self.environment.runtime(),
         };
         Ok(Store::open(&self.root, options)?)
     }

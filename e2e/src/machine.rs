@@ -151,9 +151,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The mounts of this mount namespace that name a path.
+/// The mounts of this thread's mount namespace that name a path.
 pub fn mounts_naming(path: &Path) -> Result<Vec<String>> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo")?;
     let needle = path.display().to_string();
     Ok(mounts
         .lines()

@@ -33,6 +33,7 @@ impl TempDir {
             StoreOptions {
                 userxattr: false,
                 boot,
+                runtime: None,
             },
         )
         .expect("a store")

@@ -214,6 +214,34 @@ fn an_image_needs_its_layers_and_outlives_its_boot() {
 }
 
 #[test]
+fn an_image_is_only_done_when_its_layers_are_on_disk() {
+    let (dir, store) = testing::store();
+    let record = image(&store, "x");
+    let layer = record.layers[0].layer.clone();
+    // As it is after the sync of an image without a name has failed: its record is there.
+    let bytes = sealed::seal(KIND, VERSION, &record).unwrap();
+    std::fs::write(store.images().id_path(&record.id), bytes).unwrap();
+    store.images().put(&record, &[]).unwrap();
+    let later = testing::open(dir.path(), "bbbb");
+    assert!(later.layers().get(&layer).unwrap().is_some(), "it was synced");
+}
+
+#[test]
+fn a_disk_that_fails_gives_no_name() {
+    let (dir, store) = testing::store();
+    let record = image(&store, "x");
+    store.shared.durability.fail_for_test();
+    let put = |store: &Store| store.images().put(&record, &[ONE.to_owned()]);
+    assert!(matches!(put(&store), Err(Error::NotWritten { .. })));
+    assert_eq!(store.images().id_of_name(ONE).unwrap(), None);
+    let next = testing::open(dir.path(), "aaaa");
+    assert!(
+        matches!(put(&next), Err(Error::LayerMissing(_))),
+        "its layer is lost, and has to be made again"
+    );
+}
+
+#[test]
 fn damaged_files_are_set_aside() {
     let (_dir, store) = testing::store();
     let images = store.images();

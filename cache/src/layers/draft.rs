@@ -104,10 +104,17 @@ impl LayerDraft {
         // Something is there. Only under the lock may it be judged and taken away: else two replacers could each
         // take away what the other has just published and somebody has mounted.
         let _turn = lease::short(&self.shared.root, "layers")?;
-        if let MetaRead::Good(meta) = read_meta(to, id)?
-            && self.shared.durability.trusted(&meta.stamp)
-        {
-            return Ok(false);
+        if let MetaRead::Good(meta) = read_meta(to, id)? {
+            if self.shared.durability.trusted(&meta.stamp) {
+                return Ok(false);
+            }
+            if self.shared.durability.is_of_boot(&meta.stamp) {
+                // What the disk did not take may still be mounted: its files stay.
+                let reason = "the disk may not have taken it when it was written";
+                self.shared.warn(self.shared.set_aside(to, reason));
+                std::fs::rename(from, to).map_err(error::io("publish", to))?;
+                return Ok(true);
+            }
         }
         let worthless = self.shared.temp.away();
         match std::fs::rename(to, &worthless) {

@@ -132,6 +132,38 @@ fn a_damaged_or_unsynced_layer_is_absent_and_replaced() {
 }
 
 #[test]
+fn a_layer_that_the_disk_did_not_take_is_absent_and_made_again() {
+    let (dir, store) = testing::store();
+    let safe = commit(&store, "safe").id().clone();
+    store.sync().unwrap();
+    let lost = commit(&store, "lost").id().clone();
+    store.shared.durability.fail_for_test();
+
+    let next = testing::open(dir.path(), "aaaa");
+    assert!(next.layers().get(&safe).unwrap().is_some());
+    assert!(next.layers().get(&lost).unwrap().is_none());
+    let bad = dir
+        .path()
+        .join("layers")
+        .join(lost.as_str())
+        .join("diff/etc/file");
+    std::fs::write(bad, "\0").unwrap();
+    let again = commit(&next, "lost");
+    assert_eq!(*again.id(), lost);
+    assert_eq!(
+        std::fs::read_to_string(again.diff_path().join("etc/file")).unwrap(),
+        "lost"
+    );
+    // A container may be on it.
+    let warnings = next.take_warnings();
+    let aside = warnings[0].moved_to.as_ref().unwrap();
+    assert!(aside.join("diff/etc/file").exists());
+    next.sync().unwrap();
+    let later = testing::open(dir.path(), "bbbb");
+    assert!(later.layers().get(&lost).unwrap().is_some());
+}
+
+#[test]
 fn a_damaged_listing_is_an_error_that_names_it() {
     let (dir, store) = testing::store();
     let (one, two) = (commit(&store, "x"), commit(&store, "y"));

@@ -31,6 +31,7 @@ pub(crate) fn open(root: &Path) -> Arc<Store> {
         StoreOptions {
             userxattr: false,
             boot: boot::id().unwrap(),
+            runtime: None,
         },
     )
     .unwrap()

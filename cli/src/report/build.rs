@@ -8,7 +8,7 @@ use kiln_parser::{Diagnostic, LineIndex, Span};
 use kiln_solver::{SolveError, StepError, StepFailure};
 
 use super::failure::Failure;
-use super::hints::{DISK_FULL, NO_SPACE, ended_on_full_disk, is_disk_full, sandbox_hint};
+use super::hints::{DISK_FULL, NO_SPACE, disk_hint, ended_on_full_disk, sandbox_hint};
 use super::text::{chain, shorten};
 use crate::progress::visible;
 
@@ -150,9 +150,8 @@ fn explain(cause: &StepFailure) -> (String, Vec<String>) {
         StepFailure::Remote(error) => hints.extend(error.hint()),
         _ => hints.extend(sandbox_hint(cause)),
     }
-    if is_disk_full(cause) || ended_on_full_disk(cause) {
-        hints.push(DISK_FULL.to_owned());
-    }
+    let full = || ended_on_full_disk(cause).then_some(DISK_FULL);
+    hints.extend(disk_hint(cause).or_else(full).map(str::to_owned));
     (chain(cause), hints)
 }
 

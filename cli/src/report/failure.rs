@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use kiln_registry::ErrorKind;
 use kiln_solver::image::PullError;
 
-use super::hints::{DISK_FULL, is_disk_full, missing_image, sandbox_hint};
+use super::hints::{DISK_FULL, disk_hint, missing_image, sandbox_hint};
 use super::text::{chain, reason, visible_lines};
 use crate::exit;
 use crate::signal;
@@ -54,9 +54,7 @@ impl Failure {
     pub(crate) fn error(error: &(dyn Error + 'static)) -> Self {
         let mut failure = Self::message(chain(error));
         failure.hints.extend(sandbox_hint(error));
-        if is_disk_full(error) {
-            failure.hints.push(DISK_FULL.to_owned());
-        }
+        failure.hints.extend(disk_hint(error).map(str::to_owned));
         failure.hints.extend(missing_image(error));
         failure
     }

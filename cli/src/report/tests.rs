@@ -11,7 +11,7 @@ use kiln_solver::image::PullError;
 use kiln_solver::{CannotRun, SolveError, StepError, StepFailure};
 use kiln_tree::TreePath;
 
-use super::hints::DISK_FULL;
+use super::hints::{DISK_FAILED, DISK_FULL};
 use super::{Failure, chain};
 use crate::exit;
 use crate::style::Style;
@@ -275,4 +275,24 @@ fn a_canceled_pull_is_no_failure_of_the_registry() {
         Failure::from(PullError::NotLocal("x".to_owned())).code(),
         exit::FAILURE
     );
+}
+
+#[test]
+fn a_disk_that_failed_behind_the_kernels_back() {
+    let failed = || kiln_cache::Error::NotWritten {
+        root: PathBuf::from("/store"),
+        source: full(),
+    };
+    // Room on the file system of the store would not help: it has some, and what it lies on has none.
+    let expected = format!(
+        "ERROR: the disk of /store did not take everything that was written to it: No space left on device\n\
+         hint: {DISK_FAILED}\n"
+    );
+    assert_eq!(Failure::error(&failed()).render(Style::PLAIN), expected);
+    let step = step("WORKDIR /src", StepFailure::Store(failed())).render(Style::PLAIN);
+    assert!(
+        step.contains("did not take everything") && step.contains(DISK_FAILED),
+        "{step}"
+    );
+    assert!(!step.contains(DISK_FULL), "{step}");
 }

@@ -28,6 +28,7 @@ impl Scratch {
             StoreOptions {
                 userxattr: false,
                 boot,
+                runtime: None,
             },
         )
         .expect("a store");

@@ -5,6 +5,7 @@
 //! - [`jobs`] are the commands that are run on the store, chosen at random.
 //! - [`crew`] runs them, four at a time, and kills some.
 //! - [`disk`] is a small file system that fills.
+//! - [`thin`] is a disk that takes writes and loses them later.
 //! - [`flips`] changes bytes of the store's files.
 //! - [`checks`] says whether all is well afterwards.
 
@@ -15,6 +16,7 @@ pub mod flips;
 pub mod jobs;
 pub mod programs;
 pub mod site;
+pub mod thin;
 
 /// Tells how it goes, on standard error: a fault run takes its time.
 pub fn say(line: &str) {

@@ -188,7 +188,7 @@ pub(super) fn power_loss() -> TestResult {
         "ran: {ran:?}\n{}",
         ended.stderr
     );
-    says(&ended, "may not have survived the last power loss")?;
+    says(&ended, "may not have reached the disk before a power loss")?;
     let arguments = ["run", "--rm", &project.request.tag, "cat", "/made"];
     let shown = rebooted(&project.kiln.command(arguments))?.success()?.stdout;
     ensure!(shown == "right\n", "the image has {shown:?}");

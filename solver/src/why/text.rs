@@ -215,7 +215,9 @@ impl fmt::Display for Why {
             Self::NewStep => f.write_str("no earlier record of this step"),
             Self::NeverFinished { .. } => f.write_str("it has not succeeded before"),
             Self::Lost { missed, .. } => f.write_str(match missed {
-                Some(Missed::Unsynced) => "its result may not have survived the last power loss",
+                Some(Missed::Unsynced) => {
+                    "its result may not have reached the disk before a power loss, or the disk failed"
+                }
                 Some(Missed::Damaged) => "its record was damaged",
                 Some(Missed::Newer) => "its record is of a newer version",
                 Some(Missed::LayerGone) => "its layer is no longer in the store",

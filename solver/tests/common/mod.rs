@@ -51,6 +51,7 @@ impl Lab {
         let options = StoreOptions {
             userxattr: self.userxattr,
             boot,
+            runtime: None,
         };
         Store::open(&self.path.join("store"), options).expect("a store")
     }

@@ -177,6 +177,7 @@ mod tests {
             StoreOptions {
                 userxattr: false,
                 boot: kiln_cache::boot::id().unwrap(),
+                runtime: None,
             },
         )
         .unwrap();

@@ -1,8 +1,10 @@
-//! One store, four processes at a time, and what must not happen to them: kills at any moment, a disk that fills, bytes
-//! that change. Afterwards everything that anybody can get out of the store, the registry, the caches and the archives
+//! One store, four processes at a time, and what must not happen to them: kills at any moment, a disk that fills, one that
+//! fails late, bytes that change. Afterwards everything that anybody can get out of the store, the registry, the caches and the archives
 //! is compared with what a store that nothing happened to makes of the same Dockerfiles.
 //!
 //! `KILN_E2E_FAULTS` says how many processes are killed; `KILN_E2E_SEED` repeats a run's choices.
+
+mod late;
 
 use kiln_e2e::builder::Ended;
 use kiln_e2e::faults::checks;
@@ -25,6 +27,14 @@ fn main() -> ExitCode {
         ("kill -9 of four processes on one store", kills),
         ("a small disk that fills at random", small_disk),
         ("a hundred changed bytes", changed_bytes),
+        ("builds on a disk that fails late", late::builds),
+        ("loads on a disk that fails late", late::loads),
+        ("pulls on a disk that fails late", late::pulls),
+        ("cache exports on a disk that fails late", late::cache_exports),
+        (
+            "a failed write that another program was told of",
+            late::told_to_another,
+        ),
     ];
     let with_registry = |&(name, test): &Named| {
         trial::test(format!("faults/{name}"), move || match Registry::obstacle() {
