@@ -111,6 +111,7 @@ fn swept(site: &Site) -> Result<()> {
         run(&mut site.build(&site.kiln, "rebuild", work, &["--no-cache"])?)?.success()?;
     }
     saved_again(site)?;
+    exported_again(site)?;
     for folder in ["archives", "caches"] {
         let mut left = BTreeSet::new();
         partial_files(&site.folder.join(folder), &mut left)?;
@@ -160,6 +161,20 @@ fn saved_again(site: &Site) -> Result<()> {
             site.image(work).into(),
         ];
         site.kiln.run::<OsString>(save)?.success()?;
+    }
+    Ok(())
+}
+
+/// A kill while a blob is written to a cache's folder leaves a part of it, which goes with the next export to there.
+fn exported_again(site: &Site) -> Result<()> {
+    for work in Work::all() {
+        let folder = site.cache_folder(work);
+        let mut left = BTreeSet::new();
+        partial_files(&folder, &mut left)?;
+        if !left.is_empty() {
+            let export = format!("--cache-to=type=local,dest={},mode=max", folder.display());
+            run(&mut site.build(&site.kiln, "rebuild", work, &[export])?)?.success()?;
+        }
     }
     Ok(())
 }
