@@ -150,15 +150,26 @@ fn every_case_exists() -> TestResult {
             let Some((file, name)) = test.split_once('/') else {
                 return Err(format!("trap {}: {test} is not FILE/NAME", trap.number).into());
             };
-            let source = std::fs::read_to_string(machine::checkout().join(format!("e2e/tests/{file}.rs")))?;
             ensure!(
-                source.contains(&format!("\"{name}\"")),
-                "trap {}: {file}.rs has no test {name:?}",
+                list_of_tests(file)?.contains(&format!("\"{name}\"")),
+                "trap {}: {file} has no test {name:?}",
                 trap.number
             );
         }
     }
     Ok(Outcome::Passed)
+}
+
+/// The source that lists the tests of a program: one file, or the main one of a folder.
+fn list_of_tests(program: &str) -> Result<String> {
+    let tests = machine::checkout().join("e2e/tests");
+    let folder = tests.join(program).join("main.rs");
+    let file = if folder.exists() {
+        folder
+    } else {
+        tests.join(format!("{program}.rs"))
+    };
+    Ok(std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?)
 }
 
 fn every_numbered_case_is_listed() -> TestResult {

@@ -289,7 +289,7 @@ pub(crate) const ROWS: &[Row] = &[
         expected: "[2/2] RUN --mount=type=secret,id=go,required=false test -e /run/secrets/go  (Dockerfile:2)\n    \
                    it has not succeeded before\n",
     },
-    // From here on: what else the truth table of `caching.rs` has.
+    // From here on: what else the truth table of `caching/` has.
     Row {
         name: "touch of a folder",
         dockerfile: COPY,
