@@ -318,7 +318,8 @@ fn bounded_logs() -> TestResult {
             .open(file?.path())?
             .set_len(1 << 30)?;
     }
-    // Upkeep comes with builds, in the background of one.
+    // Upkeep comes with builds, in the background of one that takes its time.
+    project.write("Dockerfile", "FROM busybox:latest\nRUN sleep 1\n")?;
     let began = Instant::now();
     while first.exists() || middle.exists() {
         ensure!(began.elapsed() < Duration::from_mins(1), "the old logs stay");
