@@ -153,7 +153,7 @@ if [ "$install" = yes ]; then
   began=$SECONDS
   need_packages build-essential ca-certificates
   if wanted e2e-root || wanted e2e-user || wanted unit; then
-    need_packages git openssh-client busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
+    need_packages git openssh-client e2fsprogs busybox-static mmdebstrap debian-archive-keyring uidmap attr bzip2 xz-utils zstd util-linux
     want_packages docker-registry skopeo umoci crun buildah podman qemu-user-static
     want_packages python3-jsonschema golang-github-opencontainers-image-spec-dev
     # The page of `builds show --html` is looked at in a real browser.

@@ -7,6 +7,19 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// What the processes of a store have in the making: all that is in their temporary folders.
+pub fn drafts(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let folders = std::fs::read_dir(root.join("tmp"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder.path()))
+        .flatten()
+        .flatten()
+        .map(|draft| draft.path())
+}
+
 /// One build.
 #[derive(Debug, Clone)]
 pub struct Request {

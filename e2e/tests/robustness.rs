@@ -1,6 +1,6 @@
 //! Builds at the same time, builds that are cut off, disks that are full.
 
-use kiln_e2e::builder::{Ended, Request};
+use kiln_e2e::builder::{Ended, Request, drafts};
 use kiln_e2e::machine::{self, SmallDisk, TempFolder};
 use kiln_e2e::project::Project;
 use kiln_e2e::random::Random;
@@ -209,15 +209,8 @@ fn interrupt_cleans_up() -> TestResult {
 
 /// Whether the store has some bytes of a blob in the making.
 fn blob_comes(root: &Path) -> bool {
-    let folders = std::fs::read_dir(root.join("tmp"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    folders
-        .flat_map(|folder| std::fs::read_dir(folder.path()))
-        .flatten()
-        .flatten()
-        .filter_map(|draft| std::fs::metadata(draft.path().join("blob")).ok())
+    drafts(root)
+        .filter_map(|draft| std::fs::metadata(draft.join("blob")).ok())
         .any(|blob| blob.len() > 0)
 }
 

@@ -1,6 +1,6 @@
 //! Ctrl-C while a layer comes and is unpacked: the next pull goes on where this one ended.
 
-use kiln_e2e::builder::Kiln;
+use kiln_e2e::builder::{Kiln, drafts};
 use kiln_e2e::crafted::{Crafted, Layer, Tar};
 use kiln_e2e::ensure;
 use kiln_e2e::hostile_registry::{Body, HostileRegistry, Request, Reserved, Uploads, digest};
@@ -17,16 +17,9 @@ const SOON: Duration = Duration::from_secs(20);
 const BEGIN: Duration = Duration::from_mins(1);
 
 /// The drafts of layers in a store.
-fn drafts(root: &Path) -> usize {
-    let folders = std::fs::read_dir(root.join("tmp"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    folders
-        .flat_map(|folder| std::fs::read_dir(folder.path()))
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().join("layer/diff").exists())
+fn layer_drafts(root: &Path) -> usize {
+    drafts(root)
+        .filter(|draft| draft.join("layer/diff").exists())
         .count()
 }
 
@@ -74,7 +67,7 @@ pub(crate) fn while_a_layer_comes() -> TestResult {
         .stdout(Stdio::null())
         .spawn()?;
     let asked = Instant::now();
-    while drafts(&kiln.root) == 0 || came(&kiln.root) == 0 {
+    while layer_drafts(&kiln.root) == 0 || came(&kiln.root) == 0 {
         ensure!(asked.elapsed() < BEGIN, "nothing is unpacked");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -89,7 +82,7 @@ pub(crate) fn while_a_layer_comes() -> TestResult {
         "it ended with {:?}\n{told}",
         output.status
     );
-    ensure!(drafts(&kiln.root) == 0, "a draft stays");
+    ensure!(layer_drafts(&kiln.root) == 0, "a draft stays");
     kiln.run(["pull", &name])?.success()?;
     let ranges: Vec<Option<usize>> = registry
         .seen()
